@@ -1,0 +1,38 @@
+# make example: paint a picture.  make test: run all tests.  make check: format and lint.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install example test check format clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12 install")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements-plot.txt $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The picture is painted anew each time; EXAMPLE_OPTIONS adds options, for instance --size 256.
+example: $(VENV)/installed
+	$(BIN)/python neural_style.py --content examples/china.jpg --styles examples/church-at-auvers.jpg \
+		--output example.jpg --size 400 --overwrite $(EXAMPLE_OPTIONS)
+	@echo "The painting is $(CURDIR)/example.jpg"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
+
+format: $(VENV)/installed-dev
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV) example.jpg

@@ -1,0 +1,289 @@
+"""The command line: options -> pictures -> run -> files -> exit status.
+
+    python neural_style.py --content photo.jpg --styles painting.jpg --output out.jpg
+
+NumPy, Pillow and TensorFlow are imported late: `--help` and every wrong input answer at once.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from options import build_parser, in_option_names, knob_names
+from settings import INTERRUPTED, Settings, UsageError, UserError, settings_from
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from progress import Progress
+    from stylize import Step
+
+# %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
+PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command line. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130
+    interrupted."""
+    options = build_parser().parse_args(arguments)
+    try:
+        settings = settings_from({name: getattr(options, name) for name in knob_names()})
+        settings.check_styles(len(options.styles))
+        check_files(options, settings)
+        return paint(options, settings, load_pictures(options, settings))
+    except UserError as error:
+        if options.debug:
+            raise
+        print(f"error: {in_option_names(str(error))}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted before the first step: nothing to save", file=sys.stderr)
+        return INTERRUPTED
+
+
+class Pictures(NamedTuple):
+    """What is painted from what: [H, W, 3] float32 RGB, 0..255, at the size of the run."""
+
+    content: "np.ndarray"
+    alpha: "np.ndarray | None"  # the photo's own transparency, [H, W] float32, 0..1
+    styles: "list[np.ndarray]"
+    initial: "np.ndarray | None"
+
+
+def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
+    import images
+
+    content, alpha = images.read(options.content, options.max_megapixels)
+    height, width = images.target_size(*content.shape[:2], settings)
+    images.check_output_size(options.output, height, width)
+    scales = settings.style_scales or [1.0] * len(options.styles)
+    styles = []
+    for path, scale in zip(options.styles, scales, strict=True):
+        style = images.read(path, options.max_megapixels).pixels
+        size = images.style_size(*style.shape[:2], width, scale)
+        styles.append(images.resize(style, *size))
+    initial = None
+    if options.initial:
+        initial = images.read(options.initial, options.max_megapixels).pixels
+        initial = images.resize(initial, height, width)
+    return Pictures(
+        images.resize(content, height, width),
+        None if alpha is None else images.resize(alpha, height, width),
+        styles,
+        initial,
+    )
+
+
+def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -> int:
+    """Paints, and saves what comes out. Returns the exit status."""
+    from progress import Progress
+    from stopping import Stop
+
+    device = start_tensorflow(options.debug)
+    import vgg
+    from stylize import NotFiniteError, stylize
+
+    network = vgg.load(options.network)
+    keep_losses = options.progress_write or options.progress_plot
+    with (
+        Progress(settings, options.quiet, keep_losses) as progress,
+        Stop(progress.note) as stop,
+    ):
+        height, width = pictures.content.shape[:2]
+        progress.note(f"{width}x{height} on {device} with {network.title}")
+        results = Results(options, settings, pictures, network.title, progress)
+        latest = None
+
+        def on_step(step: "Step") -> None:
+            nonlocal latest
+            latest = step
+            progress.show(step)
+            stop.check()
+
+        try:
+            for iteration, image in stylize(
+                network,
+                pictures.content,
+                pictures.styles,
+                initial=pictures.initial,
+                on_step=on_step,
+                **dataclasses.asdict(settings),
+            ):
+                if iteration is None:
+                    results.save(image)
+                elif options.checkpoint_output:
+                    results.save_checkpoint(iteration, image)
+        except KeyboardInterrupt:
+            if latest is None:
+                raise
+            results.save(latest.image())
+            return INTERRUPTED
+        except NotFiniteError as error:
+            if error.image is not None:
+                results.save(error.image)
+            raise
+        return results.exit_status
+
+
+class Results:
+    """Saves the pictures of a run. One that cannot be saved is told at once, and the run goes on:
+    `exit_status` says so at the end."""
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        settings: Settings,
+        pictures: Pictures,
+        network_title: str,
+        progress: "Progress",
+    ):
+        self.exit_status = 0
+        self._options, self._settings, self._pictures = options, settings, pictures
+        self._metadata = metadata(options, settings, network_title)
+        self._progress = progress
+
+    def save_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
+        try:
+            self._write(checkpoint_path(self._options.checkpoint_output, iteration), image)
+        except UserError as error:
+            self._tell(error)
+
+    def save(self, image: "np.ndarray") -> None:
+        """Saves the result, in the temporary folder if its own place is gone; then the losses."""
+        path = self._options.output
+        try:
+            self._write(path, image)
+        except UserError as error:
+            self._tell(error)
+            path = os.path.join(tempfile.mkdtemp(), os.path.basename(path))
+            self._write(path, image)
+        self._progress.finish(path)
+        table, plot = loss_paths(self._options)
+        if table:
+            self._progress.save_table(table)
+        if plot:
+            self._progress.save_plot(plot)
+
+    def _write(self, path: str, image: "np.ndarray") -> None:
+        import images
+
+        if self._settings.preserve_colors:
+            image = images.preserve_colors(image, self._pictures.content)
+        images.save(path, image, self._pictures.alpha, self._metadata)
+
+    def _tell(self, error: UserError) -> None:
+        self._progress.note(f"error: {error}")
+        self.exit_status = error.exit_status
+
+
+def metadata(options: argparse.Namespace, settings: Settings, network_title: str) -> dict[str, Any]:
+    """What made the picture, to be kept in its file: every setting, and the names of the inputs
+    without their folders."""
+    return {
+        "content": os.path.basename(options.content),
+        "styles": [os.path.basename(style) for style in options.styles],
+        "initial": options.initial and os.path.basename(options.initial),
+        "network": network_title,
+        **dataclasses.asdict(settings),
+    }
+
+
+def check_files(options: argparse.Namespace, settings: Settings) -> None:
+    """Raises `UserError` for what could not be written, or would cost a picture."""
+    import files
+    import images
+
+    checkpoints = checkpoint_paths(options, settings)
+    inputs = [options.content, *options.styles, *filter(None, [options.initial])]
+    for path in [options.output, *checkpoints]:
+        if any(is_same_file(path, name) for name in inputs):
+            raise UsageError(f"output {path} is an input picture: give another name")
+    if options.output in checkpoints:
+        raise UsageError(f"output {options.output} is a checkpoint's name too: give another")
+    for path in [options.output, *checkpoints]:
+        images.check_output(path, options.overwrite)
+    for path in filter(None, loss_paths(options)):
+        files.check_writable(path, options.overwrite)
+    if options.progress_plot and not importlib.util.find_spec("matplotlib"):
+        raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
+    files.check_readable(options.network)
+
+
+def is_same_file(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
+    has no place for the step, or one that lacks its other option."""
+    pattern, every = options.checkpoint_output, settings.checkpoint_iterations
+    example = "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50"
+    if not pattern and not every:
+        return []
+    if not pattern or not every:
+        given, lacking = ("output", "iterations") if pattern else ("iterations", "output")
+        raise UsageError(f"--checkpoint-{given} needs --checkpoint-{lacking}, as in {example}")
+    if len(PLACEHOLDER.findall(pattern)) != 1:
+        raise UsageError(
+            f"--checkpoint-output {pattern} needs one place for the step, as in {example}"
+        )
+    return [checkpoint_path(pattern, step) for step in range(0, settings.iterations, every)]
+
+
+def checkpoint_path(pattern: str, iteration: int) -> str:
+    """step-%05d.jpg -> step-00050.jpg; also %s, %d, {} and {:05}."""
+    return PLACEHOLDER.sub(lambda match: format(iteration, match[1] or match[2] or ""), pattern)
+
+
+def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Where the losses go, beside the output: the table and the plot, or None for each."""
+    stem = os.path.splitext(options.output)[0]
+    return (
+        f"{stem}-progress.csv" if options.progress_write else None,
+        f"{stem}-progress.png" if options.progress_plot else None,
+    )
+
+
+def start_tensorflow(debug: bool) -> str:
+    """Imports TensorFlow and makes it ready. Returns in words which device it runs on."""
+    with contextlib.nullcontext() if debug else silence():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_op_determinism()  # one seed, one picture
+        tf.zeros(())  # the first tensor brings the rest of the start-up messages
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+        return f"GPU ({names[0]})"
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU ({threads} threads)"
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keeps TensorFlow's start-up noise from the terminal. It comes from C++, so the file
+    descriptor itself is turned away."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

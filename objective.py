@@ -1,0 +1,89 @@
+"""Objective: targets + weights + network -> `picture -> Evaluation(gradient, losses)`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+import losses
+import vgg
+from settings import Settings
+
+
+class Evaluation(NamedTuple):
+    """What an objective says of a picture [1, H, W, 3] float32 RGB, 0..255."""
+
+    gradient: tf.Tensor  # [1, H, W, 3] float32, d total / d picture
+    losses: dict[str, tf.Tensor]  # weighted float32 scalars: content, style, tv, total
+
+
+Objective = Callable[[tf.Tensor], Evaluation]
+
+
+class Targets(NamedTuple):
+    """What the picture is pulled towards, by layer name."""
+
+    content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
+    styles: list[dict[str, tf.Tensor]]  # Gram matrices [channels, channels] of each painting
+
+
+def measure_targets(
+    network: vgg.Network, content: tf.Tensor, styles: list[tf.Tensor], settings: Settings
+) -> Targets:
+    """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255."""
+    content_layers = list(settings.content_layer_weights())
+    style_layers = list(settings.style_layer_weights())
+    return Targets(
+        vgg.features(network, content, content_layers, settings.pooling),
+        [
+            {layer: losses.gram(features) for layer, features in found.items()}
+            for found in (
+                vgg.features(network, style, style_layers, settings.pooling) for style in styles
+            )
+        ],
+    )
+
+
+def make_objective(network: vgg.Network, targets: Targets, settings: Settings) -> Objective:
+    """The objective, traced once for each size of picture that it is given."""
+    weighted = weighted_losses(network, targets, settings)
+
+    @tf.function(reduce_retracing=False)
+    def objective(picture: tf.Tensor) -> Evaluation:
+        with tf.GradientTape() as tape:
+            tape.watch(picture)
+            terms = weighted(picture)
+        return Evaluation(tape.gradient(terms["total"], picture), terms)
+
+    return objective
+
+
+def weighted_losses(
+    network: vgg.Network, targets: Targets, settings: Settings
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """`picture -> losses`: Gatys et al. 2016 eq. 7, and total variation."""
+    content_weights = settings.content_layer_weights()
+    style_weights = settings.style_layer_weights()
+    shares = settings.style_shares(len(targets.styles))
+
+    def weighted(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        layers = [*content_weights, *style_weights]
+        features = vgg.features(network, picture, layers, settings.pooling)
+        grams = {layer: losses.gram(features[layer]) for layer in style_weights}
+        content = sum(
+            weight * losses.content_loss(features[layer], targets.content[layer])
+            for layer, weight in content_weights.items()
+        )
+        style = sum(
+            share * weight * losses.style_loss(grams[layer], target[layer])
+            for share, target in zip(shares, targets.styles, strict=True)
+            for layer, weight in style_weights.items()
+        )
+        terms = {
+            "content": settings.content_weight * content,
+            "style": settings.style_weight * style,
+            "tv": settings.tv_weight * losses.total_variation(picture),
+        }
+        return terms | {"total": tf.add_n(list(terms.values()))}
+
+    return weighted

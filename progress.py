@@ -1,0 +1,137 @@
+"""Progress: a step -> terminal bar, log lines, table and plot of the losses."""
+
+import csv
+import io
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+import files
+from settings import Settings
+
+if TYPE_CHECKING:
+    from stylize import Step
+
+LINE_EVERY_SECONDS = 5.0  # where stderr is no terminal
+LOOK_EVERY_SECONDS = 0.25  # a look at the losses waits for the device
+LOSSES = ("content", "style", "tv", "total")
+
+
+class Progress:
+    """Shows a run on stderr: a bar in a terminal, a line every few seconds elsewhere.
+
+    keep_losses: remember the losses of every step, for `save_table` and `save_plot`.
+    """
+
+    def __init__(self, settings: Settings, quiet: bool = False, keep_losses: bool = False):
+        self._total = settings.iterations
+        self._print_iterations = settings.print_iterations
+        self._keep_losses = keep_losses
+        self._rows: list[list[float]] = []
+        self._last: Step | None = None
+        self._looked = time.monotonic()
+        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._bar = Bar(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.description}"),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._bar.add_task("", total=self._total)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, step: "Step") -> None:
+        """Takes a step in: moves the bar, prints or remembers the losses when it is time."""
+        self._last = step
+        if step.iteration is None:
+            return
+        if step.iteration == 0:
+            self._bar.start()
+        if self._keep_losses:
+            losses = step.losses()
+            self._rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
+        self._show_in_bar(step) if self._console.is_terminal else self._show_in_line(step)
+        if self._print_iterations and step.iteration % self._print_iterations == 0:
+            self.note(f"step {step.iteration + 1}: {losses_in_words(step)}")
+
+    def finish(self, path: str) -> None:
+        """Says what was saved where."""
+        self._bar.stop()
+        step = self._last
+        done = self._total if step.iteration is None else step.iteration + 1
+        of = "" if done == self._total else f" of {self._total}"
+        self.note(
+            f"{path}: {done}{of} steps in {time_in_words(step.seconds)}, {losses_in_words(step)}"
+        )
+
+    def save_table(self, path: str) -> None:
+        """Writes the losses of every step as CSV with a header."""
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(["iteration", "seconds", *LOSSES])
+        table.writerows(self._rows)
+        files.write(path, text.getvalue().encode())
+
+    def save_plot(self, path: str) -> None:
+        """Plots the losses over the steps, as a PNG. Needs matplotlib."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel="weighted loss", yscale="log")
+        steps = [row[0] + 1 for row in self._rows]
+        for column, name in enumerate(LOSSES, 2):
+            axes.plot(steps, [row[column] for row in self._rows], label=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        data = io.BytesIO()
+        figure.savefig(data, format="png", dpi=120)
+        files.write(path, data.getvalue())
+
+    def _show_in_bar(self, step: "Step") -> None:
+        now = time.monotonic()
+        if now - self._looked >= LOOK_EVERY_SECONDS or step.iteration == 0:
+            self._looked = now
+            description = f"{losses_in_words(step)}  {self._times(step)}"
+            self._bar.update(self._task, description=description)
+        self._bar.update(self._task, completed=step.iteration + 1)
+
+    def _show_in_line(self, step: "Step") -> None:
+        now = time.monotonic()
+        if now - self._looked >= LINE_EVERY_SECONDS:
+            self._looked = now
+            done = f"{step.iteration + 1}/{self._total}"
+            self.note(f"{done}  {losses_in_words(step)}  {self._times(step)}")
+
+    def _times(self, step: "Step") -> str:
+        done = step.iteration + 1
+        left = step.seconds / done * (self._total - done)
+        return f"{time_in_words(step.seconds)} gone, {time_in_words(left)} left"
+
+
+def losses_in_words(step: "Step") -> str:
+    """content 9.16e+05  style 3.49e+05  tv 8.05e+04  total 1.35e+06"""
+    losses = step.losses()
+    return "  ".join(f"{name} {losses[name]:.3g}" for name in LOSSES)
+
+
+def time_in_words(seconds: float) -> str:
+    """1:02:03, or 2:03 under an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

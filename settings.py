@@ -1,0 +1,195 @@
+"""Settings: every knob of a run, its default and its rule, written once."""
+
+import dataclasses
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+VERSION = "1.0.0"
+
+# Gatys, Ecker and Bethge 2016, section 2: the layers that stand for style.
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+# The content layers that `content_weight_blend` mixes.
+CONTENT_LAYERS = ("relu4_2", "relu5_2")
+
+MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
+
+
+class UserError(Exception):
+    """An expected failure, told to the user in one line: what, the value, what to do."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """A wrong or missing option."""
+
+    exit_status = 2
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """' (did you mean ...?)' for the choice most like `word`, or nothing."""
+    match = difflib.get_close_matches(word, choices, n=1)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+def knob(default: Any, group: str, text: str, **rule: Any) -> Any:
+    """A field of `Settings` with its place in `--help`, its text and its rule.
+
+    rule: `kind` (int, float, str or bool: what one value is), `many` (a value a style), `unit`,
+    `choices`, and the bounds `at_least`, `above`, `at_most`, `below`.
+    """
+    return field(default=default, metadata={"group": group, "text": text, **rule})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes the picture, checked as it is made.
+
+    Raises `UsageError` for a value that breaks its rule. A variant is
+    `dataclasses.replace(settings, iterations=10)`. `None` means "not given".
+    """
+
+    # fmt: off
+    width: int | None = knob(None, "size", "width of the result; the height follows unless given",
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+    height: int | None = knob(None, "size", "height of the result; the width follows unless given",
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+    size: int | None = knob(None, "size", "long side of the result",
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+    style_scales: tuple[float, ...] | None = knob(None, "size",
+        "width of each style as a share of the result's width: larger means larger strokes",
+        kind=float, many=True, unit="one number a style, default 1", above=0)
+
+    content_weight: float = knob(5.0, "balance", "say of the photo",
+        kind=float, at_least=0)
+    content_weight_blend: float = knob(1.0, "balance",
+        "relu4_2's share of the content, relu5_2 has the rest: lower means freer shapes",
+        kind=float, unit="0 to 1", at_least=0, at_most=1)
+    style_weight: float = knob(500.0, "balance", "say of the paintings",
+        kind=float, at_least=0)
+    style_layer_weight_exp: float = knob(1.0, "balance",
+        "each style layer counts this many times the one before: above 1 favours large shapes",
+        kind=float, above=0)
+    style_blend_weights: tuple[float, ...] | None = knob(None, "balance",
+        "share of each painting", kind=float, many=True,
+        unit="one number a style, default equal", at_least=0)
+    tv_weight: float = knob(100.0, "balance", "smoothness (total variation)",
+        kind=float, at_least=0)
+    preserve_colors: bool = knob(False, "balance",
+        "keep the photo's colours: brightness from the painting, hue from the photo", kind=bool)
+
+    iterations: int = knob(1000, "run", "steps", kind=int, at_least=1)
+    learning_rate: float = knob(10.0, "run", "how far a step moves",
+        kind=float, unit="grey levels of 255", above=0)
+    learning_rate_schedule: str = knob("constant", "run",
+        "cosine lets the learning rate fall to 0 over the run, for a calmer picture",
+        kind=str, choices=("constant", "cosine"))
+    beta1: float = knob(0.9, "run", "Adam: memory of the gradient",
+        kind=float, at_least=0, below=1)
+    beta2: float = knob(0.999, "run", "Adam: memory of its square",
+        kind=float, at_least=0, below=1)
+    eps: float = knob(1e-8, "run", "Adam: guards the division",
+        kind=float, above=0)
+    initial_noiseblend: float | None = knob(None, "run",
+        "noise in the start: 1 is all noise, 0 the --initial picture (or the photo)",
+        kind=float, unit="0 to 1; default 0 with --initial, else 1", at_least=0, at_most=1)
+    seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
+    pooling: str = knob("max", "run",
+        "how the network shrinks its pictures: max is crisper, avg smoother",
+        kind=str, choices=("max", "avg"))
+
+    print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
+        kind=int, unit="steps", at_least=1)
+    checkpoint_iterations: int | None = knob(None, "progress", "keep the picture every N steps",
+        kind=int, unit="steps", at_least=1)
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for knob in dataclasses.fields(self):
+            value = getattr(self, knob.name)
+            if value is None:
+                continue
+            if knob.metadata.get("many"):
+                value = tuple(value)
+                object.__setattr__(self, knob.name, value)
+            for one in value if knob.metadata.get("many") else [value]:
+                _check(knob.name, one, knob.metadata)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.size is not None and (self.width is not None or self.height is not None):
+            raise UsageError("size is the long side: give it alone, or give width and height")
+        if self.content_weight == self.style_weight == 0:
+            raise UsageError("content_weight and style_weight are both 0: raise one of them")
+        if self.style_blend_weights is not None and not any(self.style_blend_weights):
+            raise UsageError("style_blend_weights are all 0: give one style at least a share")
+
+    def check_styles(self, count: int) -> None:
+        """Raises `UsageError` unless what is given a style is given for `count` styles."""
+        for name in ("style_scales", "style_blend_weights"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise UsageError(
+                    f"got {len(values)} {name} for {count} style{'s' * (count != 1)}: "
+                    "give one number a style"
+                )
+
+    def content_layer_weights(self) -> dict[str, float]:
+        """The content layers that count, each with its share; the shares sum to 1."""
+        first, second = CONTENT_LAYERS
+        blend = self.content_weight_blend
+        return {layer: share for layer, share in ((first, blend), (second, 1 - blend)) if share}
+
+    def style_layer_weights(self) -> dict[str, float]:
+        """The style layers, each with its share; the shares sum to 1."""
+        raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
+        return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
+
+    def style_shares(self, count: int) -> list[float]:
+        """The share of each of `count` styles; they sum to 1."""
+        raw = self.style_blend_weights or (1.0,) * count
+        return [weight / sum(raw) for weight in raw]
+
+
+def settings_from(options: dict[str, Any]) -> Settings:
+    """`Settings` from keyword arguments; an unknown name is answered with the nearest one."""
+    names = [knob.name for knob in dataclasses.fields(Settings)]
+    for name in options:
+        if name not in names:
+            raise UsageError(f"unknown setting {name}{nearest(name, names)}")
+    return Settings(**options)
+
+
+def _check(name: str, value: Any, rule: dict[str, Any]) -> None:
+    """Raises `UsageError` if one value of the knob `name` breaks its rule."""
+    kind = rule["kind"]
+    if kind is str:
+        if value not in rule["choices"]:
+            choices = list(rule["choices"])
+            raise UsageError(
+                f"{name} {value!r} is unknown{nearest(str(value), choices)}: "
+                f"choose {' or '.join(choices)}"
+            )
+        return
+    try:
+        right = kind(value) == value and math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        right = False
+    if not right:
+        wanted = {int: "a whole number", float: "a finite number", bool: "True or False"}[kind]
+        raise UsageError(f"{name} is {value}: give {wanted}")
+    bounds = (
+        ("at_least", "or more", lambda bound: value >= bound),
+        ("above", None, lambda bound: value > bound),
+        ("at_most", "or less", lambda bound: value <= bound),
+        ("below", None, lambda bound: value < bound),
+    )
+    for bound_name, words, holds in bounds:
+        bound = rule.get(bound_name)
+        if bound is not None and not holds(bound):
+            wanted = f"{bound} {words}" if words else f"a number {bound_name} {bound}"
+            raise UsageError(f"{name} is {value}: give {wanted}")

@@ -1,0 +1,75 @@
+"""The objective: losses against plain NumPy, gradients against finite differences."""
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from objective import make_objective, measure_targets
+from settings import Settings
+
+VARIANTS = {
+    "default": Settings(),
+    "average pooling": Settings(pooling="avg"),
+    "deeper content": Settings(content_weight_blend=0.3),
+    "only relu5_2": Settings(content_weight_blend=0),
+    "layer weights": Settings(style_layer_weight_exp=1.7),
+    "no smoothness": Settings(tv_weight=0, content_weight=2, style_weight=33),
+    "blend": Settings(style_blend_weights=(3, 1)),
+}
+
+
+def objective_of(network, content, styles, settings):
+    batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
+    return make_objective(
+        network, measure_targets(network, batch[0], batch[1:], settings), settings
+    )
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_losses_equal_plain_numpy(network, weights, picture, settings):
+    content, ours = picture(33, 46, seed=1), picture(33, 46, seed=2)
+    styles = [picture(40, 37, seed=3), picture(21, 50, seed=4)]
+    styles = styles[: len(settings.style_blend_weights or [1])]
+    evaluation = objective_of(network, content, styles, settings)(tf.constant(ours[np.newaxis]))
+    expected = reference.losses(weights, ours, content, styles, settings)
+    assert list(evaluation.losses) == ["content", "style", "tv", "total"]
+    for name, loss in evaluation.losses.items():
+        assert loss.dtype == tf.float32
+        np.testing.assert_allclose(loss, expected[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_gradient_equals_finite_differences(network, weights, picture, settings):
+    content, ours = picture(17, 22, seed=1), picture(17, 22, seed=2)
+    styles = [picture(19, 16, seed=3), picture(16, 25, seed=4)]
+    styles = styles[: len(settings.style_blend_weights or [1])]
+    evaluation = objective_of(network, content, styles, settings)(tf.constant(ours[np.newaxis]))
+    assert evaluation.gradient.shape == (1, 17, 22, 3) and evaluation.gradient.dtype == tf.float32
+    # along the gradient itself, and along random directions
+    random = np.random.default_rng(5)
+    gradient = evaluation.gradient.numpy()[0].astype("f8")
+    for direction in (gradient, random.normal(size=ours.shape), random.normal(size=ours.shape)):
+        direction = direction / np.linalg.norm(direction)
+        ahead, behind = (
+            reference.losses(weights, ours + step * direction, content, styles, settings)["total"]
+            for step in (1e-4, -1e-4)
+        )
+        slope = (ahead - behind) / 2e-4
+        np.testing.assert_allclose(
+            np.sum(gradient * direction), slope, rtol=1e-3, atol=1e-4 * np.linalg.norm(gradient)
+        )
+
+
+def test_one_trace_a_picture_size(network, picture):
+    objective = objective_of(network, picture(), [picture(seed=1)], Settings())
+    for seed in range(3):
+        objective(tf.constant(picture(seed=seed)[np.newaxis]))
+    assert objective.experimental_get_tracing_count() == 1
+
+
+def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network, picture):
+    content, style = picture(seed=1), picture(seed=2)
+    objective = objective_of(network, content, [style], Settings())
+    assert objective(tf.constant(content[np.newaxis])).losses["content"] == 0
+    assert objective(tf.constant(style[np.newaxis])).losses["style"] < 1e-6

@@ -1,0 +1,81 @@
+"""Settings: every rule, told in one line."""
+
+import dataclasses
+
+import pytest
+
+from settings import Settings, UsageError, settings_from
+
+WRONG = [
+    ({"iterations": 0}, "iterations is 0: give 1 or more"),
+    ({"iterations": 2.5}, "iterations is 2.5: give a whole number"),
+    ({"iterations": "many"}, "iterations is many: give a whole number"),
+    ({"width": 0}, "width is 0: give 16 or more"),
+    ({"height": -40}, "height is -40: give 16 or more"),
+    ({"size": 15}, "size is 15: give 16 or more"),
+    ({"size": 99, "width": 50}, "size is the long side: give it alone, or give width and height"),
+    ({"style_scales": [1, 0]}, "style_scales is 0: give a number above 0"),
+    ({"content_weight": float("nan")}, "content_weight is nan: give a finite number"),
+    ({"style_weight": float("inf")}, "style_weight is inf: give a finite number"),
+    ({"tv_weight": -1}, "tv_weight is -1: give 0 or more"),
+    ({"content_weight_blend": 1.5}, "content_weight_blend is 1.5: give 1 or less"),
+    ({"style_layer_weight_exp": 0}, "style_layer_weight_exp is 0: give a number above 0"),
+    ({"style_blend_weights": [-1, 2]}, "style_blend_weights is -1: give 0 or more"),
+    (
+        {"style_blend_weights": [0, 0]},
+        "style_blend_weights are all 0: give one style at least a share",
+    ),
+    ({"learning_rate": 0}, "learning_rate is 0: give a number above 0"),
+    ({"beta1": 1}, "beta1 is 1: give a number below 1"),
+    ({"beta2": -0.1}, "beta2 is -0.1: give 0 or more"),
+    ({"eps": 0}, "eps is 0: give a number above 0"),
+    ({"initial_noiseblend": 2}, "initial_noiseblend is 2: give 1 or less"),
+    ({"seed": -1}, "seed is -1: give 0 or more"),
+    ({"pooling": "maxx"}, "pooling 'maxx' is unknown (did you mean max?): choose max or avg"),
+    ({"preserve_colors": "yes"}, "preserve_colors is yes: give True or False"),
+    ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: give 1 or more"),
+    ({"print_iterations": 0}, "print_iterations is 0: give 1 or more"),
+    (
+        {"content_weight": 0, "style_weight": 0},
+        "content_weight and style_weight are both 0: raise one of them",
+    ),
+    ({"iteratons": 5}, "unknown setting iteratons (did you mean iterations?)"),
+]
+
+
+@pytest.mark.parametrize("options, message", WRONG, ids=[message for _, message in WRONG])
+def test_a_wrong_value_is_told_in_one_line(options, message):
+    with pytest.raises(UsageError) as error:
+        settings_from(options)
+    assert str(error.value) == message and error.value.exit_status == 2
+
+
+def test_settings_are_frozen_and_a_variant_is_checked_too():
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.iterations = 5
+    assert dataclasses.replace(settings, iterations=10).iterations == 10
+    with pytest.raises(UsageError):
+        dataclasses.replace(settings, iterations=0)
+
+
+@pytest.mark.parametrize("name", ["style_scales", "style_blend_weights"])
+@pytest.mark.parametrize("values, styles", [((1,), 2), ((1, 2), 1)])
+def test_there_is_one_value_a_style(name, values, styles):
+    with pytest.raises(UsageError) as error:
+        Settings(**{name: values}).check_styles(styles)
+    plural = "s" if styles > 1 else ""
+    assert str(error.value) == (
+        f"got {len(values)} {name} for {styles} style{plural}: give one number a style"
+    )
+
+
+def test_shares_sum_to_one():
+    settings = Settings(
+        content_weight_blend=0.3, style_layer_weight_exp=2, style_blend_weights=(1, 3)
+    )
+    assert settings.content_layer_weights() == {"relu4_2": 0.3, "relu5_2": 0.7}
+    assert sum(settings.style_layer_weights().values()) == pytest.approx(1)
+    assert settings.style_layer_weights()["relu5_1"] == pytest.approx(16 / 31)
+    assert settings.style_shares(2) == [0.25, 0.75]
+    assert Settings().style_shares(4) == [0.25] * 4

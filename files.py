@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from settings import UserError, nearest
 
@@ -14,32 +15,34 @@ StrPath = str | os.PathLike[str]
 def check_writable(path: StrPath, overwrite: bool = False) -> None:
     """Raises `UserError` if `write` could not write to `path`; meant for before the run."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
         raise UserError(f"{path} is a folder: add a file name")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
-    folder = _target_of(path).parent
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder} for {path.name}{nearest_file(folder)}: create it")
-    _check_folder(folder)
-
-
-def check_readable(path: StrPath) -> None:
-    """Raises `UserError` unless `path` is a file with something in it that can be read."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: give a file inside it")
-    if not path.parent.is_dir():
-        folder = path.parent
-        raise UserError(f"no folder {folder} for {path.name}{nearest_file(folder)}: check it")
+    target = _target_of(path)
+    _check_folder(target.parent, path.name, "create it")
     try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise UserError(f"{path} is empty: get a fresh copy")
-    except FileNotFoundError:
-        raise UserError(f"no file {path}{nearest_file(path)}: check the name") from None
+        _try_to_write(target)
     except OSError as error:
-        raise UserError(f"cannot read {path} ({reason(error)}): check its permissions") from error
+        raise UserError(
+            f"cannot write {path} ({reason(error)}): choose another name or folder"
+        ) from error
+
+
+def open_to_read(path: StrPath) -> BinaryIO:
+    """A file that has something in it, or a `UserError` that says why not."""
+    path = Path(path)
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder: give a file inside it")
+    _check_folder(path.parent, path.name, "check it")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty: get a fresh copy")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"no file {path}{_nearest_file(path)}: check the name") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({reason(error)}): check the file") from error
 
 
 def write(path: StrPath, data: bytes) -> None:
@@ -69,7 +72,18 @@ def write(path: StrPath, data: bytes) -> None:
         ) from error
 
 
-def nearest_file(path: Path) -> str:
+def reason(error: BaseException) -> str:
+    """Why, in one line: 'Permission denied'."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _check_folder(folder: Path, name: str, advice: str) -> None:
+    if not os.path.isdir(folder):
+        raise UserError(f"no folder {folder} for {name}{_nearest_file(folder)}: {advice}")
+
+
+def _nearest_file(path: Path) -> str:
     """' (did you mean ...?)' for the name most like `path` in its folder, or nothing."""
     try:
         return nearest(path.name, sorted(os.listdir(path.parent)))
@@ -77,30 +91,23 @@ def nearest_file(path: Path) -> str:
         return ""
 
 
-def reason(error: BaseException) -> str:
-    """Why, in one line: 'Permission denied'."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
-
-
 def _target_of(path: StrPath) -> Path:
     """The file itself, where `path` is a link to it: the link stays."""
     return Path(os.path.realpath(path))
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises `UserError` unless a file can be made in `folder`. Tried, since permissions alone
-    know nothing of read-only disks and, for root, nothing at all."""
-    trial = folder / _temporary_name()
-    try:
-        trial.touch(exist_ok=False)
-        trial.unlink()
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {folder} ({reason(error)}): choose another folder"
-        ) from error
+def _try_to_write(target: Path) -> None:
+    """Raises `OSError` unless a file can be made beside `target`, and `target` can be its name.
+
+    Tried, since permissions know nothing of read-only disks and, for root, nothing at all.
+    """
+    trial = target.parent / _temporary_name()
+    trial.touch(exist_ok=False)
+    trial.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        target.stat()
 
 
 def _temporary_name() -> str:
     """Hidden, and unique among processes and machines that share a folder."""
-    return f".neural_style-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f".neural-style-{os.getpid()}-{secrets.token_hex(4)}.tmp"

@@ -7,23 +7,30 @@ import json
 import logging
 import math
 import os
-import secrets
-import shutil
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
-from settings import SMALLEST_SIDE, VERSION, Settings, UsageError, UserError, nearest
+import files
+from files import StrPath
+from settings import (
+    MAX_MEGAPIXELS,
+    SMALLEST_SIDE,
+    VERSION,
+    Settings,
+    UsageError,
+    UserError,
+    nearest,
+)
 
-MAX_MEGAPIXELS = 200  # as float32 RGB that is 2.4 GB, before the run has begun
-SOFTWARE = f"neural_style {VERSION}"
+SOFTWARE = f"neural-style {VERSION}"
 
 # What `read` takes, as Pillow calls it. More formats would mean more to trust: EPS runs programs.
 READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
@@ -40,8 +47,6 @@ FORMATS = {
 }
 # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h, WEBP_MAX_DIMENSION of libwebp's encode.h
 LONGEST_SIDES = {"JPEG": 65_500, "WebP": 16_383}
-
-StrPath = str | os.PathLike[str]
 
 
 class Picture(NamedTuple):
@@ -135,22 +140,9 @@ def preserve_colors(stylized: np.ndarray, content: np.ndarray) -> np.ndarray:
 
 def check_output(path: StrPath, overwrite: bool = False) -> None:
     """Raises `UserError` if `save` could not write to `path`; meant for before the run."""
-    path = Path(path)
-    if os.path.isdir(path):
-        raise UserError(f"{path} is a folder: add a file name, as in {path / 'out.png'}")
-    _format_of(path)
-    if os.path.exists(path) and not overwrite:
-        raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
-    target = _target_of(path)
-    if not os.path.isdir(target.parent):
-        folder = target.parent
-        raise UserError(f"no folder {folder} for {path.name}{_nearest_file(folder)}: create it")
-    try:
-        _try_to_write(target)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({_reason(error)}): choose another name or folder"
-        ) from error
+    if not os.path.isdir(path):
+        _format_of(path)
+    files.check_writable(path, overwrite)
 
 
 def check_output_size(path: StrPath, height: int, width: int) -> None:
@@ -184,12 +176,7 @@ def save(
         pixels = _off_white(pixels, alpha)
         samples = np.dstack([_to_bytes(pixels), _to_bytes(alpha * 255)])  # [H, W, 4]
     data = _encode(path, samples, _encoder_options(name, metadata))
-    try:
-        _write_atomically(_target_of(path), data)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({_reason(error)}): make room there or give another name"
-        ) from error
+    files.write(path, data)
 
 
 def metadata(path: StrPath) -> dict[str, Any]:
@@ -203,7 +190,7 @@ def metadata(path: StrPath) -> dict[str, Any]:
             found = json.loads(text)
         except _BROKEN:  # whatever another program has put there
             return {}
-    ours = str(software).startswith("neural_style ") and isinstance(found, dict)
+    ours = str(software).startswith("neural-style ") and isinstance(found, dict)
     return found if ours else {}
 
 
@@ -282,7 +269,7 @@ def _open_image(path: StrPath) -> Iterator[Image.Image]:
     Pillow itself, since imageio's plugin for it fails where a picture has broken EXIF, and, before
     Pillow 13, for a BMP with a palette; its `rotate` mirrors the channels of what had a palette.
     """
-    with _open_file(path) as file:
+    with files.open_to_read(path) as file:
         try:
             image = Image.open(file, formats=READABLE)
         except _BROKEN as error:
@@ -292,38 +279,6 @@ def _open_image(path: StrPath) -> Iterator[Image.Image]:
             ) from error
         with image:
             yield image
-
-
-def _open_file(path: StrPath) -> BinaryIO:
-    """A file that has something in it, or a `UserError` that says why not."""
-    path = Path(path)
-    if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
-        raise UserError(f"{path} is a folder: give a picture inside it")
-    if not os.path.isdir(path.parent):
-        folder = path.parent
-        raise UserError(f"no folder {folder} for {path.name}{_nearest_file(folder)}: check it")
-    try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty: get a fresh copy")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise UserError(f"no file {path}{_nearest_file(path)}: check the name") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({_reason(error)}): check the file") from error
-
-
-def _nearest_file(path: Path) -> str:
-    """' (did you mean ...?)' for the name most like `path` in its folder, or nothing."""
-    try:
-        return nearest(path.name, sorted(os.listdir(path.parent)))
-    except OSError:
-        return ""
-
-
-def _reason(error: BaseException) -> str:
-    """Why, in one line: 'Permission denied'."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
 
 
 def _check_megapixels(path: StrPath, image: Image.Image, max_megapixels: float) -> None:
@@ -347,7 +302,7 @@ def _decode(path: StrPath, image: Image.Image) -> _Decoded:
         samples = np.asarray(image if decoded_as == mode else image.convert(decoded_as))
     except _BROKEN as error:
         raise UserError(
-            f"{path} is broken or cut short ({_reason(error)}): get a fresh copy"
+            f"{path} is broken or cut short ({files.reason(error)}): get a fresh copy"
         ) from error
     return _Decoded(_upright(samples, image), decoded_as, image.info.get("icc_profile"), key)
 
@@ -501,28 +456,6 @@ def _format_of(path: StrPath) -> str:
     raise UsageError(f"{path} has an unknown ending{nearest(suffix, list(FORMATS))}: {known}")
 
 
-def _target_of(path: StrPath) -> Path:
-    """The file itself, where `path` is a link to it: the link stays."""
-    return Path(os.path.realpath(path))
-
-
-def _try_to_write(target: Path) -> None:
-    """Raises `OSError` unless a file can be made beside `target`, and `target` can be its name.
-
-    Tried, since permissions know nothing of read-only disks and, for root, nothing at all.
-    """
-    trial = target.parent / _temporary_name()
-    trial.touch(exist_ok=False)
-    trial.unlink()
-    with contextlib.suppress(FileNotFoundError):
-        target.stat()
-
-
-def _temporary_name() -> str:
-    """Hidden, and unique among processes and machines that share a folder."""
-    return f".neural_style-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-
-
 def _to_bytes(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(samples), 0, 255).astype(np.uint8)
 
@@ -599,20 +532,3 @@ def _software_and_comment(image: Image.Image) -> tuple[Any, Any]:
         comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
         comment = comment[len(_ASCII) :]
     return exif.get(ExifTags.Base.Software), comment
-
-
-def _write_atomically(target: Path, data: bytes) -> None:
-    """Moves a complete file over `target`, with the mode of the old one. Raises `OSError`."""
-    temporary = target.parent / _temporary_name()
-    try:
-        with open(temporary, "xb") as file:  # not `tempfile`, which ignores the umask
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                shutil.copymode(target, temporary)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -213,7 +213,7 @@ def check_files(options: argparse.Namespace, settings: Settings) -> None:
         files.check_writable(path, options.overwrite)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
-    files.check_readable(options.network)
+    files.open_to_read(options.network).close()
 
 
 def is_same_file(path: str, other: str) -> bool:

@@ -31,16 +31,16 @@ def measure_targets(
     network: vgg.Network, content: tf.Tensor, styles: list[tf.Tensor], settings: Settings
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255."""
-    content_layers = list(settings.content_layer_weights())
-    style_layers = list(settings.style_layer_weights())
+
+    def features(picture: tf.Tensor, layers: dict[str, float]) -> dict[str, tf.Tensor]:
+        return vgg.features(network, picture, list(layers), settings.pooling, settings.padding)
+
+    def grams(style: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = features(style, settings.style_layer_weights())
+        return {layer: losses.gram(of_layer) for layer, of_layer in found.items()}
+
     return Targets(
-        vgg.features(network, content, content_layers, settings.pooling),
-        [
-            {layer: losses.gram(features) for layer, features in found.items()}
-            for found in (
-                vgg.features(network, style, style_layers, settings.pooling) for style in styles
-            )
-        ],
+        features(content, settings.content_layer_weights()), [grams(style) for style in styles]
     )
 
 
@@ -68,7 +68,7 @@ def weighted_losses(
 
     def weighted(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         layers = [*content_weights, *style_weights]
-        features = vgg.features(network, picture, layers, settings.pooling)
+        features = vgg.features(network, picture, layers, settings.pooling, settings.padding)
         grams = {layer: losses.gram(features[layer]) for layer in style_weights}
         content = sum(
             weight * losses.content_loss(features[layer], targets.content[layer])

@@ -44,7 +44,7 @@ def add_file_options(group: Any) -> None:
         help="the result; its extension says the format (.jpg .png .webp .tif .bmp)",
     )
     group.add_argument(
-        "--initial", metavar="FILE", help="the picture to start from (default: noise)"
+        "--initial", metavar="FILE", help="the picture to start from (default: the photo)"
     )
     group.add_argument(
         "--network",

@@ -13,6 +13,9 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # The content layers that `content_weight_blend` mixes.
 CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
+# Share of noise in the start: the painting's palette takes over, the photo's shapes stay.
+DEFAULT_NOISE = 0.8
+
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
@@ -69,7 +72,7 @@ class Settings:
     content_weight_blend: float = knob(1.0, "balance",
         "relu4_2's share of the content, relu5_2 has the rest: lower means freer shapes",
         kind=float, unit="0 to 1", at_least=0, at_most=1)
-    style_weight: float = knob(500.0, "balance", "say of the paintings",
+    style_weight: float = knob(4000.0, "balance", "say of the paintings",
         kind=float, at_least=0)
     style_layer_weight_exp: float = knob(1.0, "balance",
         "each style layer counts this many times the one before: above 1 favours large shapes",
@@ -77,15 +80,15 @@ class Settings:
     style_blend_weights: tuple[float, ...] | None = knob(None, "balance",
         "share of each painting", kind=float, many=True,
         unit="one number a style, default equal", at_least=0)
-    tv_weight: float = knob(100.0, "balance", "smoothness (total variation)",
+    tv_weight: float = knob(200.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
     preserve_colors: bool = knob(False, "balance",
         "keep the photo's colours: brightness from the painting, hue from the photo", kind=bool)
 
-    iterations: int = knob(1000, "run", "steps", kind=int, at_least=1)
-    learning_rate: float = knob(10.0, "run", "how far a step moves",
+    iterations: int = knob(300, "run", "steps", kind=int, at_least=1)
+    learning_rate: float = knob(20.0, "run", "how far a step moves",
         kind=float, unit="grey levels of 255", above=0)
-    learning_rate_schedule: str = knob("constant", "run",
+    learning_rate_schedule: str = knob("cosine", "run",
         "cosine lets the learning rate fall to 0 over the run, for a calmer picture",
         kind=str, choices=("constant", "cosine"))
     beta1: float = knob(0.9, "run", "Adam: memory of the gradient",
@@ -95,12 +98,15 @@ class Settings:
     eps: float = knob(1e-8, "run", "Adam: guards the division",
         kind=float, above=0)
     initial_noiseblend: float | None = knob(None, "run",
-        "noise in the start: 1 is all noise, 0 the --initial picture (or the photo)",
-        kind=float, unit="0 to 1; default 0 with --initial, else 1", at_least=0, at_most=1)
+        "grey noise in the start: 1 is all noise, 0 the photo (or the --initial picture)",
+        kind=float, unit="0 to 1; default 0.8, with --initial 0", at_least=0, at_most=1)
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
-    pooling: str = knob("max", "run",
+    pooling: str = knob("avg", "run",
         "how the network shrinks its pictures: max is crisper, avg smoother",
         kind=str, choices=("max", "avg"))
+    padding: str = knob("replicate", "run",
+        "what the network sees beyond the edge: replicate keeps the border clean, zero is the "
+        "published way", kind=str, choices=("replicate", "zero"))
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
         kind=int, unit="steps", at_least=1)
@@ -148,6 +154,12 @@ class Settings:
         """The style layers, each with its share; the shares sum to 1."""
         raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
         return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
+
+    def noise_share(self, has_initial: bool) -> float:
+        """How much of the start is noise."""
+        if self.initial_noiseblend is not None:
+            return self.initial_noiseblend
+        return 0.0 if has_initial else DEFAULT_NOISE
 
     def style_shares(self, count: int) -> list[float]:
         """The share of each of `count` styles; they sum to 1."""

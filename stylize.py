@@ -84,9 +84,7 @@ def initial_picture(
 ) -> np.ndarray:
     """The picture to start from, [H, W, 3] float32 RGB, 0..255: `initial` (or the content)
     blended with faint noise around the network's mean pixel."""
-    blend = settings.initial_noiseblend
-    if blend is None:
-        blend = 1.0 if initial is None else 0.0
+    blend = settings.noise_share(initial is not None)
     generator = np.random.default_rng(settings.seed)
     noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(content.shape)
     base = content if initial is None else initial

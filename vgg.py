@@ -1,6 +1,7 @@
 """VGG: a weights file -> a network; a picture -> named features. Knows every weights format."""
 
 import hashlib
+import io
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,9 @@ def load(path: str | Path) -> Network:
     before the classifier is left out. Raises `UserError` for a file that is missing, broken or no
     such network.
     """
-    content = _read_mat(path)
+    with files.open_to_read(path) as file:
+        data = file.read()
+    content = _mat_content(path, data)
     try:
         layers = [_layer(record) for record in _records(content["layers"])]
         mean_pixel = _mean_pixel(content)
@@ -63,20 +66,28 @@ def load(path: str | Path) -> Network:
         ) from None
     layers = _style_part(layers)
     _check_chain(path, layers)
-    return Network(tuple(_on_device(layer) for layer in layers), mean_pixel, _title(path, layers))
+    title = KNOWN_FILES.get(hashlib.sha256(data).hexdigest(), f"the network {Path(path).name}")
+    return Network(tuple(_on_device(layer) for layer in layers), mean_pixel, title)
 
 
 def features(
-    network: Network, image: tf.Tensor, layers: list[str], pooling: str = "max"
+    network: Network,
+    image: tf.Tensor,
+    layers: list[str],
+    pooling: str = "max",
+    padding: str = "zero",
 ) -> dict[str, tf.Tensor]:
     """The features of a picture at the layers asked for; nothing past the last of them is run.
 
-    image: [1, H, W, 3] float32 RGB, 0..255. Returns [1, h, w, channels] float32 by layer name; h
-    and w are halved, rounded up, by every pooling before the layer. Simonyan and Zisserman 2015,
-    table 1.
+    image: [1, H, W, 3] float32 RGB, 0..255. padding: what the first convolution sees beyond the
+        edge, "zero" (the mean pixel) or "replicate" (the edge itself).
+
+    Returns [1, h, w, channels] float32 by layer name; h and w are halved, rounded up, by every
+    pooling before the layer. Simonyan and Zisserman 2015, table 1.
     """
     check_layers(network, layers)
-    return _run(network, preprocess(image, network.mean_pixel), set(layers), pooling)
+    image = preprocess(image, network.mean_pixel)
+    return _run(network, image, set(layers), pooling, padding)
 
 
 def check_layers(network: Network, layers: list[str]) -> None:
@@ -94,7 +105,7 @@ def net(
 ) -> tuple[dict[str, tf.Tensor], np.ndarray]:
     """Every layer's features of a preprocessed picture [1, H, W, 3], and the mean pixel."""
     network = load(path)
-    return _run(network, image, set(network.names), pooling), network.mean_pixel
+    return _run(network, image, set(network.names), pooling, "zero"), network.mean_pixel
 
 
 def preprocess(image: Any, mean_pixel: np.ndarray) -> Any:
@@ -107,11 +118,17 @@ def unprocess(image: Any, mean_pixel: np.ndarray) -> Any:
     return image + mean_pixel
 
 
-def _run(network: Network, current: tf.Tensor, wanted: set[str], pooling: str) -> dict:
-    found = {}
+def _run(
+    network: Network, image: tf.Tensor, wanted: set[str], pooling: str, padding: str
+) -> dict[str, tf.Tensor]:
+    found, current, edge = {}, image, "SAME"
+    if padding == "replicate":
+        current = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        edge = "VALID"
     for layer in network.layers:
         if layer.kind == "conv":
-            current = tf.nn.conv2d(current, layer.kernel, strides=1, padding="SAME")
+            current = tf.nn.conv2d(current, layer.kernel, strides=1, padding=edge)
+            edge = "SAME"
             current = tf.nn.bias_add(current, layer.bias)
         elif layer.kind == "relu":
             current = tf.nn.relu(current)
@@ -125,10 +142,9 @@ def _run(network: Network, current: tf.Tensor, wanted: set[str], pooling: str) -
     return found
 
 
-def _read_mat(path: str | Path) -> dict[str, Any]:
-    files.check_readable(path)
+def _mat_content(path: str | Path, data: bytes) -> dict[str, Any]:
     try:
-        return scipy.io.loadmat(path)
+        return scipy.io.loadmat(io.BytesIO(data))
     except Exception as error:  # scipy raises anything at all on broken bytes
         raise UserError(
             f"network {path} is truncated or no .mat file ({type(error).__name__}): "
@@ -187,9 +203,3 @@ def _on_device(layer: Layer) -> Layer:
     if layer.kernel is None:
         return layer
     return layer._replace(kernel=tf.constant(layer.kernel), bias=tf.constant(layer.bias))
-
-
-def _title(path: str | Path, layers: list[Layer]) -> str:
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    convolutions = sum(layer.kind == "conv" for layer in layers)
-    return KNOWN_FILES.get(digest, f"{Path(path).name} ({convolutions} convolutions)")

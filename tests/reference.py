@@ -63,14 +63,15 @@ def save_mat(path, weights, layout="new", mean_pixel=MEAN_PIXEL):
     return path
 
 
-def features(weights, picture, pooling="max", mean_pixel=MEAN_PIXEL):
+def features(weights, picture, pooling="max", padding="zero", mean_pixel=MEAN_PIXEL):
     """Every layer's features [h, w, channels] of a picture [H, W, 3]."""
     current = np.asarray(picture, np.float64) - mean_pixel
     found = {}
     for name in layer_names(weights):
         if name in weights:
             kernel, bias = (array.astype(np.float64) for array in weights[name])
-            padded = np.pad(current, ((1, 1), (1, 1), (0, 0)))
+            edge = padding == "replicate" and name == "conv1_1"
+            padded = np.pad(current, ((1, 1), (1, 1), (0, 0)), "edge" if edge else "constant")
             windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
             current = np.einsum("hwiyx,yxio->hwo", windows, kernel) + bias
         elif name.startswith("relu"):
@@ -98,8 +99,8 @@ def gram(features):
 
 def losses(weights, picture, content, styles, settings):
     """The weighted losses of program A: Gatys et al. 2016 eq. 7 as means, and total variation."""
-    of_picture = features(weights, picture, settings.pooling)
-    of_content = features(weights, content, settings.pooling)
+    of_picture = features(weights, picture, settings.pooling, settings.padding)
+    of_content = features(weights, content, settings.pooling, settings.padding)
     blend = settings.content_weight_blend
     content_loss = sum(
         share * np.mean((of_picture[layer] - of_content[layer]) ** 2)
@@ -109,7 +110,7 @@ def losses(weights, picture, content, styles, settings):
     shares = settings.style_blend_weights or (1,) * len(styles)
     style_loss = 0
     for share, style in zip(shares, styles, strict=True):
-        of_style = features(weights, style, settings.pooling)
+        of_style = features(weights, style, settings.pooling, settings.padding)
         for block, weight in enumerate(raw, 1):
             layer = f"relu{block}_1"
             difference = gram(of_picture[layer]) - gram(of_style[layer])

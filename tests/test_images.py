@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, JpegImagePlugin
 
+import files
 import images
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError
 
@@ -467,7 +468,7 @@ def test_missing_folder(tmp_path):
 
 
 def test_folder(tmp_path):
-    assert error_of(images.read, tmp_path) == f"{tmp_path} is a folder: give a picture inside it"
+    assert error_of(images.read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
 
 
 def test_empty(tmp_path):
@@ -754,7 +755,7 @@ def test_unknown_ending(tmp_path):
 
 def test_output_is_a_folder(tmp_path):
     assert error_of(images.check_output, tmp_path, overwrite=True) == (
-        f"{tmp_path} is a folder: add a file name, as in {tmp_path}/out.png"
+        f"{tmp_path} is a folder: add a file name"
     )
 
 
@@ -973,7 +974,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch,
     def fail(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(images.os, failing, fail)
+    monkeypatch.setattr(files.os, failing, fail)
     assert error_of(images.save, path, picture()) == (
         f"cannot write {path} (No space left on device): make room there or give another name"
     )
@@ -985,7 +986,7 @@ def test_an_interrupted_write_leaves_no_litter(tmp_path, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images.os, "fsync", interrupt)
+    monkeypatch.setattr(files.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         images.save(tmp_path / "out.png", picture())
     assert os.listdir(tmp_path) == []

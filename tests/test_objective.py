@@ -11,6 +11,7 @@ from settings import Settings
 VARIANTS = {
     "default": Settings(),
     "average pooling": Settings(pooling="avg"),
+    "zero padding": Settings(padding="zero", pooling="max"),
     "deeper content": Settings(content_weight_blend=0.3),
     "only relu5_2": Settings(content_weight_blend=0),
     "layer weights": Settings(style_layer_weight_exp=1.7),
@@ -71,5 +72,8 @@ def test_one_trace_a_picture_size(network, picture):
 def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network, picture):
     content, style = picture(seed=1), picture(seed=2)
     objective = objective_of(network, content, [style], Settings())
-    assert objective(tf.constant(content[np.newaxis])).losses["content"] == 0
-    assert objective(tf.constant(style[np.newaxis])).losses["style"] < 1e-6
+    of_content = objective(tf.constant(content[np.newaxis])).losses
+    of_style = objective(tf.constant(style[np.newaxis])).losses
+    # not zero: targets are measured eagerly, and the traced graph rounds otherwise
+    assert of_content["content"] < 1e-6 * of_style["content"]
+    assert of_style["style"] < 1e-6 * of_content["style"]

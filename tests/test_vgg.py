@@ -31,10 +31,11 @@ def test_both_layouts_of_both_depths_are_read(tmp_path, layout, depth):
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_features_equal_a_plain_numpy_forward_pass(network, weights, picture, pooling):
+@pytest.mark.parametrize("padding", ["replicate", "zero"])
+def test_features_equal_a_plain_numpy_forward_pass(network, weights, picture, pooling, padding):
     image = picture(35, 46)
-    expected = reference.features(weights, image, pooling)
-    found = vgg.features(network, tf.constant(image[np.newaxis]), network.names, pooling)
+    expected = reference.features(weights, image, pooling, padding)
+    found = vgg.features(network, tf.constant(image[np.newaxis]), network.names, pooling, padding)
     assert list(found) == network.names
     for name, features in found.items():
         np.testing.assert_allclose(features[0], expected[name], rtol=1e-4, atol=1e-3)
@@ -46,8 +47,8 @@ def test_net_gives_the_36_names_and_the_mean_pixel(tiny, weights, picture):
     preprocessed = vgg.preprocess(image, mean_pixel)
     np.testing.assert_allclose(vgg.unprocess(preprocessed, mean_pixel), image, atol=1e-4)
     features, _ = vgg.net(tiny, tf.constant(preprocessed[np.newaxis]))
-    assert len(features) == 36 and list(features)[0] == "conv1_1"
-    assert list(features)[-1] == "relu5_4"
+    assert len(features) == 36 and "conv1_1" in features
+    assert list(features) == reference.layer_names(weights)
     expected = reference.features(weights, image)["relu5_4"]
     np.testing.assert_allclose(features["relu5_4"][0], expected, rtol=1e-4, atol=1e-3)
 
@@ -102,7 +103,7 @@ def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
             vgg.load(path)
         assert str(error.value) == message
     path.write_text("hello " * 100)
-    with pytest.raises(UserError, match="is truncated or no .mat file"):
+    with pytest.raises(UserError, match="is truncated or no"):
         vgg.load(path)
     with pytest.raises(UserError, match=r"no file .*missing: check the name"):
         vgg.load(tmp_path / "missing")

@@ -1,0 +1,440 @@
+"""The command line, tested by running it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import images
+import neural_style
+
+COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
+
+
+def error_of(result, status):
+    assert result.returncode == status, result.stderr
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+# Help
+
+
+def test_help_comes_at_once_and_imports_no_tensorflow():
+    code = (
+        "import sys, runpy; sys.argv = ['neural_style.py', '--help']\n"
+        "try: runpy.run_path('neural_style.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'tensorflow', 'numpy', 'PIL', 'imageio', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--style-layer-weight-exp" in result.stdout and "(default 4000)" in result.stdout
+
+
+# of the published program, and of its later versions; then ours
+OPTIONS = """
+content styles output iterations width style-scales network content-weight style-weight
+style-blend-weights tv-weight learning-rate initial print-iterations checkpoint-output
+checkpoint-iterations
+content-weight-blend style-layer-weight-exp preserve-colors pooling initial-noiseblend beta1 beta2
+eps progress-write progress-plot overwrite
+seed height size quiet debug version
+"""
+
+
+def test_help_has_every_option():
+    result = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    for option in OPTIONS.split():
+        assert re.search(rf"^  --{option}\b", result.stdout, re.MULTILINE), option
+
+
+def test_version():
+    result = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"neural-style \d+\.\d+\.\d+\n", result.stdout)
+
+
+# A run
+
+
+def test_a_run_writes_the_picture_and_keeps_stdout_clean(run, folder):
+    result = run("--iterations", 3)
+    assert result.returncode == 0 and result.stdout == ""
+    assert size_of(folder / "out.png") == (45, 34)
+    first, last = result.stderr.splitlines()
+    assert re.fullmatch(r"45x34 on (CPU|GPU) \(.+\) with the network network.mat", first)
+    assert re.fullmatch(
+        r"out.png: 3 steps in 0:\d\d, content \S+  style \S+  tv \S+  total \S+", last
+    )
+
+
+def test_quiet_prints_nothing(run):
+    result = run("--iterations", 2, "--quiet", "--print-iterations", 1)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_one_seed_is_the_same_bytes(run, folder):
+    for output in ("one.jpg", "two.jpg"):
+        assert run("--iterations", 4, "--seed", 7, output=output).returncode == 0
+    assert (folder / "one.jpg").read_bytes() == (folder / "two.jpg").read_bytes()
+
+
+def test_checkpoints_are_numbered_from_zero_and_the_settings_are_in_the_picture(run, folder):
+    (folder / "steps").mkdir()
+    options = ["--checkpoint-output", "steps/s-%03d.png", "--checkpoint-iterations", 2]
+    result = run(
+        "--iterations", 5, *options, "--tv-weight", 7, styles=["painting.png", "other.png"]
+    )
+    assert result.returncode == 0
+    names = sorted(path.name for path in (folder / "steps").iterdir())
+    assert names == ["s-000.png", "s-002.png", "s-004.png"]
+    found = images.metadata(folder / "out.png")
+    assert found["tv_weight"] == 7 and found["iterations"] == 5
+    assert found["content"] == "photo.png" and found["styles"] == ["painting.png", "other.png"]
+    json.dumps(found)
+
+
+def test_losses_are_written_and_plotted_beside_the_output(run, folder):
+    (folder / "results").mkdir()
+    result = run("--iterations", 3, "--progress-write", "--progress-plot", output="results/a.jpg")
+    assert result.returncode == 0
+    with open(folder / "results" / "a-progress.csv", newline="") as file:
+        assert [row["iteration"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+    assert size_of(folder / "results" / "a-progress.png")[0] > 500
+
+
+def test_folders_with_spaces_and_other_scripts(run, folder):
+    place = folder / "my pictures 絵画 é"
+    place.mkdir()
+    (folder / "photo.png").rename(place / "фото 1.png")
+    content, output = "my pictures 絵画 é/фото 1.png", "my pictures 絵画 é/100% done.png"
+    assert run("--iterations", 1, content=content, output=output).returncode == 0
+    assert images.metadata(place / "100% done.png")["content"] == "фото 1.png"
+
+
+def test_the_bundled_network_is_found_from_any_folder(run, folder):
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    command = [*COMMAND, "--content", "../photo.png", "--styles", "../painting.png"]
+    command += ["--output", "out.png", "--iterations", "1"]
+    result = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "with the bundled VGG-19" in result.stderr
+
+
+def test_sizes(run, folder):
+    def size(*options):
+        assert run("--iterations", 1, "--overwrite", *options).returncode == 0
+        return size_of(folder / "out.png")
+
+    assert size("--width", 90) == (90, 68)
+    assert size("--size", 60) == (60, 45)
+    assert size("--width", 33, "--height", 41) == (33, 41)
+
+
+def test_a_long_thin_picture_and_the_smallest_one(run, folder, picture):
+    for width, height in ((1000, 20), (16, 16)):
+        thin = picture(height, width).astype(np.uint8)
+        Image.fromarray(thin).save(folder / "thin.png")
+        Image.fromarray(thin.swapaxes(0, 1)).save(folder / "tall.png")
+        options = ["--iterations", 2, "--overwrite", "--style-scales", 0.5 if width > 16 else 1]
+        assert run(*options, content="thin.png", styles=["tall.png"]).returncode == 0
+        assert size_of(folder / "out.png") == (width, height)
+
+
+def test_transparency_comes_back(run, folder, picture):
+    alpha = np.zeros((34, 45), np.uint8)
+    alpha[:, 20:] = 255
+    rgba = np.dstack([picture().astype(np.uint8), alpha])
+    Image.fromarray(rgba).save(folder / "cut.png")
+    for output in ("out.png", "out.webp", "out.tif"):
+        assert run("--iterations", 1, content="cut.png", output=output).returncode == 0
+        with Image.open(folder / output) as image:
+            np.testing.assert_array_equal(np.asarray(image.getchannel("A")), alpha)
+
+
+def test_preserve_colors_keeps_the_hue_of_the_photo(run, folder):
+    assert run("--iterations", 5, "--preserve-colors").returncode == 0
+
+    def chroma(name):
+        with Image.open(folder / name) as image:
+            return np.asarray(image.convert("YCbCr"), float)[..., 1:]
+
+    ours, photo, painting = map(chroma, ("out.png", "photo.png", "painting.png"))
+    assert np.abs(ours - photo).mean() < 0.3 * np.abs(painting - photo).mean()
+
+
+def test_the_noise_of_tensorflow_is_kept_unless_asked_for(run):
+    result = run("--iterations", 1, "--debug", env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"})
+    assert result.returncode == 0 and len(result.stderr.splitlines()) > 2
+
+
+# Wrong input: one line, the right status, before the network loads
+
+WRONG = {
+    "iterations": (["--iterations", "0"], 2, "--iterations is 0: give 1 or more"),
+    "nan": (["--tv-weight", "nan"], 2, "--tv-weight is nan: give a finite number"),
+    "no number": (
+        ["--iterations", "x"],
+        2,
+        "argument --iterations: invalid int value: 'x' (see --help)",
+    ),
+    "pooling": (
+        ["--pooling", "mx"],
+        2,
+        "--pooling 'mx' is unknown (did you mean max?): choose max or avg",
+    ),
+    "option": (["--iteratons", "5"], 2, "unknown option --iteratons (did you mean --iterations?)"),
+    "scales": (
+        ["--style-scales", "1", "2"],
+        2,
+        "got 2 --style-scales for 1 style: give one number a style",
+    ),
+    "blend": (
+        ["--style-blend-weights", "0"],
+        2,
+        "--style-blend-weights are all 0: give one style at least a share",
+    ),
+    "width": (["--width", "-3"], 2, "--width is -3: give 16 or more"),
+    "too small": (
+        ["--style-scales", "0.1"],
+        2,
+        "--style-scales 0.1 makes a picture 5 wide and 3 high, but a side needs 16 pixels: "
+        "give --style-scales 0.456 or more",
+    ),
+    "checkpoint pattern": (
+        ["--checkpoint-output", "step.jpg", "--checkpoint-iterations", "5"],
+        2,
+        "--checkpoint-output step.jpg needs one place for the step, as in "
+        "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50",
+    ),
+    "checkpoint output alone": (
+        ["--checkpoint-output", "step-%d.jpg"],
+        2,
+        "--checkpoint-output needs --checkpoint-iterations, as in "
+        "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50",
+    ),
+    "checkpoint iterations alone": (
+        ["--checkpoint-iterations", "5"],
+        2,
+        "--checkpoint-iterations needs --checkpoint-output, as in "
+        "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50",
+    ),
+    "checkpoint ending": (
+        ["--checkpoint-output", "step-%d.jgp", "--checkpoint-iterations", "5"],
+        2,
+        "step-0.jgp has an unknown ending (did you mean .jpg?): "
+        "end it in .jpg, .jpeg, .png, .webp, .tif, .tiff or .bmp",
+    ),
+    "checkpoint folder": (
+        ["--checkpoint-output", "gone/step-%d.jpg", "--checkpoint-iterations", "5"],
+        1,
+        "no folder {folder}/gone for step-0.jpg: create it",
+    ),
+    "network": (["--network", "none"], 1, "no file none: check the name"),
+    "no network": (
+        ["--network", "photo.png"],
+        1,
+        "network photo.png is truncated or no .mat file (ValueError): "
+        "fetch it again or give another --network",
+    ),
+    "initial": (["--initial", "none"], 1, "no file none: check the name"),
+    "not finite": (
+        ["--style-weight", "3e38"],
+        1,
+        "the loss is no finite number after 0 steps: lower --style-weight (now 3e+38)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_option_is_told_in_one_line(run, folder, name):
+    options, status, message = WRONG[name]
+    result = run(*options, "--quiet")
+    assert error_of(result, status).removesuffix(" (see --help)") == message.format(
+        folder=os.path.realpath(folder)
+    ).removesuffix(" (see --help)")
+    assert not (folder / "out.png").exists()
+
+
+def test_a_missing_required_option_is_told(folder):
+    result = subprocess.run([*COMMAND, "--content", "a"], capture_output=True, text=True)
+    assert error_of(result, 2) == (
+        "the following arguments are required: --styles, --output (see --help)"
+    )
+
+
+def test_broken_pictures_are_told_in_one_line(run, folder):
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:700])
+    (folder / "folder.png").mkdir()
+    messages = {
+        "none.bmp": "no file none.bmp: check the name",
+        "phot.png": "no file phot.png (did you mean photo.png?): check the name",
+        "empty.png": "empty.png is empty: get a fresh copy",
+        "folder.png": "folder.png is a folder: give a file inside it",
+        "text.png": "text.png is not a picture, or a broken one: "
+        "give a JPEG, PNG, WebP, TIFF, BMP or GIF file",
+    }
+    for name, message in messages.items():
+        assert error_of(run(content=name), 1) == message
+    assert error_of(run(styles=["painting.png", "cut.png"]), 1).startswith(
+        "cut.png is broken or cut short ("
+    )
+    message = "photo.png has 0.0 megapixels, more than 0.001: shrink it, or raise --max-megapixels"
+    assert error_of(run("--max-megapixels", 0.001), 1) == message
+
+
+def test_outputs_that_cannot_be_are_told_before_the_run(run, folder):
+    assert error_of(run(output="out.jgp"), 2) == (
+        "out.jgp has an unknown ending (did you mean .jpg?): "
+        "end it in .jpg, .jpeg, .png, .webp, .tif, .tiff or .bmp"
+    )
+    assert error_of(run(output="gone/out.png"), 1) == (
+        f"no folder {os.path.realpath(folder)}/gone for out.png: create it"
+    )
+    assert error_of(run("--overwrite", output="photo.png"), 2) == (
+        "output photo.png is an input picture: give another name"
+    )
+
+
+def test_an_existing_output_is_kept_unless_told(run, folder):
+    (folder / "out.png").write_bytes(b"precious")
+    message = "out.png exists: give another name, or --overwrite to replace it"
+    assert error_of(run("--iterations", 1), 1) == message
+    assert (folder / "out.png").read_bytes() == b"precious"
+    assert run("--iterations", 1, "--overwrite").returncode == 0
+    assert size_of(folder / "out.png") == (45, 34)
+
+
+def test_an_existing_checkpoint_is_kept_unless_told(run, folder):
+    (folder / "step-4.png").write_bytes(b"precious")
+    options = ["--iterations", 5, "--checkpoint-output", "step-%s.png"]
+    options += ["--checkpoint-iterations", 2]
+    message = "step-4.png exists: give another name, or --overwrite to replace it"
+    assert error_of(run(*options), 1) == message
+
+
+@pytest.mark.parametrize(
+    "pattern, name",
+    [
+        ("a%s.png", "a7.png"),
+        ("a%d.png", "a7.png"),
+        ("a%05d.png", "a00007.png"),
+        ("a{}.png", "a7.png"),
+        ("a{:05}.png", "a00007.png"),
+        ("100%/{:03d}.png", "100%/007.png"),
+    ],
+)
+def test_checkpoint_names(pattern, name):
+    assert neural_style.checkpoint_path(pattern, 7) == name
+
+
+# Interruption
+
+
+def start(folder, *options, iterations=100_000):
+    command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
+    command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
+    command += [*options]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path):
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert path.exists()
+
+
+CHECKPOINTS = ["--checkpoint-output", "c-%d.png", "--checkpoint-iterations", "50000"]
+
+
+def test_ctrl_c_saves_the_picture_as_it_stands(folder):
+    process = start(folder, *CHECKPOINTS)
+    wait_for(folder / "c-0.png")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert size_of(folder / "out.png") == (45, 34)
+    assert "stopping after this step (Ctrl-C again leaves at once)" in stderr
+    assert re.search(r"^out.png: \d+ of 100000 steps in ", stderr, re.MULTILINE)
+
+
+def test_ctrl_c_before_the_first_step_leaves_plainly(folder):
+    process = start(folder)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and not (folder / "out.png").exists()
+    assert "Traceback" not in stderr
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    """Even while Python waits for a step: here for minutes of hashing, which heeds no signal."""
+    code = (
+        "import hashlib\n"
+        "from stopping import Stop\n"
+        "with Stop(lambda text: print(text, flush=True)) as stop:\n"
+        "    stop.check()\n"
+        "    print('ready', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)\n"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline().startswith("stopping after this step")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert time.monotonic() - began < 30
+
+
+def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
+    """The result goes to the temporary folder, which is named."""
+    place = folder / "place"
+    place.mkdir()
+    options = ["--output", "place/out.png", *CHECKPOINTS]
+    process = start(folder, *options, iterations=60)
+    wait_for(folder / "c-0.png")
+    place.rmdir()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: cannot write place/out.png (No such file or directory)" in stderr
+    saved = re.search(r"^(/.+/out.png): 60 steps in ", stderr, re.MULTILINE)[1]
+    assert size_of(saved) == (45, 34)
+    os.remove(saved)
+
+
+# The real network
+
+
+def test_end_to_end_with_the_bundled_network(run, folder):
+    """From noise the loss falls at least tenfold."""
+    options = ["--network", ROOT / "imagenet-vgg-verydeep-19.mat", "--initial-noiseblend", 1]
+    options += ["--iterations", 60, "--size", 64, "--progress-write"]
+    result = run(*options, output="out.jpg")
+    assert result.returncode == 0, result.stderr
+    with open(folder / "out-progress.csv", newline="") as file:
+        totals = [float(row["total"]) for row in csv.DictReader(file)]
+    assert totals[-1] < totals[0] / 10
+    assert size_of(folder / "out.jpg") == (64, 48)

@@ -1,0 +1,28 @@
+"""Files that are no pictures: whole or not at all."""
+
+import pytest
+
+import files
+from settings import UserError
+
+
+def test_a_file_is_written_whole_and_leaves_no_litter(tmp_path):
+    files.write(tmp_path / "losses.csv", b"1,2")
+    files.write(tmp_path / "losses.csv", b"3,4")
+    assert [path.name for path in tmp_path.iterdir()] == ["losses.csv"]
+    assert (tmp_path / "losses.csv").read_bytes() == b"3,4"
+
+
+def test_a_vanished_folder_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"^cannot write .*gone/a.csv \(No such file or directory"):
+        files.write(tmp_path / "gone" / "a.csv", b"")
+
+
+def test_an_empty_or_missing_file_is_told(tmp_path):
+    (tmp_path / "empty").touch()
+    with pytest.raises(UserError, match=r"empty is empty: get a fresh copy$"):
+        files.open_to_read(tmp_path / "empty")
+    with pytest.raises(
+        UserError, match=r"no file .*empt \(did you mean empty\?\): check the name$"
+    ):
+        files.open_to_read(tmp_path / "empt")

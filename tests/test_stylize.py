@@ -1,0 +1,151 @@
+"""The contract of `stylize`, which people's scripts rely on."""
+
+import numpy as np
+import pytest
+
+from settings import Settings, UserError
+from stylize import NotFiniteError, initial_picture, stylize
+
+
+def paint(network, picture, **options):
+    options = {"content": picture(seed=1), "styles": [picture(30, 50, seed=2)]} | options
+    return list(stylize(network, **({"iterations": 5} | options)))
+
+
+def test_pairs_come_in_order_and_the_last_has_no_number(tiny, picture):
+    pairs = paint(tiny, picture, iterations=7, checkpoint_iterations=3)
+    assert [iteration for iteration, _ in pairs] == [0, 3, 6, None]
+    for _, image in pairs:
+        assert image.shape == (34, 45, 3) and image.dtype == np.float32
+        assert image.min() >= 0 and image.max() <= 255
+
+
+def test_without_checkpoints_there_is_one_pair(network, picture):
+    assert [iteration for iteration, _ in paint(network, picture)] == [None]
+
+
+def test_the_keywords_of_the_published_program_work(tiny, picture):
+    pairs = stylize(
+        network=str(tiny),
+        initial=picture(seed=3),
+        content=picture(seed=1).astype(np.uint8),
+        styles=[picture(seed=2), picture(20, 30, seed=4)],
+        iterations=3,
+        content_weight=5e0,
+        style_weight=1e2,
+        style_blend_weights=[0.3, 0.7],
+        tv_weight=1e2,
+        learning_rate=1e1,
+        print_iterations=None,
+        checkpoint_iterations=2,
+    )
+    assert [iteration for iteration, _ in pairs] == [0, 2, None]
+
+
+def test_one_seed_is_one_picture(network, picture):
+    first, again = (paint(network, picture, seed=3)[-1][1] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = paint(network, picture, seed=4)[-1][1]
+    assert np.abs(first - other).max() > 0
+
+
+def test_checkpoints_show_the_picture_as_it_stands_and_the_last_is_the_best(network, picture):
+    steps = []
+    options = {"iterations": 12, "learning_rate": 90, "learning_rate_schedule": "constant"}
+    options |= {"checkpoint_iterations": 1, "on_step": steps.append}
+    pairs = paint(network, picture, **options)
+    # a step's losses are those of the picture it set out from: the image of the step before
+    totals = [step.losses()["total"] for step in steps]
+    best = int(np.argmin(totals[:-1]))
+    assert totals[-1] <= min(totals[:-1])
+    if totals[-1] == totals[best] and best > 0:
+        np.testing.assert_array_equal(pairs[-1][1], pairs[best - 1][1])
+    for step, (iteration, image) in zip(steps, pairs, strict=True):
+        assert step.iteration == iteration and step.total == 12
+        np.testing.assert_array_equal(step.image(), image)
+    seconds = [step.seconds for step in steps]
+    assert seconds == sorted(seconds)
+
+
+def test_the_loss_falls(network, picture):
+    steps = []
+    paint(network, picture, iterations=40, on_step=steps.append)
+    assert steps[-1].losses()["total"] < 0.5 * steps[0].losses()["total"]
+
+
+def test_one_trace_a_picture_size(network, picture, monkeypatch):
+    import stylize as module
+
+    objectives = []
+
+    def remember(*arguments):
+        objectives.append(make_objective(*arguments))
+        return objectives[-1]
+
+    make_objective = module.make_objective
+    monkeypatch.setattr(module, "make_objective", remember)
+    paint(network, picture, iterations=6)
+    assert [objective.experimental_get_tracing_count() for objective in objectives] == [1]
+
+
+def test_the_start_is_noise_picture_or_a_blend(picture):
+    content, initial = picture(seed=1), picture(seed=2)
+    mean_pixel = np.array([120, 110, 100], "f4")
+
+    def start(initial, **options):
+        return initial_picture(content, initial, mean_pixel, Settings(**options))
+
+    np.testing.assert_array_equal(start(initial), initial)
+    np.testing.assert_array_equal(start(None, initial_noiseblend=0), content)
+    noise = start(None, initial_noiseblend=1) - mean_pixel
+    assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(0.256, rel=0.05)
+    half = start(initial, initial_noiseblend=0.5)
+    np.testing.assert_allclose(half, (initial + noise + mean_pixel) / 2, atol=1e-3)
+
+
+WRONG = [
+    ({"iterations": 0}, "iterations is 0: give 1 or more"),
+    ({"iteration": 5}, "unknown setting iteration (did you mean iterations?)"),
+    ({"styles": []}, "got no style: give one picture or more"),
+    ({"content": np.zeros((20, 30))}, "content has shape (20, 30): give [height, width, 3]"),
+    ({"content": np.zeros((9, 30, 3))}, "content is 30x9: give 16 pixels or more a side"),
+    (
+        {"styles": [np.full((20, 20, 3), np.nan)]},
+        "style 1 holds values that are no finite numbers: give RGB from 0 to 255",
+    ),
+    ({"initial": np.zeros((20, 30, 3))}, "initial is 30x20 and content 45x34: give equal sizes"),
+    (
+        {"style_blend_weights": [1, 2]},
+        "got 2 style_blend_weights for 1 style: give one number a style",
+    ),
+]
+
+
+@pytest.mark.parametrize("options, message", WRONG, ids=[message for _, message in WRONG])
+def test_wrong_arguments_are_told_when_called(network, picture, options, message):
+    options = {"content": picture(), "styles": [picture()], **options}
+    with pytest.raises(UserError) as error:
+        stylize(network, **options)  # nothing is asked of the generator
+    assert str(error.value) == message
+
+
+def test_a_missing_network_is_told_when_called(tmp_path, picture):
+    with pytest.raises(UserError, match=r"^no file .*none.mat: check the name$"):
+        stylize(tmp_path / "none.mat", picture(), [picture()])
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_what_to_lower(network, picture):
+    with pytest.raises(NotFiniteError) as error:
+        paint(network, picture, style_weight=3e38)
+    assert str(error.value) == (
+        "the loss is no finite number after 0 steps: lower style_weight (now 3e+38)"
+    )
+    assert error.value.image is None
+
+
+def test_the_last_good_picture_comes_with_the_error(network, picture):
+    """The loss is finite in the flat start and overflows as the picture grows rougher."""
+    options = {"tv_weight": 3e36, "initial": np.full((34, 45, 3), 99), "iterations": 30}
+    with pytest.raises(NotFiniteError, match=r"after \d+ steps: lower tv_weight") as error:
+        paint(network, picture, learning_rate=120, **options)
+    assert error.value.image.shape == (34, 45, 3) and np.isfinite(error.value.image).all()

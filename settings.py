@@ -72,7 +72,7 @@ class Settings:
     content_weight_blend: float = knob(1.0, "balance",
         "relu4_2's share of the content, relu5_2 has the rest: lower means freer shapes",
         kind=float, unit="0 to 1", at_least=0, at_most=1)
-    style_weight: float = knob(4000.0, "balance", "say of the paintings",
+    style_weight: float = knob(5000.0, "balance", "say of the paintings",
         kind=float, at_least=0)
     style_layer_weight_exp: float = knob(1.0, "balance",
         "each style layer counts this many times the one before: above 1 favours large shapes",
@@ -80,7 +80,7 @@ class Settings:
     style_blend_weights: tuple[float, ...] | None = knob(None, "balance",
         "share of each painting", kind=float, many=True,
         unit="one number a style, default equal", at_least=0)
-    tv_weight: float = knob(200.0, "balance", "smoothness (total variation)",
+    tv_weight: float = knob(300.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
     preserve_colors: bool = knob(False, "balance",
         "keep the photo's colours: brightness from the painting, hue from the photo", kind=bool)

@@ -46,7 +46,7 @@ def test_help_comes_at_once_and_imports_no_tensorflow():
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--style-layer-weight-exp" in result.stdout and "(default 4000)" in result.stdout
+    assert "--style-layer-weight-exp" in result.stdout and "(default 5000)" in result.stdout
 
 
 # of the published program, and of its later versions; then ours

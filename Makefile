@@ -1,5 +1,5 @@
 # make example: paint a picture.  make test: run all tests.  make check: format and lint.
-PYTHON ?= python3
+PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -17,11 +17,14 @@ $(VENV)/installed-dev: requirements-dev.txt requirements-plot.txt $(VENV)/instal
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# The picture is painted anew each time; EXAMPLE_OPTIONS adds options, for instance --size 256.
+EXAMPLE := $(CURDIR)/example.jpg
+# more options for the example, for instance EXAMPLE_OPTIONS="--size 256"
+EXAMPLE_OPTIONS :=
+
 example: $(VENV)/installed
 	$(BIN)/python neural_style.py --content examples/china.jpg --styles examples/church-at-auvers.jpg \
-		--output example.jpg --size 400 --overwrite $(EXAMPLE_OPTIONS)
-	@echo "The painting is $(CURDIR)/example.jpg"
+		--output "$(EXAMPLE)" --size 400 --iterations 200 --overwrite $(EXAMPLE_OPTIONS)
+	@echo "The painting is $(EXAMPLE)"
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
@@ -35,4 +38,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/python -m ruff check --fix .
 
 clean:
-	rm -rf $(VENV) example.jpg
+	rm -rf $(VENV) $(EXAMPLE)

@@ -1,0 +1,100 @@
+"""Every command of the README and of examples/ is run, with few steps and a small size."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import neural_style
+from tools import paint_examples
+
+QUICK = ["--iterations", "2", "--quiet"]
+PAGES = {page: (ROOT / page).read_text() for page in paint_examples.PAGES}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, tiny, picture):
+    """A folder with what the pages name, as the current one."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copy(tiny, tmp_path / "imagenet-vgg-verydeep-19.mat")
+    (tmp_path / "paintings").mkdir()
+    for seed, name in enumerate(
+        ("photo.jpg", "painting.jpg", "paintings/a.jpg", "paintings/b.png")
+    ):
+        Image.fromarray(picture(60, 80, seed=seed).astype("u1")).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", paint_examples.commands(), ids=" ".join)
+def test_neural_style_commands(place, tiny, command):
+    output = Path(command[command.index("--output") + 1])
+    output.unlink(missing_ok=True)
+    options = command[len(paint_examples.PROGRAM) :]
+    if "--size" in options:
+        del options[options.index("--size") : options.index("--size") + 2]
+    assert neural_style.main([*options, "--size", "64", "--network", str(tiny), *QUICK]) == 0
+    with Image.open(output) as image:
+        assert max(image.size) == 64
+
+
+def test_the_pages_name_only_files_that_are_there():
+    for page, text in PAGES.items():
+        for name in re.findall(r'(?:src="|\]\()([^":)]+)[")]', text):
+            assert (ROOT / page).parent.joinpath(name).exists(), f"{page}: {name}"
+
+
+def shell(command, **environment):
+    environment = os.environ | {"PYTHON": sys.executable} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_style_folder(place, tiny, page):
+    command = re.search(r"^ +(examples/style_folder.sh .+)$", PAGES[page], re.MULTILINE)[1].split()
+    command[0] = str(ROOT / command[0])
+    options = [*QUICK, "--size", "64", "--network", str(tiny)]
+    result = shell([*command, *options])
+    assert result.returncode == 0, result.stderr
+    names = ["a-preview-0000.jpg", "a.jpg", "b-preview-0000.jpg", "b.jpg"]
+    assert sorted(path.name for path in (place / "results").iterdir()) == names
+    # again: nothing is painted, nothing is lost
+    before = (place / "results" / "a.jpg").stat().st_mtime_ns
+    result = shell([*command, *options])
+    assert result.returncode == 0 and "a.jpg is there already" in result.stderr
+    assert (place / "results" / "a.jpg").stat().st_mtime_ns == before
+    # a broken painting does not keep the others from being painted
+    (place / "paintings" / "aa.jpg").write_text("no picture")
+    (place / "results" / "b.jpg").unlink()
+    result = shell([*command, *options])
+    assert result.returncode == 1 and "aa.jpg is not a picture" in result.stderr
+    assert (place / "results" / "b.jpg").exists()
+
+
+def test_make_example(tmp_path):
+    """As `make example` paints it, but with this Python, small and elsewhere."""
+    output = tmp_path / "example.jpg"
+    variables = [f"BIN={Path(sys.executable).parent}", f"EXAMPLE={output}"]
+    variables += ["EXAMPLE_OPTIONS=--iterations 1 --size 48"]
+    command = ["make", "--directory", str(ROOT), "--old-file", ".venv/installed", "example"]
+    result = shell([*command, *variables], MAKEFLAGS="")
+    assert result.returncode == 0, result.stderr
+    assert f"The painting is {output}" in result.stdout
+    with Image.open(output) as image:
+        assert max(image.size) == 48
+
+
+def test_from_python(place):
+    code = re.search(r"```python\n(.+?)```", PAGES["README.md"], re.DOTALL)[1]
+    assert len(code.splitlines()) <= 12
+    quick = code.replace("iterations=100, checkpoint_iterations=20", "**quick")
+    exec(quick, {"quick": {"iterations": 3, "checkpoint_iterations": 2}})
+    for name in ("result.png", "step-000.png", "step-002.png"):
+        with Image.open(name) as image:
+            assert image.size == (640, 427)

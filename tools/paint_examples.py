@@ -1,0 +1,37 @@
+"""Paints the pictures of the README and of examples/ anew, each by the command that stands there.
+
+    .venv/bin/python tools/paint_examples.py [PART OF A NAME ...]
+
+With a part of a name, only the pictures whose file names have it.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "examples/README.md")
+PROGRAM = [".venv/bin/python", "neural_style.py"]
+
+
+def main() -> None:
+    wanted = sys.argv[1:]
+    for command in commands():
+        output = command[command.index("--output") + 1]
+        if output.startswith("examples/") and (
+            not wanted or any(part in output for part in wanted)
+        ):
+            arguments = [*command[len(PROGRAM) :], "--overwrite"]
+            subprocess.run([sys.executable, PROGRAM[1], *arguments], cwd=ROOT, check=True)
+
+
+def commands() -> list[list[str]]:
+    """Every command line of neural_style.py on the pages, split into words."""
+    lines = "\n".join((ROOT / page).read_text() for page in PAGES).replace("\\\n", " ").splitlines()
+    split = (shlex.split(line) for line in lines if line.strip().startswith(PROGRAM[0]))
+    return [words for words in split if words[:2] == PROGRAM]
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LINE_EVERY_SECONDS = 5.0  # where stderr is no terminal
 LOOK_EVERY_SECONDS = 0.25  # a look at the losses waits for the device
+WIDE = 100  # columns of a terminal that hold the bar and every loss
 LOSSES = ("content", "style", "tv", "total")
 
 
@@ -107,7 +108,8 @@ class Progress:
         now = time.monotonic()
         if now - self._looked >= LOOK_EVERY_SECONDS or step.iteration == 0:
             self._looked = now
-            description = f"{losses_in_words(step)}  {self._times(step)}"
+            names = LOSSES if self._console.width >= WIDE else ("total",)
+            description = f"{losses_in_words(step, names)}  {self._times(step)}"
             self._bar.update(self._task, description=description)
         self._bar.update(self._task, completed=step.iteration + 1)
 
@@ -124,10 +126,10 @@ class Progress:
         return f"{time_in_words(step.seconds)} gone, {time_in_words(left)} left"
 
 
-def losses_in_words(step: "Step") -> str:
+def losses_in_words(step: "Step", names: tuple[str, ...] = LOSSES) -> str:
     """content 9.16e+05  style 3.49e+05  tv 8.05e+04  total 1.35e+06"""
     losses = step.losses()
-    return "  ".join(f"{name} {losses[name]:.3g}" for name in LOSSES)
+    return "  ".join(f"{name} {losses[name]:.3g}" for name in names)
 
 
 def time_in_words(seconds: float) -> str:

@@ -12,9 +12,14 @@ from settings import UserError, nearest
 StrPath = str | os.PathLike[str]
 
 
-def check_writable(path: StrPath, overwrite: bool = False) -> None:
-    """Raises `UserError` if `write` could not write to `path`; meant for before the run."""
+def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
+    """Raises `UserError` if `write` could not write to `path`; meant for before the run.
+
+    make_folder: its folder need not be there, only the one above.
+    """
     path = Path(path)
+    if make_folder and not os.path.exists(path.parent):
+        path = path.parent
     if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
         raise UserError(f"{path} is a folder: add a file name")
     if os.path.exists(path) and not overwrite:

@@ -138,11 +138,14 @@ def preserve_colors(stylized: np.ndarray, content: np.ndarray) -> np.ndarray:
     return np.clip(moved, 0, 255).astype(np.float32)
 
 
-def check_output(path: StrPath, overwrite: bool = False) -> None:
-    """Raises `UserError` if `save` could not write to `path`; meant for before the run."""
+def check_output(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
+    """Raises `UserError` if `save` could not write to `path`; meant for before the run.
+
+    make_folder: its folder need not be there, only the one above.
+    """
     if not os.path.isdir(path):
         _format_of(path)
-    files.check_writable(path, overwrite)
+    files.check_writable(path, overwrite, make_folder)
 
 
 def check_output_size(path: StrPath, height: int, width: int) -> None:

@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from options import build_parser, in_option_names, knob_names
@@ -32,8 +33,12 @@ PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130
     interrupted."""
-    options = build_parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    lists_layers = "--list-layers" in arguments
+    options = build_parser(paints=not lists_layers).parse_args(arguments)
     try:
+        if lists_layers:
+            return list_layers(options)
         settings = settings_from({name: getattr(options, name) for name in knob_names()})
         settings.check_styles(len(options.styles))
         check_files(options, settings)
@@ -46,6 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted before the first step: nothing to save", file=sys.stderr)
         return INTERRUPTED
+
+
+def list_layers(options: argparse.Namespace) -> int:
+    """Prints the names of the network's layers."""
+    start_tensorflow(options.debug)
+    import vgg
+
+    print("\n".join(vgg.load(options.network).names))
+    return 0
 
 
 class Pictures(NamedTuple):
@@ -67,7 +81,9 @@ def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
     styles = []
     for path, scale in zip(options.styles, scales, strict=True):
         style = images.read(path, options.max_megapixels).pixels
-        size = images.style_size(*style.shape[:2], width, scale)
+        size = (height, width)
+        if settings.style_fit == "keep":
+            size = images.style_size(*style.shape[:2], width, scale)
         styles.append(images.resize(style, *size))
     initial = None
     if options.initial:
@@ -148,10 +164,13 @@ class Results:
         self._options, self._settings, self._pictures = options, settings, pictures
         self._metadata = metadata(options, settings, network_title)
         self._progress = progress
+        self._checkpoint_pattern = checkpoint_pattern(options)
+        if self._checkpoint_pattern:
+            Path(self._checkpoint_pattern).parent.mkdir(exist_ok=True)
 
     def save_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
         try:
-            self._write(checkpoint_path(self._options.checkpoint_output, iteration), image)
+            self._write(checkpoint_path(self._checkpoint_pattern, iteration), image)
         except UserError as error:
             self._tell(error)
 
@@ -199,6 +218,7 @@ def check_files(options: argparse.Namespace, settings: Settings) -> None:
     """Raises `UserError` for what could not be written, or would cost a picture."""
     import files
     import images
+    import weights
 
     checkpoints = checkpoint_paths(options, settings)
     inputs = [options.content, *options.styles, *filter(None, [options.initial])]
@@ -207,13 +227,16 @@ def check_files(options: argparse.Namespace, settings: Settings) -> None:
             raise UsageError(f"output {path} is an input picture: give another name")
     if options.output in checkpoints:
         raise UsageError(f"output {options.output} is a checkpoint's name too: give another")
-    for path in [options.output, *checkpoints]:
-        images.check_output(path, options.overwrite)
+    images.check_output(options.output, options.overwrite)
+    for path in checkpoints:
+        images.check_output(path, options.overwrite, make_folder=True)
     for path in filter(None, loss_paths(options)):
         files.check_writable(path, options.overwrite)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
-    files.open_to_read(options.network).close()
+    with contextlib.nullcontext() if options.debug else silence():
+        network = weights.find(options.network)
+    files.open_to_read(network).close()
 
 
 def is_same_file(path: str, other: str) -> bool:
@@ -223,7 +246,7 @@ def is_same_file(path: str, other: str) -> bool:
 def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[str]:
     """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
     has no place for the step, or one that lacks its other option."""
-    pattern, every = options.checkpoint_output, settings.checkpoint_iterations
+    pattern, every = checkpoint_pattern(options), settings.checkpoint_iterations
     example = "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50"
     if not pattern and not every:
         return []
@@ -235,6 +258,15 @@ def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[st
             f"--checkpoint-output {pattern} needs one place for the step, as in {example}"
         )
     return [checkpoint_path(pattern, step) for step in range(0, settings.iterations, every)]
+
+
+def checkpoint_pattern(options: argparse.Namespace) -> str | None:
+    """The pattern with the names of the pictures in place of {content} and {style}."""
+    if options.checkpoint_output is None:
+        return None
+    content, *styles = (Path(path).stem for path in [options.content, *options.styles])
+    pattern = options.checkpoint_output.replace("{content}", content)
+    return pattern.replace("{style}", "+".join(styles))
 
 
 def checkpoint_path(pattern: str, iteration: int) -> str:

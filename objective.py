@@ -1,6 +1,6 @@
 """Objective: targets + weights + network -> `picture -> Evaluation(gradient, losses)`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -24,7 +24,7 @@ class Targets(NamedTuple):
     """What the picture is pulled towards, by layer name."""
 
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
-    styles: list[dict[str, tf.Tensor]]  # Gram matrices [channels, channels] of each painting
+    styles: list[dict[str, losses.Gram]]  # of each painting
 
 
 def measure_targets(
@@ -32,15 +32,13 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255."""
 
-    def features(picture: tf.Tensor, layers: dict[str, float]) -> dict[str, tf.Tensor]:
-        return vgg.features(network, picture, list(layers), settings.pooling, settings.padding)
-
-    def grams(style: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = features(style, settings.style_layer_weights())
+    def grams(style: tf.Tensor) -> dict[str, losses.Gram]:
+        found = _features(network, style, settings.style_layer_weights(), settings)
         return {layer: losses.gram(of_layer) for layer, of_layer in found.items()}
 
     return Targets(
-        features(content, settings.content_layer_weights()), [grams(style) for style in styles]
+        _features(network, content, settings.content_layer_weights(), settings),
+        [grams(style) for style in styles],
     )
 
 
@@ -67,23 +65,40 @@ def weighted_losses(
     shares = settings.style_shares(len(targets.styles))
 
     def weighted(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        layers = [*content_weights, *style_weights]
-        features = vgg.features(network, picture, layers, settings.pooling, settings.padding)
+        features = _features(network, picture, [*content_weights, *style_weights], settings)
         grams = {layer: losses.gram(features[layer]) for layer in style_weights}
+        pixels = picture.shape[1] * picture.shape[2]
         content = sum(
-            weight * losses.content_loss(features[layer], targets.content[layer])
+            weight
+            * losses.content_loss(features[layer], targets.content[layer], settings.content_loss)
             for layer, weight in content_weights.items()
         )
         style = sum(
-            share * weight * losses.style_loss(grams[layer], target[layer])
+            share
+            * weight
+            * losses.style_loss(grams[layer], target[layer], settings.style_loss, pixels)
             for share, target in zip(shares, targets.styles, strict=True)
             for layer, weight in style_weights.items()
         )
+        smoothness = losses.total_variation(picture, settings.tv_loss)
         terms = {
             "content": settings.content_weight * content,
             "style": settings.style_weight * style,
-            "tv": settings.tv_weight * losses.total_variation(picture),
+            "tv": settings.tv_weight * smoothness,
         }
         return terms | {"total": tf.add_n(list(terms.values()))}
 
     return weighted
+
+
+def _features(
+    network: vgg.Network, picture: tf.Tensor, layers: Iterable[str], settings: Settings
+) -> dict[str, tf.Tensor]:
+    return vgg.features(
+        network,
+        picture,
+        list(layers),
+        settings.pooling,
+        settings.padding,
+        settings.pooling_rescale,
+    )

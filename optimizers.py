@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 
 from objective import Evaluation, Objective
 
 State = dict[str, tf.Tensor]
+
+LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
 
 class Optimizer(Protocol):
@@ -25,7 +28,7 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1); every step ends within the valid range.
+    """Adam (Kingma and Ba 2015, algorithm 1). With `clip` every step ends within the valid range.
 
     A file clips the picture when it is saved: what was not clipped on the way is worse then
     than what was.
@@ -35,8 +38,11 @@ class Adam:
     beta1: float
     beta2: float
     eps: float
-    schedule: str  # of the learning rate: constant or cosine
+    schedule: str  # of the learning rate: constant, cosine or step
     total: int  # steps
+    decay_every: int = 1  # steps; for the schedule "step", as is the factor
+    decay_factor: float = 1.0
+    clip: bool = True
 
     def init(self, picture: tf.Tensor) -> State:
         return {
@@ -62,13 +68,246 @@ class Adam:
         mean = first / (1 - self.beta1**steps)
         deviation = tf.sqrt(second / (1 - self.beta2**steps))
         picture = picture - self._rate(steps) * mean / (deviation + self.eps)
-        picture = tf.clip_by_value(picture, 0.0, 255.0)
+        if self.clip:
+            picture = tf.clip_by_value(picture, 0.0, 255.0)
         return picture, {"steps": steps, "first": first, "second": second}
 
     def _rate(self, steps: tf.Tensor) -> tf.Tensor | float:
         """The learning rate of a step, numbered from 1."""
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "step":
+            return self.learning_rate * self.decay_factor ** ((steps - 1) // self.decay_every)
         done = (steps - 1) / self.total
         # Loshchilov and Hutter 2017 eq. 5, one period that ends at 0
         return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) of unit steps: one step, one evaluation.
+
+    Differs from the book in three ways:
+    - No line search. Instead no step moves the pixels by more than `longest_step` in the mean;
+      and a loss that is no finite number, or more than twice the best, forgets the history and
+      goes back to the best picture.
+    - The first step, and the first after going back, moves them by one grey level in the mean.
+    - Every step is clipped to the valid range, and what is remembered of it is what the clipping
+      left. Pixels that the bounds hold take no part in the next direction: measured after 80
+      steps at 192x128, the loss was 13 % lower so on a harsh picture, 1 % on ordinary ones.
+
+    The state holds 2 * history + 4 pictures, and a step makes a new one beside the old. A pair
+    is known one step late, with its second gradient: so the last picture and gradient are kept.
+    """
+
+    history: int = 20  # pairs
+    low: float = 0.0
+    high: float = 255.0
+    # Grey levels. One pair is too little to tell how far to go: measured from noise at 192x128,
+    # the loss after 25 evaluations was 13 to 67 % lower with this than without a limit.
+    longest_step: float = 4.0
+
+    def init(self, picture: tf.Tensor) -> State:
+        pairs = tf.zeros([self.history, *picture.shape])  # [history, 1, H, W, 3], newest first
+        return {
+            "displacements": pairs,
+            "gradient_changes": pairs,
+            "curvatures": tf.zeros([self.history]),  # their products; 0 where there is no pair
+            "picture": tf.identity(picture),  # where the last step set out from
+            "gradient": tf.zeros_like(picture),
+            "best_picture": tf.identity(picture),
+            "best_gradient": tf.zeros_like(picture),
+            "best_loss": tf.constant(math.inf),
+            "first_length": tf.ones(()),  # grey levels, of a step without history
+        }
+
+    def step(
+        self, objective: Objective, picture: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State, Evaluation]:
+        evaluation = objective(picture)
+        picture, state = self._update(
+            picture, evaluation.gradient, evaluation.losses["total"], state
+        )
+        return picture, state, evaluation
+
+    @tf.function
+    def _update(
+        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State]:
+        state = tf.cond(
+            _is_sound(gradient, loss, state["best_loss"]),
+            lambda: _arrive(picture, gradient, loss, state),
+            lambda: _go_back(state),
+        )
+        free = self._free(state["picture"], state["gradient"])
+        direction = free * self._direction(state | {"gradient": free * state["gradient"]})
+        direction = self._shortened(direction)
+        return tf.clip_by_value(state["picture"] + direction, self.low, self.high), state
+
+    def _free(self, picture: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """0 for the values at a bound that the gradient drives out of the range, 1 for others."""
+        held = ((picture <= self.low) & (gradient > 0)) | ((picture >= self.high) & (gradient < 0))
+        return 1 - tf.cast(held, tf.float32)
+
+    def _direction(self, state: State) -> tf.Tensor:
+        """Minus the inverse Hessian times the gradient (algorithm 7.4, the two-loop recursion).
+
+        Where there is no pair, its inverse curvature of 0 leaves both loops as they are.
+        """
+        displacements, changes = state["displacements"], state["gradient_changes"]
+        inverses = tf.math.divide_no_nan(1.0, state["curvatures"])
+        shares = {}
+        direction = state["gradient"]
+        for pair in range(self.history):  # from the newest
+            shares[pair] = inverses[pair] * _dot(displacements[pair], direction)
+            direction -= shares[pair] * changes[pair]
+        direction *= _first_scale(state)
+        for pair in reversed(range(self.history)):
+            share = inverses[pair] * _dot(changes[pair], direction)
+            direction += (shares[pair] - share) * displacements[pair]
+        return -direction
+
+    def _shortened(self, direction: tf.Tensor) -> tf.Tensor:
+        length = tf.reduce_mean(tf.abs(direction))  # grey levels
+        return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
+
+
+def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
+    """Whether a step led somewhere to go on from: finite, and no loss above twice the best.
+
+    Written for losses of either sign.
+    """
+    finite = tf.math.is_finite(loss) & tf.reduce_all(tf.math.is_finite(gradient))
+    return finite & (loss <= best + tf.abs(best))
+
+
+def _arrive(picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State) -> State:
+    """The state with the picture as the newest, the pair that led to it remembered."""
+    displacement, change = picture - state["picture"], gradient - state["gradient"]
+    curvature = _dot(displacement, change)
+    newest = {
+        "displacements": displacement,
+        "gradient_changes": change,
+        "curvatures": curvature,
+    }
+    pairs = {name: state[name] for name in newest}
+    pairs = tf.cond(
+        curvature > LEAST_CURVATURE,
+        lambda: {name: tf.concat([[newest[name]], pairs[name][:-1]], 0) for name in newest},
+        lambda: pairs,
+    )
+    lower = loss < state["best_loss"]
+    return pairs | {
+        "picture": picture,
+        "gradient": gradient,
+        "best_picture": tf.where(lower, picture, state["best_picture"]),
+        "best_gradient": tf.where(lower, gradient, state["best_gradient"]),
+        "best_loss": tf.where(lower, loss, state["best_loss"]),
+        "first_length": tf.where(lower, 1.0, state["first_length"]),
+    }
+
+
+def _go_back(state: State) -> State:
+    """The state at the best picture, its history forgotten. Each time in a row that it was left
+    in vain, the next step is half as long: otherwise it would be the same one again."""
+    return state | {
+        "curvatures": tf.zeros_like(state["curvatures"]),
+        "picture": state["best_picture"],
+        "gradient": state["best_gradient"],
+        "first_length": state["first_length"] / 2,
+    }
+
+
+def _first_scale(state: State) -> tf.Tensor:
+    """The inverse Hessian to start from, a number: eq. 7.20, or without history the one that
+    gives the step its first length."""
+    newest, change = state["curvatures"][0], state["gradient_changes"][0]
+    mean = tf.reduce_mean(tf.abs(state["gradient"]))
+    return tf.where(
+        newest > 0,
+        tf.math.divide_no_nan(newest, _dot(change, change)),
+        tf.math.divide_no_nan(state["first_length"], mean),
+    )
+
+
+def _dot(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(one * other)
+
+
+@dataclass(frozen=True)
+class LBFGSB:
+    """SciPy's L-BFGS-B (Zhu et al. 1997): one step is one round of evaluations.
+
+    Each round begins without history, as in the published programs, which clip no pixel until
+    the end: `bounds=False`. SciPy looks at the count between iterations only: a round may take
+    a line search more than its evaluations.
+    """
+
+    evaluations: int = 20  # a round
+    bounds: bool = True
+    low: float = 0.0
+    high: float = 255.0
+
+    def init(self, picture: tf.Tensor) -> State:
+        return {"rounds": tf.zeros((), tf.int32)}
+
+    def step(
+        self, objective: Objective, picture: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State, Evaluation]:
+        import scipy.optimize  # late: who takes another optimizer does not wait for it
+
+        evaluations = _Round(objective, picture)
+        bounds = scipy.optimize.Bounds(self.low, self.high) if self.bounds else None
+        options = {"maxfun": self.evaluations}
+        try:
+            found = scipy.optimize.minimize(
+                evaluations,
+                evaluations.best,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                options=options,
+            ).x
+        except _NotFiniteError:
+            found = evaluations.best
+        if self.bounds:
+            found = np.clip(found, self.low, self.high)
+        made = tf.constant(found.reshape(picture.shape).astype(np.float32))
+        return made, {"rounds": state["rounds"] + 1}, evaluations.first
+
+
+class _Round:
+    """An objective in SciPy's terms: vector [H*W*3] float64 -> loss and gradient, likewise.
+
+    Keeps the evaluation of the picture that the round began with, and the best vector so far.
+    """
+
+    def __init__(self, objective: Objective, picture: tf.Tensor):
+        self.first = objective(picture)
+        self.best = _vector(picture)
+        self._best_loss = math.inf
+        self._objective = objective
+        self._shape = picture.shape
+        self._start = self.best
+
+    def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+        evaluation = self._evaluate(vector)
+        loss, gradient = float(evaluation.losses["total"]), _vector(evaluation.gradient)
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            raise _NotFiniteError
+        if loss < self._best_loss:
+            self.best, self._best_loss = vector.copy(), loss
+        return loss, gradient
+
+    def _evaluate(self, vector: np.ndarray) -> Evaluation:
+        if np.array_equal(vector, self._start):
+            return self.first
+        return self._objective(tf.constant(vector.reshape(self._shape).astype(np.float32)))
+
+
+class _NotFiniteError(Exception):
+    """SciPy would not survive this evaluation."""
+
+
+def _vector(picture: tf.Tensor) -> np.ndarray:
+    return np.asarray(picture, np.float64).ravel()

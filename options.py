@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import re
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,19 +14,23 @@ NETWORK = Path(__file__).resolve().with_name("imagenet-vgg-verydeep-19.mat")
 GROUPS = {
     "size": "size",
     "balance": "balance of photo and painting",
+    "losses": "network and losses",
     "run": "run",
     "progress": "checkpoints and progress",
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(paints: bool = True) -> argparse.ArgumentParser:
+    """The parser of the command line; only a run that paints must name pictures."""
     parser = _Parser(
         prog="neural_style.py",
         description="Repaints a photo in the style of one or more paintings.",
-        epilog="example: neural_style.py --content photo.jpg --styles painting.jpg "
+        fromfile_prefix_chars="@",
+        epilog="@FILE reads options from a file, as in @recipes/prisma.args; later options win. "
+        "example: neural_style.py --content photo.jpg --styles painting.jpg "
         "--output out.jpg",
     )
-    add_file_options(parser.add_argument_group("pictures and files"))
+    add_file_options(parser.add_argument_group("pictures and files"), paints)
     groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
     for knob in dataclasses.fields(Settings):
         add_knob(groups[knob.metadata["group"]], knob)
@@ -32,15 +38,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_file_options(group: Any) -> None:
-    group.add_argument("--content", metavar="FILE", required=True, help="the photo to repaint")
+def add_file_options(group: Any, required: bool) -> None:
+    group.add_argument("--content", metavar="FILE", required=required, help="the photo to repaint")
     group.add_argument(
-        "--styles", metavar="FILE", required=True, nargs="+", help="one painting or more"
+        "--styles", metavar="FILE", required=required, nargs="+", help="one painting or more"
     )
     group.add_argument(
         "--output",
         metavar="FILE",
-        required=True,
+        required=required,
         help="the result; its extension says the format (.jpg .png .webp .tif .bmp)",
     )
     group.add_argument(
@@ -50,7 +56,13 @@ def add_file_options(group: Any) -> None:
         "--network",
         metavar="FILE",
         default=NETWORK,
-        help="VGG weights, a MatConvNet .mat file (default: the VGG-19 that comes along)",
+        help="VGG weights: a MatConvNet .mat, Keras .h5 or torchvision .pth file, or vgg19 or "
+        "vgg16 for Keras's (default: the VGG-19 that comes along)",
+    )
+    group.add_argument(
+        "--list-layers",
+        action="store_true",
+        help="print the names of the network's layers, and do nothing else",
     )
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
     group.add_argument(
@@ -67,7 +79,7 @@ def add_progress_options(group: Any) -> None:
         "--checkpoint-output",
         metavar="PATTERN",
         help="where checkpoints go, with a place for the step: step-%%d.jpg, step-%%05d.jpg "
-        "or step-{:05}.jpg",
+        "or step-{:05}.jpg; {content} and {style} stand for the names of the pictures",
     )
     group.add_argument(
         "--progress-write",
@@ -89,22 +101,29 @@ def add_progress_options(group: Any) -> None:
 def add_knob(group: Any, knob: dataclasses.Field) -> None:
     """The option of one field of `Settings`: its default and its help come from there."""
     rule = knob.metadata
-    if rule["kind"] is bool:
-        group.add_argument(option_name(knob.name), action="store_true", help=rule["text"])
-        return
     notes = [rule["unit"]] if "unit" in rule else []
-    if knob.default is not None:
-        notes.append(
-            f"default {knob.default:g}" if rule["kind"] is float else f"default {knob.default}"
-        )
+    if knob.default is not None and rule["kind"] is not bool:
+        number = f"{knob.default:g}" if rule["kind"] is float else knob.default
+        notes.append(f"default {number}")
+    text = f"{rule['text']} ({'; '.join(notes)})" if notes else rule["text"]
+    if rule["kind"] is bool:
+        action = argparse.BooleanOptionalAction
+        group.add_argument(option_name(knob.name), action=action, default=knob.default, help=text)
+        return
     group.add_argument(
         option_name(knob.name),
-        type=rule["kind"],
-        nargs="+" if rule.get("many") else None,
+        type=str if rule["kind"] is dict else rule["kind"],
+        nargs="+" if rule.get("many") or rule["kind"] is dict else None,
         default=knob.default,
-        metavar="|".join(rule["choices"]) if "choices" in rule else "N",
-        help=f"{rule['text']} ({'; '.join(notes)})" if notes else rule["text"],
+        metavar=metavar(rule),
+        help=text,
     )
+
+
+def metavar(rule: Mapping[str, Any]) -> str:
+    if "choices" in rule:
+        return "|".join(rule["choices"])
+    return "LAYER" if rule["kind"] is dict else "N"
 
 
 def knob_names() -> list[str]:
@@ -127,7 +146,11 @@ def in_option_names(message: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a wrong option in one line, with the nearest right one."""
+    """Reads recipes, and tells a wrong option in one line, with the nearest right one."""
+
+    def convert_arg_line_to_args(self, line: str) -> list[str]:
+        """A line of a recipe: an option and its values, or a comment."""
+        return shlex.split(line, comments=True)
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (-\S+)", message)

@@ -34,6 +34,7 @@ class Progress:
         self._keep_losses = keep_losses
         self._rows: list[list[float]] = []
         self._last: Step | None = None
+        self._done = 0
         self._looked = time.monotonic()
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
         self._bar = Bar(
@@ -62,6 +63,7 @@ class Progress:
         self._last = step
         if step.iteration is None:
             return
+        self._done = step.iteration + 1
         if step.iteration == 0:
             self._bar.start()
         if self._keep_losses:
@@ -75,11 +77,9 @@ class Progress:
         """Says what was saved where."""
         self._bar.stop()
         step = self._last
-        done = self._total if step.iteration is None else step.iteration + 1
-        of = "" if done == self._total else f" of {self._total}"
-        self.note(
-            f"{path}: {done}{of} steps in {time_in_words(step.seconds)}, {losses_in_words(step)}"
-        )
+        of = "" if self._done == self._total else f" of {self._total}"
+        seconds = time_in_words(step.seconds)
+        self.note(f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}")
 
     def save_table(self, path: str) -> None:
         """Writes the losses of every step as CSV with a header."""

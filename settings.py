@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,8 @@ def nearest(word: str, choices: list[str]) -> str:
 def knob(default: Any, group: str, text: str, **rule: Any) -> Any:
     """A field of `Settings` with its place in `--help`, its text and its rule.
 
-    rule: `kind` (int, float, str or bool: what one value is), `many` (a value a style), `unit`,
+    rule: `kind` (int, float, str, bool, or dict for
+    weights by layer: what one value is), `many` (several values), `unit`,
     `choices`, and the bounds `at_least`, `above`, `at_most`, `below`.
     """
     return field(default=default, metadata={"group": group, "text": text, **rule})
@@ -67,6 +69,10 @@ class Settings:
         "width of each style as a share of the result's width: larger means larger strokes",
         kind=float, many=True, unit="one number a style, default 1", above=0)
 
+    style_fit: str = knob("keep", "size",
+        "keep a style's proportions, or stretch it to the very size of the result",
+        kind=str, choices=("keep", "stretch"))
+
     content_weight: float = knob(5.0, "balance", "say of the photo",
         kind=float, at_least=0)
     content_weight_blend: float = knob(1.0, "balance",
@@ -85,12 +91,58 @@ class Settings:
     preserve_colors: bool = knob(False, "balance",
         "keep the photo's colours: brightness from the painting, hue from the photo", kind=bool)
 
+    content_layers: Mapping[str, float] | None = knob(None, "losses",
+        "layers that stand for the content, instead of --content-weight-blend's",
+        kind=dict, unit="LAYER=WEIGHT each", at_least=0)
+    style_layers: Mapping[str, float] | None = knob(None, "losses",
+        "layers that stand for the style, instead of relu1_1 to relu5_1",
+        kind=dict, unit="LAYER=WEIGHT each", at_least=0)
+    layer_reduction: str = knob("sum", "losses", "how the losses of several layers are joined",
+        kind=str, choices=("sum", "mean"))
+    content_loss: str = knob("mean", "losses", "squared differences of features, joined so",
+        kind=str, choices=("mean", "sum"))
+    style_loss: str = knob("mean", "losses",
+        "squared differences of Gram matrices: mean of normalised ones; layer: sum over 4 M^2 N^2 "
+        "for M positions and N channels; picture: sum over 36 (H W)^2",
+        kind=str, choices=("mean", "layer", "picture"))
+    tv_loss: str = knob("squares", "losses",
+        "smoothness: squares: mean of squared steps; power: sum of (dy^2 + dx^2)^1.25",
+        kind=str, choices=("squares", "power"))
+    pooling: str = knob("avg", "losses",
+        "how the network shrinks its pictures: max is crisper, avg smoother",
+        kind=str, choices=("max", "avg", "l2"))
+    pooling_rescale: bool = knob(False, "losses",
+        "multiply avg by 2 and l2 by 0.78, so that features keep the size they have with max",
+        kind=bool)
+    padding: str = knob("replicate", "losses",
+        "what the network sees beyond the edge: replicate keeps the border clean, zero is the "
+        "published way", kind=str, choices=("replicate", "zero"))
+    normalization: bool = knob(True, "losses",
+        "feed the network as it was trained; without, a torchvision network gets RGB 0..1 as it is",
+        kind=bool)
+
     iterations: int = knob(300, "run", "steps", kind=int, at_least=1)
+    optimizer: str = knob("adam", "run",
+        "adam; lbfgs: faster to a low loss, a unit step at a time; l-bfgs-b: SciPy's, a round of "
+        "evaluations a step", kind=str, choices=("adam", "lbfgs", "l-bfgs-b"))
+    evaluations: int = knob(20, "run", "l-bfgs-b: evaluations a step", kind=int, at_least=1)
+    clip: bool = knob(True, "run", "keep to the valid range 0..255 at every step", kind=bool)
+    max_evaluations: int | None = knob(None, "run", "stop after so many evaluations of the loss",
+        kind=int, at_least=1)
+    max_seconds: float | None = knob(None, "run", "stop after so long", kind=float,
+        unit="seconds", above=0)
+    patience: int | None = knob(None, "run", "stop when the loss has not fallen for so long",
+        kind=int, unit="steps", at_least=1)
     learning_rate: float = knob(20.0, "run", "how far a step moves",
         kind=float, unit="grey levels of 255", above=0)
     learning_rate_schedule: str = knob("cosine", "run",
-        "cosine lets the learning rate fall to 0 over the run, for a calmer picture",
-        kind=str, choices=("constant", "cosine"))
+        "constant; cosine: falls to 0 over the run, for a calmer picture; step: times "
+        "--decay-factor every --decay-every steps",
+        kind=str, choices=("constant", "cosine", "step"))
+    decay_every: int = knob(100, "run", "step schedule: how often", kind=int, unit="steps",
+        at_least=1)
+    decay_factor: float = knob(0.5, "run", "step schedule: by how much", kind=float, above=0,
+        at_most=1)
     beta1: float = knob(0.9, "run", "Adam: memory of the gradient",
         kind=float, at_least=0, below=1)
     beta2: float = knob(0.999, "run", "Adam: memory of its square",
@@ -100,13 +152,10 @@ class Settings:
     initial_noiseblend: float | None = knob(None, "run",
         "grey noise in the start: 1 is all noise, 0 the photo (or the --initial picture)",
         kind=float, unit="0 to 1; default 0.8, with --initial 0", at_least=0, at_most=1)
+    noise_range: tuple[float, ...] | None = knob(None, "run",
+        "even noise from LOW to HIGH around the network's mean pixel, instead of a faint one",
+        kind=float, many=True, unit="grey levels of 255, two numbers")
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
-    pooling: str = knob("avg", "run",
-        "how the network shrinks its pictures: max is crisper, avg smoother",
-        kind=str, choices=("max", "avg"))
-    padding: str = knob("replicate", "run",
-        "what the network sees beyond the edge: replicate keeps the border clean, zero is the "
-        "published way", kind=str, choices=("replicate", "zero"))
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
         kind=int, unit="steps", at_least=1)
@@ -119,10 +168,13 @@ class Settings:
             value = getattr(self, knob.name)
             if value is None:
                 continue
-            if knob.metadata.get("many"):
+            many, kind = knob.metadata.get("many"), knob.metadata["kind"]
+            if many:
                 value = tuple(value)
-                object.__setattr__(self, knob.name, value)
-            for one in value if knob.metadata.get("many") else [value]:
+            elif kind is dict:
+                value = _layer_weights(knob.name, value)
+            object.__setattr__(self, knob.name, value)
+            for one in value if many else [value] if kind is not dict else value.values():
                 _check(knob.name, one, knob.metadata)
         self._check_together()
 
@@ -133,6 +185,16 @@ class Settings:
             raise UsageError("content_weight and style_weight are both 0: raise one of them")
         if self.style_blend_weights is not None and not any(self.style_blend_weights):
             raise UsageError("style_blend_weights are all 0: give one style at least a share")
+
+        if self.noise_range is not None:
+            low_high = self.noise_range
+            if len(low_high) != 2 or low_high[0] >= low_high[1]:
+                told = " ".join(f"{value:g}" for value in low_high)
+                raise UsageError(f"noise_range is {told}: give a low and a higher number")
+        if self.content_layers is not None and self.content_weight_blend != 1:
+            raise UsageError("content_weight_blend has no say beside content_layers: give one")
+        if self.style_layers is not None and self.style_layer_weight_exp != 1:
+            raise UsageError("style_layer_weight_exp has no say beside style_layers: give one")
 
     def check_styles(self, count: int) -> None:
         """Raises `UsageError` unless what is given a style is given for `count` styles."""
@@ -145,15 +207,23 @@ class Settings:
                 )
 
     def content_layer_weights(self) -> dict[str, float]:
-        """The content layers that count, each with its share; the shares sum to 1."""
+        """The content layers that count, each with its share of the content loss."""
+        if self.content_layers is not None:
+            return self._reduced(self.content_layers)
         first, second = CONTENT_LAYERS
         blend = self.content_weight_blend
         return {layer: share for layer, share in ((first, blend), (second, 1 - blend)) if share}
 
     def style_layer_weights(self) -> dict[str, float]:
-        """The style layers, each with its share; the shares sum to 1."""
+        """The style layers, each with its share of the style loss."""
+        if self.style_layers is not None:
+            return self._reduced(self.style_layers)
         raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
         return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
+
+    def _reduced(self, weights: dict[str, float]) -> dict[str, float]:
+        count = len(weights) if self.layer_reduction == "mean" else 1
+        return {layer: weight / count for layer, weight in weights.items()}
 
     def noise_share(self, has_initial: bool) -> float:
         """How much of the start is noise."""
@@ -176,15 +246,29 @@ def settings_from(options: dict[str, Any]) -> Settings:
     return Settings(**options)
 
 
+def _layer_weights(name: str, value: Any) -> dict[str, float]:
+    """{"relu4_2": 0.5} from itself, or from ["relu4_2=0.5"]; a layer alone has weight 1."""
+    if isinstance(value, dict):
+        return dict(value)
+    weights = {}
+    for item in value:
+        layer, _, weight = item.partition("=")
+        try:
+            weights[layer] = float(weight or 1)
+        except ValueError:
+            raise UsageError(f"{name} {item}: give LAYER=WEIGHT, as in relu4_2=0.5") from None
+    return weights
+
+
 def _check(name: str, value: Any, rule: dict[str, Any]) -> None:
     """Raises `UsageError` if one value of the knob `name` breaks its rule."""
-    kind = rule["kind"]
+    kind = float if rule["kind"] is dict else rule["kind"]
     if kind is str:
         if value not in rule["choices"]:
             choices = list(rule["choices"])
             raise UsageError(
                 f"{name} {value!r} is unknown{nearest(str(value), choices)}: "
-                f"choose {' or '.join(choices)}"
+                f"choose {', '.join(choices[:-1])} or {choices[-1]}"
             )
         return
     try:

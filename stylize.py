@@ -1,5 +1,6 @@
 """The run: pictures and settings -> better and better pictures. Prints nothing, touches no file."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 import vgg
-from objective import Objective, make_objective, measure_targets
-from optimizers import Adam, Optimizer
+from objective import Evaluation, Objective, make_objective, measure_targets
+from optimizers import LBFGS, LBFGSB, Adam, Optimizer
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError, settings_from
 
 NOISE_DEVIATION = 0.256  # grey levels; the published program's start, see initial_picture
@@ -75,7 +76,11 @@ def stylize(
             )
     if not isinstance(network, vgg.Network):
         network = vgg.load(network)
-    vgg.check_layers(network, [*settings.content_layer_weights(), *settings.style_layer_weights()])
+    if not settings.normalization:
+        network = vgg.without_normalization(network)
+    settings = _with_canonical_layers(settings)
+    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    vgg.check_layers(network, layers)
     return _paint(network, content, styles, initial, on_step, settings)
 
 
@@ -83,12 +88,25 @@ def initial_picture(
     content: np.ndarray, initial: np.ndarray | None, mean_pixel: np.ndarray, settings: Settings
 ) -> np.ndarray:
     """The picture to start from, [H, W, 3] float32 RGB, 0..255: `initial` (or the content)
-    blended with faint noise around the network's mean pixel."""
+    blended with noise around the network's mean pixel."""
     blend = settings.noise_share(initial is not None)
     generator = np.random.default_rng(settings.seed)
-    noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(content.shape)
+    if settings.noise_range is None:
+        noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(content.shape)
+    else:
+        noise = mean_pixel + generator.uniform(*settings.noise_range, content.shape)
     base = content if initial is None else initial
     return ((1 - blend) * base + blend * noise).astype(np.float32)
+
+
+def _with_canonical_layers(settings: Settings) -> Settings:
+    """The settings with layers named as the network names them."""
+    named = {
+        name: {vgg.canonical(layer): weight for layer, weight in weights.items()}
+        for name in ("content_layers", "style_layers")
+        if (weights := getattr(settings, name)) is not None
+    }
+    return dataclasses.replace(settings, **named)
 
 
 def _paint(
@@ -101,14 +119,7 @@ def _paint(
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     targets = measure_targets(network, _tensor(content), [_tensor(s) for s in styles], settings)
     objective = make_objective(network, targets, settings)
-    optimizer = Adam(
-        learning_rate=settings.learning_rate,
-        beta1=settings.beta1,
-        beta2=settings.beta2,
-        eps=settings.eps,
-        schedule=settings.learning_rate_schedule,
-        total=settings.iterations,
-    )
+    optimizer = _optimizer(settings)
     start = _tensor(initial_picture(content, initial, network.mean_pixel, settings))
     for iteration, scored, picture, seconds in _descend(objective, optimizer, start, settings):
         if on_step is not None:
@@ -116,6 +127,25 @@ def _paint(
         every = settings.checkpoint_iterations
         if iteration is None or (every and iteration % every == 0):
             yield iteration, _image(picture)
+
+
+def _optimizer(settings: Settings) -> Optimizer:
+    if settings.optimizer == "lbfgs":
+        low, high = (0.0, 255.0) if settings.clip else (-np.inf, np.inf)
+        return LBFGS(low=low, high=high)
+    if settings.optimizer == "l-bfgs-b":
+        return LBFGSB(settings.evaluations, bounds=settings.clip)
+    return Adam(
+        learning_rate=settings.learning_rate,
+        beta1=settings.beta1,
+        beta2=settings.beta2,
+        eps=settings.eps,
+        schedule=settings.learning_rate_schedule,
+        total=settings.iterations,
+        decay_every=settings.decay_every,
+        decay_factor=settings.decay_factor,
+        clip=settings.clip,
+    )
 
 
 class _Scored(NamedTuple):
@@ -132,6 +162,8 @@ def _descend(
     so far. At the end: None, and twice the picture with the lowest loss of all."""
     state = optimizer.init(picture)
     best = None
+    objective = _Counted(objective)
+    limits = _Limits(settings)
     began = time.monotonic()
     for iteration in range(settings.iterations):
         made, state, evaluation = optimizer.step(objective, picture, state)
@@ -140,11 +172,48 @@ def _descend(
         if iteration % LOOK_EVERY == 0:
             _check_finite(iteration, scored, best, settings)
         picture = made
-        yield iteration, scored, picture, time.monotonic() - began
+        seconds = time.monotonic() - began
+        yield iteration, scored, picture, seconds
+        if limits.reached(iteration, scored, objective.evaluations, seconds):
+            break
     scored = _Scored(picture, objective(picture).losses)
     best = _lower(best, scored)
-    _check_finite(settings.iterations, scored, best, settings)
+    _check_finite(iteration + 1, scored, best, settings)
     yield None, best, best.picture, time.monotonic() - began
+
+
+class _Counted:
+    """An objective that counts how often it was asked."""
+
+    def __init__(self, objective: Objective):
+        self._objective = objective
+        self.evaluations = 0
+
+    def __call__(self, picture: tf.Tensor) -> Evaluation:
+        self.evaluations += 1
+        return self._objective(picture)
+
+
+class _Limits:
+    """What ends a run before its last iteration."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._lowest, self._fell = np.inf, 0
+
+    def reached(self, iteration: int, scored: _Scored, evaluations: int, seconds: float) -> bool:
+        settings = self._settings
+        return (
+            (settings.max_evaluations is not None and evaluations >= settings.max_evaluations)
+            or (settings.max_seconds is not None and seconds >= settings.max_seconds)
+            or (settings.patience is not None and self._is_stuck(iteration, scored))
+        )
+
+    def _is_stuck(self, iteration: int, scored: _Scored) -> bool:
+        total = float(scored.losses["total"])
+        if total < self._lowest:
+            self._lowest, self._fell = total, iteration
+        return iteration - self._fell >= self._settings.patience
 
 
 @tf.function

@@ -1,45 +1,33 @@
-"""VGG: a weights file -> a network; a picture -> named features. Knows every weights format."""
+"""VGG: weights -> a network; a picture -> named features."""
 
-import hashlib
-import io
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.io
 import tensorflow as tf
 
-import files
+import weights
 from settings import UserError, nearest
+from weights import Layer, find
 
-# SHA-256 of the files we know, and what to call them.
-KNOWN_FILES = {
-    "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec": "the bundled VGG-19",
-    "abdb57167f82a2a1fbab1e1c16ad9373411883f262a1a37ee5db2e6fb0044695": "the published VGG-19",
-}
-_STYLE_PART = re.compile(r"(conv|relu|pool)\d+(_\d+)?")  # the layers before the classifier
-
-
-class Layer(NamedTuple):
-    """One layer: a convolution has `kernel` [h, w, in, out] and `bias` [out], float32."""
-
-    name: str
-    kind: str  # conv, relu or pool
-    kernel: tf.Tensor | None = None
-    bias: tf.Tensor | None = None
+# What brings the features after these poolings to the size they have after "max": K. Crowson,
+# style-transfer-pytorch.
+POOLING_SCALES = {"avg": 2.0, "l2": 0.78}
 
 
 class Network(NamedTuple):
     """The convolutional part of a VGG, ready to run.
 
     `mean_pixel` [3] float32 RGB, 0..255, is what `preprocess` takes away; `title` says in words
-    which network it is.
+    which network it is. `scale` [3] float32 is what the published network then divides by; the
+    first kernel has that done already, so every network here takes the same pictures.
     """
 
     layers: tuple[Layer, ...]
     mean_pixel: np.ndarray
     title: str
+    scale: np.ndarray
 
     @property
     def names(self) -> list[str]:
@@ -47,27 +35,30 @@ class Network(NamedTuple):
 
 
 def load(path: str | Path) -> Network:
-    """The network in a MatConvNet `.mat` file, of beta16 or newer, read by field name.
+    """The network in a MatConvNet, Keras or torchvision file; `vgg19` and `vgg16` name Keras's.
 
-    Layer names, channel counts and the mean pixel come from the file; what follows the last ReLU
-    before the classifier is left out. Raises `UserError` for a file that is missing, broken or no
-    such network.
+    Layer names are conv1_1, relu1_1, pool1 ... whatever the file; channel counts come from it.
+    Raises `UserError` for a file that is missing, broken or no VGG.
     """
-    with files.open_to_read(path) as file:
-        data = file.read()
-    content = _mat_content(path, data)
-    try:
-        layers = [_layer(record) for record in _records(content["layers"])]
-        mean_pixel = _mean_pixel(content)
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError):
+    layers, mean_pixel, scale, title = weights.read(find(path))
+    layers = tuple(_on_device(layer) for layer in layers)
+    return Network(_with_input(layers, 1 / scale), mean_pixel, title, scale)
+
+
+def without_normalization(network: Network) -> Network:
+    """The same network of torchvision, fed RGB 0..1 as it is: no mean taken away, no division.
+
+    Callers still give RGB 0..255. Raises `UserError` for a network that is not torchvision's:
+    those never divide, and 0..1 would be next to black for them.
+    """
+    if (network.scale == 1).all():
         raise UserError(
-            f"network {path} is no MatConvNet network: give a .mat file such as "
-            "imagenet-vgg-verydeep-19.mat"
-        ) from None
-    layers = _style_part(layers)
-    _check_chain(path, layers)
-    title = KNOWN_FILES.get(hashlib.sha256(data).hexdigest(), f"the network {Path(path).name}")
-    return Network(tuple(_on_device(layer) for layer in layers), mean_pixel, title)
+            f"{network.title} cannot go without normalization: give a torchvision .pth file"
+        )
+    layers = _with_input(network.layers, network.scale / 255)
+    return network._replace(
+        layers=layers, mean_pixel=np.zeros(3, np.float32), scale=np.full(3, 255, np.float32)
+    )
 
 
 def features(
@@ -76,18 +67,21 @@ def features(
     layers: list[str],
     pooling: str = "max",
     padding: str = "zero",
+    pooling_rescale: bool = False,
 ) -> dict[str, tf.Tensor]:
     """The features of a picture at the layers asked for; nothing past the last of them is run.
 
     image: [1, H, W, 3] float32 RGB, 0..255. padding: what the first convolution sees beyond the
-        edge, "zero" (the mean pixel) or "replicate" (the edge itself).
+        edge, "zero" (the mean pixel) or "replicate" (the edge itself). pooling: "max", "avg" or
+        "l2"; pooling_rescale: whether the last two are rescaled to the size of the first.
 
     Returns [1, h, w, channels] float32 by layer name; h and w are halved, rounded up, by every
     pooling before the layer. Simonyan and Zisserman 2015, table 1.
     """
     check_layers(network, layers)
     image = preprocess(image, network.mean_pixel)
-    return _run(network, image, set(layers), pooling, padding)
+    scale = POOLING_SCALES.get(pooling, 1.0) if pooling_rescale else 1.0
+    return _run(network, image, set(layers), pooling, padding, scale)
 
 
 def check_layers(network: Network, layers: list[str]) -> None:
@@ -100,12 +94,22 @@ def check_layers(network: Network, layers: list[str]) -> None:
             )
 
 
+def canonical(name: str) -> str:
+    """A layer's name as it is here, from Keras's too; any other is given back as it is.
+
+    block1_pool is pool1. block1_conv1 is relu1_1: a layer of Keras's VGG has its ReLU within, and
+    what it gives out is what comes after.
+    """
+    name = re.sub(r"^block(\d+)_conv(\d+)$", r"relu\1_\2", name)
+    return re.sub(r"^block(\d+)_pool$", r"pool\1", name)
+
+
 def net(
     path: str | Path, image: tf.Tensor, pooling: str = "max"
 ) -> tuple[dict[str, tf.Tensor], np.ndarray]:
     """Every layer's features of a preprocessed picture [1, H, W, 3], and the mean pixel."""
     network = load(path)
-    return _run(network, image, set(network.names), pooling, "zero"), network.mean_pixel
+    return _run(network, image, set(network.names), pooling, "zero", 1.0), network.mean_pixel
 
 
 def preprocess(image: Any, mean_pixel: np.ndarray) -> Any:
@@ -119,7 +123,12 @@ def unprocess(image: Any, mean_pixel: np.ndarray) -> Any:
 
 
 def _run(
-    network: Network, image: tf.Tensor, wanted: set[str], pooling: str, padding: str
+    network: Network,
+    image: tf.Tensor,
+    wanted: set[str],
+    pooling: str,
+    padding: str,
+    pooling_scale: float,
 ) -> dict[str, tf.Tensor]:
     found, current, edge = {}, image, "SAME"
     if padding == "replicate":
@@ -133,8 +142,9 @@ def _run(
         elif layer.kind == "relu":
             current = tf.nn.relu(current)
         else:
-            pool = {"max": tf.nn.max_pool2d, "avg": tf.nn.avg_pool2d}[pooling]
-            current = pool(current, ksize=2, strides=2, padding="SAME")
+            current = _POOLS[pooling](current)
+            if pooling_scale != 1:
+                current *= pooling_scale
         if layer.name in wanted:
             found[layer.name] = current
         if len(found) == len(wanted):
@@ -142,64 +152,25 @@ def _run(
     return found
 
 
-def _mat_content(path: str | Path, data: bytes) -> dict[str, Any]:
-    try:
-        return scipy.io.loadmat(io.BytesIO(data))
-    except Exception as error:  # scipy raises anything at all on broken bytes
-        raise UserError(
-            f"network {path} is truncated or no .mat file ({type(error).__name__}): "
-            "fetch it again or give another --network"
-        ) from None
+def _average(features: tf.Tensor) -> tf.Tensor:
+    return tf.nn.avg_pool2d(features, ksize=2, strides=2, padding="SAME")
 
 
-def _records(array: np.ndarray) -> list[np.void]:
-    """The structs in a MATLAB cell or struct array."""
-    return [item.ravel()[0] if isinstance(item, np.ndarray) else item for item in array.ravel()]
-
-
-def _layer(record: np.void) -> Layer:
-    name, kind = str(record["name"].item()), str(record["type"].item())
-    if kind != "conv":
-        return Layer(name, kind)
-    kernel, bias = record["weights"].ravel()
-    # MatConvNet keeps [width, height, in, out], TensorFlow wants [height, width, in, out]
-    kernel = np.transpose(kernel, (1, 0, 2, 3)).astype(np.float32)
-    return Layer(name, kind, kernel, bias.ravel().astype(np.float32))
-
-
-def _mean_pixel(content: dict[str, Any]) -> np.ndarray:
-    """[3] float32; beta16 has `normalization` at the top level, newer files within `meta`."""
-    holder = content if "normalization" in content else _records(content["meta"])[0]
-    average = _records(holder["normalization"])[0]["averageImage"]  # [3], [1, 1, 3] or [h, w, 3]
-    return average.reshape(-1, 3).mean(axis=0).astype(np.float32)
-
-
-def _style_part(layers: list[Layer]) -> list[Layer]:
-    """The layers up to the last ReLU before the classifier."""
-    count = 0
-    for index, layer in enumerate(layers):
-        if not _STYLE_PART.fullmatch(layer.name):
-            break
-        if layer.kind == "relu":
-            count = index + 1
-    return layers[:count]
-
-
-def _check_chain(path: str | Path, layers: list[Layer]) -> None:
-    """Raises `UserError` unless each convolution takes what the one before it gives."""
-    channels = 3
-    for layer in layers:
-        if layer.kind != "conv":
-            continue
-        fits = layer.kernel.shape[2] == channels and layer.bias.size == layer.kernel.shape[3]
-        if not fits or not np.isfinite(layer.kernel).all():
-            raise UserError(f"network {path}: layer {layer.name} is broken, fetch the file again")
-        channels = layer.kernel.shape[3]
-    if not layers:
-        raise UserError(f"network {path} has no layer conv1_1: give a VGG network")
+_POOLS = {
+    "max": lambda features: tf.nn.max_pool2d(features, ksize=2, strides=2, padding="SAME"),
+    "avg": _average,
+    # the root has no slope at 0, where most features are: hence the last number
+    "l2": lambda features: tf.sqrt(_average(tf.square(features)) + 1e-12),
+}
 
 
 def _on_device(layer: Layer) -> Layer:
     if layer.kernel is None:
         return layer
     return layer._replace(kernel=tf.constant(layer.kernel), bias=tf.constant(layer.bias))
+
+
+def _with_input(layers: tuple[Layer, ...], factors: np.ndarray) -> tuple[Layer, ...]:
+    """The layers as if each input channel were multiplied by its factor."""
+    first, *rest = layers
+    return (first._replace(kernel=first.kernel * factors[:, np.newaxis]), *rest)

@@ -63,7 +63,7 @@ def save_mat(path, weights, layout="new", mean_pixel=MEAN_PIXEL):
     return path
 
 
-def features(weights, picture, pooling="max", padding="zero", mean_pixel=MEAN_PIXEL):
+def features(weights, picture, pooling="max", padding="zero", rescale=False, mean_pixel=MEAN_PIXEL):
     """Every layer's features [h, w, channels] of a picture [H, W, 3]."""
     current = np.asarray(picture, np.float64) - mean_pixel
     found = {}
@@ -77,7 +77,7 @@ def features(weights, picture, pooling="max", padding="zero", mean_pixel=MEAN_PI
         elif name.startswith("relu"):
             current = np.maximum(current, 0)
         else:
-            current = pool(current, pooling)
+            current = pool(current, pooling) * ({"avg": 2, "l2": 0.78}[pooling] if rescale else 1)
         found[name] = current
     return found
 
@@ -88,6 +88,8 @@ def pool(array, pooling):
     odd = ((0, height % 2), (0, width % 2), (0, 0))
     padded = np.pad(array, odd, constant_values=np.nan)
     blocks = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2, channels)
+    if pooling == "l2":
+        return np.sqrt(np.nanmean(blocks**2, axis=(1, 3)))
     return (np.nanmax if pooling == "max" else np.nanmean)(blocks, axis=(1, 3))
 
 
@@ -99,8 +101,9 @@ def gram(features):
 
 def losses(weights, picture, content, styles, settings):
     """The weighted losses of program A: Gatys et al. 2016 eq. 7 as means, and total variation."""
-    of_picture = features(weights, picture, settings.pooling, settings.padding)
-    of_content = features(weights, content, settings.pooling, settings.padding)
+    rescale = settings.pooling_rescale
+    of_picture = features(weights, picture, settings.pooling, settings.padding, rescale)
+    of_content = features(weights, content, settings.pooling, settings.padding, rescale)
     blend = settings.content_weight_blend
     content_loss = sum(
         share * np.mean((of_picture[layer] - of_content[layer]) ** 2)
@@ -110,7 +113,7 @@ def losses(weights, picture, content, styles, settings):
     shares = settings.style_blend_weights or (1,) * len(styles)
     style_loss = 0
     for share, style in zip(shares, styles, strict=True):
-        of_style = features(weights, style, settings.pooling, settings.padding)
+        of_style = features(weights, style, settings.pooling, settings.padding, rescale)
         for block, weight in enumerate(raw, 1):
             layer = f"relu{block}_1"
             difference = gram(of_picture[layer]) - gram(of_style[layer])

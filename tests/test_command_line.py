@@ -66,6 +66,14 @@ def test_help_has_every_option():
         assert re.search(rf"^  --{option}\b", result.stdout, re.MULTILINE), option
 
 
+def test_list_layers(folder):
+    command = [*COMMAND, "--list-layers", "--network", "network.mat"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    names = result.stdout.split()
+    assert len(names) == 36 and names[:3] == ["conv1_1", "relu1_1", "conv1_2"]
+    assert result.stderr == ""
+
+
 def test_version():
     result = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"neural-style \d+\.\d+\.\d+\n", result.stdout)
@@ -109,6 +117,22 @@ def test_checkpoints_are_numbered_from_zero_and_the_settings_are_in_the_picture(
     assert found["tv_weight"] == 7 and found["iterations"] == 5
     assert found["content"] == "photo.png" and found["styles"] == ["painting.png", "other.png"]
     json.dumps(found)
+
+
+def test_a_recipe_runs_and_names_its_folder_after_the_pictures(run, folder):
+    recipe = f"@{ROOT}/recipes/pytorch.args"
+    result = run(recipe, "--iterations", 3, "--checkpoint-iterations", 2)
+    assert result.returncode == 0, result.stderr
+    names = sorted(path.name for path in (folder / "photo_and_painting").iterdir())
+    assert names == ["result_0000.png", "result_0002.png"]
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b"])
+def test_other_optimizers_run(run, folder, optimizer):
+    layers = ["--content-layers", "block4_conv2", "--style-layers", "conv1_1=1", "relu2_2=0.5"]
+    result = run("--optimizer", optimizer, "--iterations", 2, *layers)
+    assert result.returncode == 0, result.stderr
+    assert images.metadata(folder / "out.png")["content_layers"] == {"block4_conv2": 1}
 
 
 def test_losses_are_written_and_plotted_beside_the_output(run, folder):
@@ -199,7 +223,7 @@ WRONG = {
     "pooling": (
         ["--pooling", "mx"],
         2,
-        "--pooling 'mx' is unknown (did you mean max?): choose max or avg",
+        "--pooling 'mx' is unknown (did you mean max?): choose max, avg or l2",
     ),
     "option": (["--iteratons", "5"], 2, "unknown option --iteratons (did you mean --iterations?)"),
     "scales": (
@@ -244,16 +268,16 @@ WRONG = {
         "end it in .jpg, .jpeg, .png, .webp, .tif, .tiff or .bmp",
     ),
     "checkpoint folder": (
-        ["--checkpoint-output", "gone/step-%d.jpg", "--checkpoint-iterations", "5"],
+        ["--checkpoint-output", "gone/off/s-%d.jpg", "--checkpoint-iterations", "5"],
         1,
-        "no folder {folder}/gone for step-0.jpg: create it",
+        "no folder {folder}/gone for off: create it",
     ),
     "network": (["--network", "none"], 1, "no file none: check the name"),
     "no network": (
         ["--network", "photo.png"],
         1,
-        "network photo.png is truncated or no .mat file (ValueError): "
-        "fetch it again or give another --network",
+        "network photo.png has no known format: "
+        "give a MatConvNet .mat, a Keras VGG .h5 or a torchvision VGG .pth file",
     ),
     "initial": (["--initial", "none"], 1, "no file none: check the name"),
     "not finite": (

@@ -1,7 +1,7 @@
 """Losses against plain NumPy, and what must hold for any features."""
 
 import numpy as np
-import reference
+import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,46 +18,64 @@ def random_features(seed=0, shape=(1, 5, 7, 3)):
     return np.random.default_rng(seed).normal(size=shape).astype("f4")
 
 
-def test_content_loss_is_the_mean_of_squares():
+def test_content_loss_is_the_mean_or_sum_of_squares():
     ours, target = random_features(0), random_features(1)
-    expected = np.mean((ours.astype("f8") - target) ** 2)
-    np.testing.assert_allclose(losses.content_loss(ours, target), expected, rtol=1e-5)
+    squares = (ours.astype("f8") - target) ** 2
+    np.testing.assert_allclose(losses.content_loss(ours, target), np.mean(squares), rtol=1e-5)
+    np.testing.assert_allclose(losses.content_loss(ours, target, "sum"), squares.sum(), rtol=1e-5)
 
 
-def test_gram_and_style_loss_follow_the_formula():
-    ours, target = random_features(0), random_features(1)
-    grams = [reference.gram(array[0].astype("f8")) for array in (ours, target)]
-    np.testing.assert_allclose(losses.gram(tf.constant(ours)), grams[0], rtol=1e-5, atol=1e-6)
-    expected = np.mean((grams[0] - grams[1]) ** 2)
+def test_style_losses_follow_their_formulas():
+    ours, target = random_features(0), random_features(1, (1, 4, 9, 3))  # M = 35, N = 3
+    a, b = (array.astype("f8").reshape(-1, 3) for array in (ours, target))
+    raw = np.sum((a.T @ a - b.T @ b) ** 2)
+    expected = {
+        "mean": np.mean((a.T @ a / (35 * 3) - b.T @ b / (36 * 3)) ** 2),
+        "layer": raw / (4 * 35**2 * 3**2),
+        "picture": raw / (4 * 3**2 * 140**2),
+    }
     ours, target = losses.gram(tf.constant(ours)), losses.gram(tf.constant(target))
-    np.testing.assert_allclose(losses.style_loss(ours, target), expected, rtol=1e-5)
+    for scale, value in expected.items():
+        found = losses.style_loss(ours, target, scale, pixels=140)
+        np.testing.assert_allclose(found, value, rtol=1e-5)
 
 
-def test_total_variation_is_the_mean_of_squared_steps():
+def test_total_variation_follows_its_formulas():
     picture = random_features(shape=(1, 6, 9, 3)).astype("f8")
-    expected = np.mean(np.diff(picture, axis=1) ** 2) + np.mean(np.diff(picture, axis=2) ** 2)
-    np.testing.assert_allclose(losses.total_variation(picture), expected, rtol=1e-5)
+    down, right = (np.diff(picture, axis=axis) ** 2 for axis in (1, 2))
+    found = losses.total_variation(picture)
+    np.testing.assert_allclose(found, np.mean(down) + np.mean(right), rtol=1e-5)
+    expected = np.sum((down[:, :, :-1] + right[:, :-1]) ** 1.25)
+    np.testing.assert_allclose(losses.total_variation(picture, "power"), expected, rtol=1e-5)
 
 
-def test_total_variation_of_a_constant_is_zero():
-    assert losses.total_variation(np.full((1, 4, 6, 3), 77.0, "f4")) == 0
+@pytest.mark.parametrize("kind", ["squares", "power"])
+def test_total_variation_of_a_constant_is_zero_and_so_is_its_gradient(kind):
+    picture = tf.constant(np.full((1, 4, 6, 3), 77.0, "f4"))
+    with tf.GradientTape() as tape:
+        tape.watch(picture)
+        loss = losses.total_variation(picture, kind)
+    assert loss == 0 and tf.reduce_all(tape.gradient(loss, picture) == 0)
 
 
 @quick
 @given(features, st.integers(0, 2**32 - 1))
 def test_gram_is_symmetric_and_unmoved_by_shuffling_positions(array, seed):
-    gram = losses.gram(tf.constant(array)).numpy()
+    gram = losses.gram(tf.constant(array)).products.numpy()
     np.testing.assert_allclose(gram, gram.T, rtol=1e-5, atol=1e-3)
     positions = array.reshape(-1, array.shape[-1])
     shuffled = np.random.default_rng(seed).permutation(positions).reshape(array.shape)
-    np.testing.assert_allclose(gram, losses.gram(tf.constant(shuffled)), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(
+        gram, losses.gram(tf.constant(shuffled)).products, rtol=1e-4, atol=1e-2
+    )
 
 
 @quick
 @given(features, st.integers(0, 5))
-def test_gram_sums_add_up_over_parts_of_a_picture(array, cut):
-    whole = losses.gram_sum(tf.constant(array))
-    parts = losses.gram_sum(tf.constant(array[:, :cut])) + losses.gram_sum(
-        tf.constant(array[:, cut:])
+def test_grams_add_up_over_parts_of_a_picture(array, cut):
+    whole, first, second = (
+        losses.gram(tf.constant(part)) for part in (array, array[:, :cut], array[:, cut:])
     )
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-1)
+    assert whole.positions == first.positions + second.positions
+    parts = first.products + second.products
+    np.testing.assert_allclose(whole.products, parts, rtol=1e-4, atol=1e-1)

@@ -16,6 +16,9 @@ VARIANTS = {
     "only relu5_2": Settings(content_weight_blend=0),
     "layer weights": Settings(style_layer_weight_exp=1.7),
     "no smoothness": Settings(tv_weight=0, content_weight=2, style_weight=33),
+    "l2 pooling": Settings(pooling="l2"),
+    "average pooling, rescaled": Settings(pooling="avg", pooling_rescale=True),
+    "l2 pooling, rescaled": Settings(pooling="l2", pooling_rescale=True),
     "blend": Settings(style_blend_weights=(3, 1)),
 }
 

@@ -31,7 +31,7 @@ WRONG = [
     ({"eps": 0}, "eps is 0: give a number above 0"),
     ({"initial_noiseblend": 2}, "initial_noiseblend is 2: give 1 or less"),
     ({"seed": -1}, "seed is -1: give 0 or more"),
-    ({"pooling": "maxx"}, "pooling 'maxx' is unknown (did you mean max?): choose max or avg"),
+    ({"pooling": "maxx"}, "pooling 'maxx' is unknown (did you mean max?): choose max, avg or l2"),
     ({"preserve_colors": "yes"}, "preserve_colors is yes: give True or False"),
     ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: give 1 or more"),
     ({"print_iterations": 0}, "print_iterations is 0: give 1 or more"),
@@ -39,6 +39,23 @@ WRONG = [
         {"content_weight": 0, "style_weight": 0},
         "content_weight and style_weight are both 0: raise one of them",
     ),
+    (
+        {"content_layers": ["relu4_2=x"]},
+        "content_layers relu4_2=x: give LAYER=WEIGHT, as in relu4_2=0.5",
+    ),
+    ({"style_layers": {"relu4_2": -1}}, "style_layers is -1: give 0 or more"),
+    (
+        {"content_layers": ["relu4_2"], "content_weight_blend": 0.5},
+        "content_weight_blend has no say beside content_layers: give one",
+    ),
+    (
+        {"style_layers": ["relu4_2"], "style_layer_weight_exp": 2},
+        "style_layer_weight_exp has no say beside style_layers: give one",
+    ),
+    ({"noise_range": [3, 1]}, "noise_range is 3 1: give a low and a higher number"),
+    ({"noise_range": [3]}, "noise_range is 3: give a low and a higher number"),
+    ({"max_seconds": 0}, "max_seconds is 0: give a number above 0"),
+    ({"patience": 0}, "patience is 0: give 1 or more"),
     ({"iteratons": 5}, "unknown setting iteratons (did you mean iterations?)"),
 ]
 
@@ -78,4 +95,6 @@ def test_shares_sum_to_one():
     assert sum(settings.style_layer_weights().values()) == pytest.approx(1)
     assert settings.style_layer_weights()["relu5_1"] == pytest.approx(16 / 31)
     assert settings.style_shares(2) == [0.25, 0.75]
+    named = Settings(content_layers=["relu4_2=3", "conv5_1"], layer_reduction="mean")
+    assert named.content_layer_weights() == {"relu4_2": 1.5, "conv5_1": 0.5}
     assert Settings().style_shares(4) == [0.25] * 4

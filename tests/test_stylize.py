@@ -73,6 +73,18 @@ def test_the_loss_falls(network, picture):
     assert steps[-1].losses()["total"] < 0.5 * steps[0].losses()["total"]
 
 
+def test_a_run_ends_at_its_limits(network, picture):
+    def steps(**options):
+        counted = []
+        paint(network, picture, iterations=500, on_step=counted.append, **options)
+        return len(counted) - 1  # the last tells the end
+
+    assert steps(max_evaluations=7) == 7
+    assert 1 <= steps(max_seconds=0.3) < 500
+    # a step too small for float32 leaves the loss where it is
+    assert steps(patience=5, learning_rate=1e-12) == 6
+
+
 def test_one_trace_a_picture_size(network, picture, monkeypatch):
     import stylize as module
 

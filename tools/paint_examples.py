@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "examples/README.md")
+PAGES = ("examples/README.md", "README.md")
 PROGRAM = [".venv/bin/python", "neural_style.py"]
 
 
@@ -22,6 +22,7 @@ def main() -> None:
         if output.startswith("examples/") and (
             not wanted or any(part in output for part in wanted)
         ):
+            (ROOT / output).parent.mkdir(exist_ok=True)
             arguments = [*command[len(PROGRAM) :], "--overwrite"]
             subprocess.run([sys.executable, PROGRAM[1], *arguments], cwd=ROOT, check=True)
 

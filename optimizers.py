@@ -91,10 +91,12 @@ class LBFGS:
     - No line search. Instead no step moves the pixels by more than `longest_step` in the mean;
       and a loss that is no finite number, or more than twice the best, forgets the history and
       goes back to the best picture.
-    - The first step, and the first after going back, moves them by one grey level in the mean.
+    - The first step moves them by one grey level in the mean, the first after going back by half
+      a level, and by half as much each time that it was in vain.
     - Every step is clipped to the valid range, and what is remembered of it is what the clipping
       left. Pixels that the bounds hold take no part in the next direction: measured after 80
-      steps at 192x128, the loss was 13 % lower so on a harsh picture, 1 % on ordinary ones.
+      to 120 steps, the loss was 13 % lower so on a picture with much pure black and white, and 0
+      to 1.5 % on others.
 
     The state holds 2 * history + 4 pictures, and a step makes a new one beside the old. A pair
     is known one step late, with its second gradient: so the last picture and gradient are kept.

@@ -15,13 +15,15 @@ import neural_style
 from tools import paint_examples
 
 QUICK = ["--iterations", "2", "--quiet"]
-PAGES = {page: (ROOT / page).read_text() for page in paint_examples.PAGES}
+PAGES = {page: (ROOT / page).read_text() for page in (*paint_examples.PAGES, "recipes/README.md")}
+COMMANDS = paint_examples.commands(PAGES)
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, tiny, picture):
     """A folder with what the pages name, as the current one."""
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for folder in ("examples", "recipes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(tiny, tmp_path / "imagenet-vgg-verydeep-19.mat")
     (tmp_path / "paintings").mkdir()
     for seed, name in enumerate(
@@ -32,7 +34,7 @@ def place(tmp_path, monkeypatch, tiny, picture):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", paint_examples.commands(), ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--output" in c], ids=" ".join)
 def test_neural_style_commands(place, tiny, command):
     output = Path(command[command.index("--output") + 1])
     output.unlink(missing_ok=True)
@@ -42,6 +44,13 @@ def test_neural_style_commands(place, tiny, command):
     assert neural_style.main([*options, "--size", "64", "--network", str(tiny), *QUICK]) == 0
     with Image.open(output) as image:
         assert max(image.size) == 64
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--output" not in c], ids=" ".join)
+def test_other_commands(tiny, command, capsys):
+    options = command[len(paint_examples.PROGRAM) :]
+    assert neural_style.main([*options, "--network", str(tiny)]) == 0
+    assert capsys.readouterr().out
 
 
 def test_the_pages_name_only_files_that_are_there():
@@ -55,7 +64,7 @@ def shell(command, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", paint_examples.PAGES)
 def test_style_folder(place, tiny, page):
     command = re.search(r"^ +(examples/style_folder.sh .+)$", PAGES[page], re.MULTILINE)[1].split()
     command[0] = str(ROOT / command[0])

@@ -8,6 +8,7 @@ With a part of a name, only the pictures whose file names have it.
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,9 +28,10 @@ def main() -> None:
             subprocess.run([sys.executable, PROGRAM[1], *arguments], cwd=ROOT, check=True)
 
 
-def commands() -> list[list[str]]:
+def commands(pages: Iterable[str] = PAGES) -> list[list[str]]:
     """Every command line of neural_style.py on the pages, split into words."""
-    lines = "\n".join((ROOT / page).read_text() for page in PAGES).replace("\\\n", " ").splitlines()
+    text = "\n".join((ROOT / page).read_text() for page in pages)
+    lines = text.replace("\\\n", " ").splitlines()
     split = (shlex.split(line) for line in lines if line.strip().startswith(PROGRAM[0]))
     return [words for words in split if words[:2] == PROGRAM]
 

@@ -22,8 +22,7 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
         path = path.parent
     if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
         raise UserError(f"{path} is a folder: add a file name")
-    if os.path.exists(path) and not overwrite:
-        raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
+    check_free(path, overwrite)
     target = _target_of(path)
     _check_folder(target.parent, path.name, "create it")
     try:
@@ -32,6 +31,12 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
         raise UserError(
             f"cannot write {path} ({reason(error)}): choose another name or folder"
         ) from error
+
+
+def check_free(path: StrPath, overwrite: bool = False) -> None:
+    """Raises `UserError` if there is a file that may not be replaced."""
+    if os.path.exists(path) and not overwrite:
+        raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
 
 
 def open_to_read(path: StrPath) -> BinaryIO:

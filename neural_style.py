@@ -228,8 +228,10 @@ def check_files(options: argparse.Namespace, settings: Settings) -> None:
     if options.output in checkpoints:
         raise UsageError(f"output {options.output} is a checkpoint's name too: give another")
     images.check_output(options.output, options.overwrite)
-    for path in checkpoints:
+    for path in checkpoints[:1]:
         images.check_output(path, options.overwrite, make_folder=True)
+    for path in checkpoints[1:]:
+        files.check_free(path, options.overwrite)
     for path in filter(None, loss_paths(options)):
         files.check_writable(path, options.overwrite)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):

@@ -1,16 +1,19 @@
 """Every recipe: its losses from the published formulas in plain NumPy, and its gradient."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
 from conftest import ROOT
 
+import images
 import options
 import vgg
 from objective import make_objective, measure_targets
 from settings import settings_from
-from stylize import initial_picture
+from stylize import initial_picture, stylize
 
 RECIPES = ROOT / "recipes"
 FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
@@ -177,3 +180,24 @@ def test_optimizers_and_stops_are_the_published_ones():
     sizes = {name: (runs[name].width, runs[name].height) for name in PROGRAMS}
     assert sizes["average-pooling"] == (800, 600) and sizes["keras-noise"] == (400, 300)
     assert sizes["keras-vgg16"] == (512, 512)
+
+
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"keras-vgg16"}))
+def test_each_lowers_its_own_loss_tenfold_with_the_bundled_network(name):
+    settings, _ = read(name)
+    shape = (64, 96)
+    photo, painting = (
+        images.resize(images.read(ROOT / "examples" / path).pixels, *shape)
+        for path in ("china.jpg", "church-at-auvers.jpg")
+    )
+    quick = {"iterations": min(settings.iterations, 150), "max_evaluations": 150}
+    totals = []
+    for _ in stylize(
+        ROOT / "imagenet-vgg-verydeep-19.mat",
+        photo,
+        [painting],
+        on_step=lambda step: totals.append(step.losses()["total"]),
+        **dataclasses.asdict(settings) | quick | {"checkpoint_iterations": None},
+    ):
+        pass
+    assert totals[-1] < totals[0] / 10

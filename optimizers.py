@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,8 @@ LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwa
 
 class Optimizer(Protocol):
     """What `stylize` asks of an optimizer. Pictures are [1, H, W, 3] float32 RGB, 0..255."""
+
+    recovers: ClassVar[bool]  # goes back by itself where a loss is no finite number
 
     def init(self, picture: tf.Tensor) -> State:
         """The state before the first step."""
@@ -33,6 +35,8 @@ class Adam:
     A file clips the picture when it is saved: what was not clipped on the way is worse then
     than what was.
     """
+
+    recovers: ClassVar[bool] = False
 
     learning_rate: float
     beta1: float
@@ -101,6 +105,8 @@ class LBFGS:
     The state holds 2 * history + 4 pictures, and a step makes a new one beside the old. A pair
     is known one step late, with its second gradient: so the last picture and gradient are kept.
     """
+
+    recovers: ClassVar[bool] = True
 
     history: int = 20  # pairs
     low: float = 0.0
@@ -244,6 +250,8 @@ class LBFGSB:
     the end: `bounds=False`. SciPy looks at the count between iterations only: a round may take
     a line search more than its evaluations.
     """
+
+    recovers: ClassVar[bool] = True
 
     evaluations: int = 20  # a round
     bounds: bool = True

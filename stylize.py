@@ -170,7 +170,7 @@ def _descend(
         scored = _Scored(picture, evaluation.losses)
         best = scored if best is None else _lower(best, scored)
         if iteration % LOOK_EVERY == 0:
-            _check_finite(iteration, scored, best, settings)
+            _check_finite(iteration, best if optimizer.recovers else scored, best, settings)
         picture = made
         seconds = time.monotonic() - began
         yield iteration, scored, picture, seconds
@@ -178,7 +178,7 @@ def _descend(
             break
     scored = _Scored(picture, objective(picture).losses)
     best = _lower(best, scored)
-    _check_finite(iteration + 1, scored, best, settings)
+    _check_finite(iteration + 1, best if optimizer.recovers else scored, best, settings)
     yield None, best, best.picture, time.monotonic() - began
 
 

@@ -155,6 +155,34 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_what_to_lower(network,
     assert error.value.image is None
 
 
+def test_an_optimizer_that_recovers_goes_on_after_a_loss_that_is_not_finite(
+    network, picture, monkeypatch
+):
+    import stylize as module
+
+    def breaks_at_the_eleventh(*arguments):
+        objective, calls = make_objective(*arguments), []
+
+        def broken(image):
+            calls.append(image)
+            evaluation = objective(image)
+            if len(calls) != 11:
+                return evaluation
+            losses = {name: loss * np.nan for name, loss in evaluation.losses.items()}
+            return evaluation._replace(losses=losses)
+
+        return broken
+
+    make_objective = module.make_objective
+    monkeypatch.setattr(module, "make_objective", breaks_at_the_eleventh)
+    steps = []
+    paint(network, picture, optimizer="lbfgs", iterations=20, on_step=steps.append)
+    assert np.isnan(steps[10].losses()["total"])
+    assert steps[-1].losses()["total"] < steps[9].losses()["total"]
+    with pytest.raises(NotFiniteError):
+        paint(network, picture, optimizer="adam", iterations=20)
+
+
 def test_the_last_good_picture_comes_with_the_error(network, picture):
     """The loss is finite in the flat start and overflows as the picture grows rougher."""
     options = {"tv_weight": 3e36, "initial": np.full((34, 45, 3), 99), "iterations": 30}

@@ -168,14 +168,19 @@ class Settings:
             value = getattr(self, knob.name)
             if value is None:
                 continue
-            many, kind = knob.metadata.get("many"), knob.metadata["kind"]
-            if many:
-                value = tuple(value)
-            elif kind is dict:
+            rule = knob.metadata
+            if rule["kind"] is dict:
                 value = _layer_weights(knob.name, value)
+                checked = value.values()
+            elif rule.get("many"):
+                value = checked = tuple(value)
+            else:
+                checked = [value]
+            for one in checked:
+                _check(knob.name, one, rule)
+            if rule["kind"] is int:
+                value = int(value)  # 300.0 is a whole number too
             object.__setattr__(self, knob.name, value)
-            for one in value if many else [value] if kind is not dict else value.values():
-                _check(knob.name, one, knob.metadata)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -185,7 +190,6 @@ class Settings:
             raise UsageError("content_weight and style_weight are both 0: raise one of them")
         if self.style_blend_weights is not None and not any(self.style_blend_weights):
             raise UsageError("style_blend_weights are all 0: give one style at least a share")
-
         if self.noise_range is not None:
             low_high = self.noise_range
             if len(low_high) != 2 or low_high[0] >= low_high[1]:

@@ -69,6 +69,7 @@ def test_a_wrong_value_is_told_in_one_line(options, message):
 
 def test_settings_are_frozen_and_a_variant_is_checked_too():
     settings = Settings()
+    assert type(Settings(iterations=300.0).iterations) is int
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.iterations = 5
     assert dataclasses.replace(settings, iterations=10).iterations == 10

@@ -287,6 +287,8 @@ def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
 
 def start_tensorflow(debug: bool) -> str:
     """Imports TensorFlow and makes it ready. Returns in words which device it runs on."""
+    # AddN adds up in an order that hangs on which other operation is done: so one at a time
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     with contextlib.nullcontext() if debug else silence():
         import tensorflow as tf
 

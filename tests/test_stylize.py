@@ -1,7 +1,11 @@
 """The contract of `stylize`, which people's scripts rely on."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from settings import Settings, UserError
 from stylize import NotFiniteError, initial_picture, stylize
@@ -47,6 +51,25 @@ def test_one_seed_is_one_picture(network, picture):
     np.testing.assert_array_equal(first, again)
     other = paint(network, picture, seed=4)[-1][1]
     assert np.abs(first - other).max() > 0
+
+
+def test_the_gradient_of_a_larger_picture_is_the_same_at_every_evaluation():
+    """In a process of its own, as the command line starts TensorFlow."""
+    code = """
+import neural_style; neural_style.start_tensorflow(False)
+import numpy as np, tensorflow as tf, vgg
+from objective import make_objective, measure_targets
+from settings import Settings
+network = vgg.load("imagenet-vgg-verydeep-19.mat")
+photo, painting, picture = (
+    tf.constant(np.random.default_rng(seed).uniform(0, 255, (1, 342, 512, 3)).astype("f4"))
+    for seed in range(3)
+)
+targets = measure_targets(network, photo, [painting], Settings())
+objective = make_objective(network, targets, Settings())
+assert len({objective(picture).gradient.numpy().tobytes() for _ in range(8)}) == 1
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_checkpoints_show_the_picture_as_it_stands_and_the_last_is_the_best(network, picture):

@@ -1,7 +1,8 @@
-"""Losses: features -> scalar. Pure tensor maths; no files, no printing.
+"""Losses: features -> statistics -> scalars. Pure tensor maths; no files, no printing.
 
-Style statistics are sums over positions: the statistics of a picture are those of its parts added
-up. What compares them with a target comes after.
+What is measured on features is a sum over positions: the statistics of a picture are those of its
+parts added up. What compares them with a target comes after, and sees no features. So a gradient
+is found in two steps, too: at the statistics, then from there at the features.
 """
 
 from typing import NamedTuple
@@ -9,19 +10,37 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-def content_loss(features: tf.Tensor, target: tf.Tensor, reduction: str = "mean") -> tf.Tensor:
-    """Squared differences of two features [1, h, w, channels], as their "mean" or "sum".
+class Distance(NamedTuple):
+    """How far features are from others. Additive over parts of a picture."""
+
+    squares: tf.Tensor  # of the differences, summed: a float32 scalar
+    values: tf.Tensor  # their number, a float32 scalar
+
+
+def distance(features: tf.Tensor, target: tf.Tensor) -> Distance:
+    """The squared differences of two features [1, h, w, channels]."""
+    difference = tf.cast(features, tf.float32) - target
+    return Distance(tf.reduce_sum(tf.square(difference)), tf.size(difference, tf.float32))
+
+
+def distance_gradient(features: tf.Tensor, target: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    """The gradient at the features of what changes by `slope` a unit of `squares`."""
+    difference = tf.cast(features, tf.float32) - target
+    return tf.cast(2 * slope * difference, features.dtype)
+
+
+def content_loss(distance: Distance, reduction: str = "mean") -> tf.Tensor:
+    """Squared differences as their "mean" or "sum".
 
     Gatys et al. 2016 eq. 1 is half the sum; means are alike at every size of picture.
     """
-    difference = tf.math.squared_difference(features, target)
-    return {"mean": tf.reduce_mean, "sum": tf.reduce_sum}[reduction](difference)
+    return distance.squares / (distance.values if reduction == "mean" else 1.0)
 
 
 class Gram(NamedTuple):
     """The style of features. Additive: the Gram of a picture is that of its parts added up."""
 
-    products: tf.Tensor  # [channels, channels], every two channels, summed over positions
+    products: tf.Tensor  # [channels, channels] float32, every two channels, summed over positions
     positions: tf.Tensor  # their number, a float32 scalar
 
 
@@ -29,8 +48,26 @@ def gram(features: tf.Tensor) -> Gram:
     """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3."""
     channels = features.shape[-1]
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
-    products = tf.matmul(positions, positions, transpose_a=True)
-    return Gram(products, tf.size(features, tf.float32) / channels)
+    count = positions.shape[0]
+    if features.dtype != tf.float32:
+        # such products come rounded: of blocks of rows, to be summed in float32
+        blocks = min(count, LOW_PRECISION_BLOCKS // channels)
+        positions = tf.pad(positions, [[0, -count % blocks], [0, 0]])
+        positions = tf.reshape(positions, (blocks, -1, channels))
+    products = tf.cast(tf.matmul(positions, positions, transpose_a=True), tf.float32)
+    if products.shape.rank == 3:
+        products = tf.reduce_sum(products, 0)
+    return Gram(products, tf.constant(count, tf.float32))
+
+
+LOW_PRECISION_BLOCKS = 2048  # over the number of channels: blocks of rows, 32 for 64 channels
+
+
+def gram_gradient(features: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+    """The gradient at the features of what changes by `slopes` [channels, channels], a symmetric
+    matrix, a unit of `products`: Gatys et al. 2016 eq. 6."""
+    positions = tf.reshape(features, (-1, features.shape[-1]))
+    return tf.reshape(tf.matmul(positions, tf.cast(2 * slopes, features.dtype)), features.shape)
 
 
 def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0) -> tf.Tensor:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hardware
 from options import build_parser, in_option_names, knob_names
 from settings import INTERRUPTED, Settings, UsageError, UserError, settings_from
 
@@ -102,18 +103,20 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
     from progress import Progress
     from stopping import Stop
 
-    device = start_tensorflow(options.debug)
+    device = start_tensorflow(options.debug, options.threads)
     import vgg
     from stylize import NotFiniteError, stylize
 
     network = vgg.load(options.network)
+    precision = hardware.precision(settings.precision).name
+    settings = dataclasses.replace(settings, precision=precision)
     keep_losses = options.progress_write or options.progress_plot
     with (
         Progress(settings, options.quiet, keep_losses) as progress,
         Stop(progress.note) as stop,
     ):
         height, width = pictures.content.shape[:2]
-        progress.note(f"{width}x{height} on {device} with {network.title}")
+        progress.note(f"{width}x{height} on {device} in {precision} with {network.title}")
         results = Results(options, settings, pictures, network.title, progress)
         latest = None
 
@@ -285,8 +288,11 @@ def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
     )
 
 
-def start_tensorflow(debug: bool) -> str:
-    """Imports TensorFlow and makes it ready. Returns in words which device it runs on."""
+def start_tensorflow(debug: bool, threads: int | None = None) -> str:
+    """Imports TensorFlow and makes it ready, for so many threads or as many as there are
+    processors for us. Returns in words which device it runs on."""
+    threads = threads or hardware.threads()
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     with contextlib.nullcontext() if debug else silence():
@@ -300,8 +306,7 @@ def start_tensorflow(debug: bool) -> str:
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU ({threads} threads)"
+    return f"CPU ({threads} thread{'s' * (threads != 1)})"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Objective: targets + weights + network -> `picture -> Evaluation(gradient, losses)`."""
 
+import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 import losses
 import vgg
+from passes import Gradients, Passes
 from settings import Settings
 
 
@@ -27,78 +30,167 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.Gram]]  # of each painting
 
 
+class Statistics(NamedTuple):
+    """All that the losses need to know of a picture's features, by layer name. Additive."""
+
+    content: dict[str, losses.Distance]
+    style: dict[str, losses.Gram]
+
+
 def measure_targets(
     network: vgg.Network, content: tf.Tensor, styles: list[tf.Tensor], settings: Settings
 ) -> Targets:
-    """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255."""
+    """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
+    float32 whatever the precision of the run."""
+    content_layers = _passes(network, settings.content_layer_weights(), settings)
+    style_layers = _passes(network, settings.style_layer_weights(), settings)
 
-    def grams(style: tf.Tensor) -> dict[str, losses.Gram]:
-        found = _features(network, style, settings.style_layer_weights(), settings)
+    @tf.function
+    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        return content_layers.features(vgg.preprocess(picture, network.mean_pixel))
+
+    @tf.function
+    def grams(picture: tf.Tensor) -> dict[str, losses.Gram]:
+        found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
         return {layer: losses.gram(of_layer) for layer, of_layer in found.items()}
 
-    return Targets(
-        _features(network, content, settings.content_layer_weights(), settings),
-        [grams(style) for style in styles],
-    )
+    return Targets(features(content), [grams(style) for style in styles])
 
 
-def make_objective(network: vgg.Network, targets: Targets, settings: Settings) -> Objective:
-    """The objective, traced once for each size of picture that it is given."""
-    weighted = weighted_losses(network, targets, settings)
+def make_objective(
+    network: vgg.Network, targets: Targets, settings: Settings, dtype: tf.DType = tf.float32
+) -> Objective:
+    """The objective with features of `dtype`, traced once for each size of picture."""
+    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    passes = _passes(network, layers, settings, dtype, often=True)
 
-    @tf.function(reduce_retracing=False)
+    @tf.function
     def objective(picture: tf.Tensor) -> Evaluation:
+        features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
+        statistics = measure(features, targets)
         with tf.GradientTape() as tape:
-            tape.watch(picture)
-            terms = weighted(picture)
-        return Evaluation(tape.gradient(terms["total"], picture), terms)
+            tape.watch(statistics)
+            content, style = compare(statistics, targets, settings, picture.shape)
+            total = content + style
+        slopes = tape.gradient(total, statistics, unconnected_gradients="zero")
+        scale = _loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
+        gradients = _gradients(features, targets, slopes, scale)
+        gradient = passes.backward(kept, gradients) / scale
+        roughness, roughness_gradient = _total_variation(picture, settings.tv_loss)
+        return Evaluation(
+            gradient + settings.tv_weight * roughness_gradient,
+            _terms(content, style, settings.tv_weight * roughness),
+        )
 
     return objective
 
 
-def weighted_losses(
+def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """`picture -> losses`: Gatys et al. 2016 eq. 7, and total variation."""
-    content_weights = settings.content_layer_weights()
-    style_weights = settings.style_layer_weights()
+    """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
+    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    passes = _passes(network, layers, settings)
+
+    @tf.function
+    def evaluate(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = passes.features(vgg.preprocess(picture, network.mean_pixel))
+        content, style = compare(measure(features, targets), targets, settings, picture.shape)
+        roughness = losses.total_variation(picture, settings.tv_loss)
+        return _terms(content, style, settings.tv_weight * roughness)
+
+    return evaluate
+
+
+def measure(features: dict[str, tf.Tensor], targets: Targets) -> Statistics:
+    """The statistics of a picture from its features."""
+    return Statistics(
+        {name: losses.distance(features[name], target) for name, target in targets.content.items()},
+        {name: losses.gram(features[name]) for name in targets.styles[0]},
+    )
+
+
+def compare(
+    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The weighted content and style losses of Gatys et al. 2016 eq. 7, of a picture of `shape`
+    [1, H, W, 3]."""
+    content = sum(
+        weight * losses.content_loss(statistics.content[layer], settings.content_loss)
+        for layer, weight in settings.content_layer_weights().items()
+    )
     shares = settings.style_shares(len(targets.styles))
-
-    def weighted(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = _features(network, picture, [*content_weights, *style_weights], settings)
-        grams = {layer: losses.gram(features[layer]) for layer in style_weights}
-        pixels = picture.shape[1] * picture.shape[2]
-        content = sum(
-            weight
-            * losses.content_loss(features[layer], targets.content[layer], settings.content_loss)
-            for layer, weight in content_weights.items()
-        )
-        style = sum(
-            share
-            * weight
-            * losses.style_loss(grams[layer], target[layer], settings.style_loss, pixels)
-            for share, target in zip(shares, targets.styles, strict=True)
-            for layer, weight in style_weights.items()
-        )
-        smoothness = losses.total_variation(picture, settings.tv_loss)
-        terms = {
-            "content": settings.content_weight * content,
-            "style": settings.style_weight * style,
-            "tv": settings.tv_weight * smoothness,
-        }
-        return terms | {"total": tf.add_n(list(terms.values()))}
-
-    return weighted
+    pixels = shape[1] * shape[2]
+    style = sum(
+        share
+        * weight
+        * losses.style_loss(statistics.style[layer], target[layer], settings.style_loss, pixels)
+        for share, target in zip(shares, targets.styles, strict=True)
+        for layer, weight in settings.style_layer_weights().items()
+    )
+    return settings.content_weight * content, settings.style_weight * style
 
 
-def _features(
-    network: vgg.Network, picture: tf.Tensor, layers: Iterable[str], settings: Settings
-) -> dict[str, tf.Tensor]:
-    return vgg.features(
-        network,
-        picture,
-        list(layers),
+def _terms(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"content": content, "style": style, "tv": tv, "total": content + style + tv}
+
+
+def _gradients(
+    features: dict[str, tf.Tensor], targets: Targets, slopes: Statistics, scale: tf.Tensor | float
+) -> Gradients:
+    """The gradient at each layer's features from those at the statistics, times `scale`."""
+
+    def gradient(name: str) -> tf.Tensor:
+        found = []
+        if name in slopes.style:
+            slope = scale * slopes.style[name].products
+            found.append(losses.gram_gradient(features[name], slope))
+        if name in slopes.content:
+            slope = scale * slopes.content[name].squares
+            found.append(losses.distance_gradient(features[name], targets.content[name], slope))
+        return sum(found[1:], found[0])
+
+    return {name: functools.partial(gradient, name) for name in features}
+
+
+def _loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
+    """A power of two that brings the largest of the gradients at the features to about 1, amidst
+    what float16 can say. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
+    squares = [
+        slopes.content[name].squares ** 2 * distance.squares / distance.values
+        for name, distance in statistics.content.items()
+    ]
+    for name, gram in statistics.style.items():
+        slope = slopes.style[name].products
+        values = gram.positions * gram.products.shape[-1]
+        squares.append(tf.reduce_sum(gram.products @ slope * slope) / values)
+    exponent = tf.math.log(tf.reduce_max(squares) + 1e-30) / (2 * math.log(2))
+    return 2 ** -tf.round(exponent)
+
+
+@tf.function(jit_compile=True)
+def _total_variation(picture: tf.Tensor, kind: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The total variation and its gradient. Compiled as one: differences of a few channels are
+    memory traffic, and twelve times slower otherwise."""
+    with tf.GradientTape() as tape:
+        tape.watch(picture)
+        roughness = losses.total_variation(picture, kind)
+    return roughness, tape.gradient(roughness, picture)
+
+
+def _passes(
+    network: vgg.Network,
+    layers: Iterable[str],
+    settings: Settings,
+    dtype: tf.DType = tf.float32,
+    often: bool = False,
+) -> Passes:
+    return Passes(
+        network.layers,
+        layers,
         settings.pooling,
         settings.padding,
         settings.pooling_rescale,
+        dtype,
+        often,
     )

@@ -91,11 +91,23 @@ def add_progress_options(group: Any) -> None:
         action="store_true",
         help="plot them, as OUTPUT-progress.png (needs matplotlib)",
     )
+    group.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="processors to use (default: all that this process may)",
+    )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     group.add_argument(
         "--debug", action="store_true", help="show tracebacks and TensorFlow's own messages"
     )
     group.add_argument("--version", action="version", version=f"neural-style {VERSION}")
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of threads: give 1 or more")
+    return int(text)
 
 
 def add_knob(group: Any, knob: dataclasses.Field) -> None:

@@ -155,6 +155,9 @@ class Settings:
     noise_range: tuple[float, ...] | None = knob(None, "run",
         "even noise from LOW to HIGH around the network's mean pixel, instead of a faint one",
         kind=float, many=True, unit="grey levels of 255, two numbers")
+    precision: str = knob("auto", "run",
+        "of the features; auto: the fastest here that keeps the picture. Losses are told in "
+        "float32", kind=str, choices=("auto", "float32", "bfloat16", "float16"))
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import hardware
 import vgg
-from objective import Evaluation, Objective, make_objective, measure_targets
+from objective import Evaluation, Objective, make_losses, make_objective, measure_targets
 from optimizers import LBFGS, LBFGSB, Adam, Optimizer
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError, settings_from
 
@@ -118,11 +119,14 @@ def _paint(
     settings: Settings,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     targets = measure_targets(network, _tensor(content), [_tensor(s) for s in styles], settings)
-    objective = make_objective(network, targets, settings)
+    precision = hardware.precision(settings.precision)
+    objective = make_objective(network, targets, settings, precision)
     optimizer = _optimizer(settings)
     start = _tensor(initial_picture(content, initial, network.mean_pixel, settings))
     for iteration, scored, picture, seconds in _descend(objective, optimizer, start, settings):
         if on_step is not None:
+            if iteration is None and precision != tf.float32:
+                scored = _Scored(picture, make_losses(network, targets, settings)(picture))
             on_step(_step(iteration, scored, picture, seconds, settings.iterations))
         every = settings.checkpoint_iterations
         if iteration is None or (every and iteration % every == 0):
@@ -170,7 +174,7 @@ def _descend(
         scored = _Scored(picture, evaluation.losses)
         best = scored if best is None else _lower(best, scored)
         if iteration % LOOK_EVERY == 0:
-            _check_finite(iteration, best if optimizer.recovers else scored, best, settings)
+            _check_finite(iteration, optimizer, scored, best, settings)
         picture = made
         seconds = time.monotonic() - began
         yield iteration, scored, picture, seconds
@@ -178,7 +182,7 @@ def _descend(
             break
     scored = _Scored(picture, objective(picture).losses)
     best = _lower(best, scored)
-    _check_finite(iteration + 1, best if optimizer.recovers else scored, best, settings)
+    _check_finite(iteration + 1, optimizer, scored, best, settings)
     yield None, best, best.picture, time.monotonic() - began
 
 
@@ -223,9 +227,13 @@ def _lower(best: _Scored, other: _Scored) -> _Scored:
     return tf.nest.map_structure(lambda ours, theirs: tf.where(wins, theirs, ours), best, other)
 
 
-def _check_finite(iteration: int, scored: _Scored, best: _Scored, settings: Settings) -> None:
-    """Raises `NotFiniteError` with the best picture so far if a loss is no finite number."""
-    broken = [name for name, loss in scored.losses.items() if not np.isfinite(float(loss))]
+def _check_finite(
+    iteration: int, optimizer: Optimizer, scored: _Scored, best: _Scored, settings: Settings
+) -> None:
+    """Raises `NotFiniteError` with the best picture so far if a loss is no finite number, and the
+    optimizer would not find back by itself."""
+    checked = best if optimizer.recovers else scored
+    broken = [name for name, loss in checked.losses.items() if not np.isfinite(float(loss))]
     if not broken:
         return
     weights = [f"{name}_weight" for name in broken if name != "total"]

@@ -1,7 +1,6 @@
 """VGG: weights -> a network; a picture -> named features."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,12 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 import weights
+from passes import Passes
 from settings import UserError, nearest
 from weights import Layer, find
-
-# What brings the features after these poolings to the size they have after "max": K. Crowson,
-# style-transfer-pytorch.
-POOLING_SCALES = {"avg": 2.0, "l2": 0.78}
 
 
 class Network(NamedTuple):
@@ -80,9 +76,8 @@ def features(
     pooling before the layer. Simonyan and Zisserman 2015, table 1.
     """
     check_layers(network, layers)
-    image = preprocess(image, network.mean_pixel)
-    scale = POOLING_SCALES.get(pooling, 1.0) if pooling_rescale else 1.0
-    return _run(network, image, set(layers), pooling, padding, scale)
+    passes = Passes(network.layers, layers, pooling, padding, pooling_rescale)
+    return passes.features(preprocess(image, network.mean_pixel))
 
 
 def check_layers(network: Network, layers: list[str]) -> None:
@@ -110,7 +105,7 @@ def net(
 ) -> tuple[dict[str, tf.Tensor], np.ndarray]:
     """Every layer's features of a preprocessed picture [1, H, W, 3], and the mean pixel."""
     network = load(path)
-    return _run(network, image, set(network.names), pooling, "zero", 1.0), network.mean_pixel
+    return Passes(network.layers, network.names, pooling).features(image), network.mean_pixel
 
 
 def preprocess(image: Any, mean_pixel: np.ndarray) -> Any:
@@ -121,58 +116,6 @@ def preprocess(image: Any, mean_pixel: np.ndarray) -> Any:
 def unprocess(image: Any, mean_pixel: np.ndarray) -> Any:
     """What the network takes -> RGB 0..255."""
     return image + mean_pixel
-
-
-def _run(
-    network: Network,
-    image: tf.Tensor,
-    wanted: set[str],
-    pooling: str,
-    padding: str,
-    pooling_scale: float,
-) -> dict[str, tf.Tensor]:
-    found, current, edge = {}, image, "SAME"
-    if padding == "replicate":
-        current = tf.pad(image, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
-        edge = "VALID"
-    for layer in network.layers:
-        if layer.kind == "conv":
-            current = tf.nn.conv2d(current, layer.kernel, strides=1, padding=edge)
-            edge = "SAME"
-            current = tf.nn.bias_add(current, layer.bias)
-        elif layer.kind == "relu":
-            current = _relu(current)
-        else:
-            current = _POOLS[pooling](current)
-            if pooling_scale != 1:
-                current *= pooling_scale
-        if layer.name in wanted:
-            found[layer.name] = current
-        if len(found) == len(wanted):
-            break
-    return found
-
-
-@tf.custom_gradient
-def _relu(features: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """ReLU that keeps one byte a value for its gradient where TensorFlow keeps four: measured,
-    a quarter less memory. The mask is of the result, so that convolution, bias and ReLU stay
-    fused."""
-    result = tf.nn.relu(features)
-    mask = result > 0
-    return result, lambda upstream: tf.where(mask, upstream, 0.0)
-
-
-def _average(features: tf.Tensor) -> tf.Tensor:
-    return tf.nn.avg_pool2d(features, ksize=2, strides=2, padding="SAME")
-
-
-_POOLS = {
-    "max": lambda features: tf.nn.max_pool2d(features, ksize=2, strides=2, padding="SAME"),
-    "avg": _average,
-    # the root has no slope at 0, where most features are: hence the last number
-    "l2": lambda features: tf.sqrt(_average(tf.square(features)) + 1e-12),
-}
 
 
 def _on_device(layer: Layer) -> Layer:

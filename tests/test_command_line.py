@@ -87,7 +87,9 @@ def test_a_run_writes_the_picture_and_keeps_stdout_clean(run, folder):
     assert result.returncode == 0 and result.stdout == ""
     assert size_of(folder / "out.png") == (45, 34)
     first, last = result.stderr.splitlines()
-    assert re.fullmatch(r"45x34 on (CPU|GPU) \(.+\) with the network network.mat", first)
+    assert re.fullmatch(
+        r"45x34 on (CPU|GPU) \(.+\) in b?float\d+ with the network network.mat", first
+    )
     assert re.fullmatch(
         r"out.png: 3 steps in 0:\d\d, content \S+  style \S+  tv \S+  total \S+", last
     )

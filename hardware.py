@@ -1,0 +1,105 @@
+"""Hardware: how many threads this machine gives us, and which precision is fastest on it."""
+
+import functools
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+# How many times faster low precision has to be before it is taken by itself. Processors are far
+# off on either side (see benchmarks/RESULTS.md), so that one machine always chooses the same.
+WORTHWHILE = 2.0
+# Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
+TRIED = ((128, 64), (32, 512))
+
+
+def threads() -> int:
+    """The processors that this process may use: its affinity, and its container's limit."""
+    count = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    return max(1, min(count, _container_limit() or count))
+
+
+def _container_limit() -> int | None:
+    """Whole processors of a cgroup's quota, version 2 or 1; None without one."""
+    try:
+        quota, period = (CGROUPS / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (CGROUPS / "cpu/cpu.cfs_quota_us").read_text()
+            period = (CGROUPS / "cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return None
+    try:
+        limit = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None  # "max"
+    return max(1, round(limit)) if limit > 0 else None
+
+
+def precision(wanted: str) -> "tf.DType":
+    """The type of the features: the one that is wanted, and for "auto" the fastest here."""
+    import tensorflow as tf
+
+    return _fastest_precision() if wanted == "auto" else tf.as_dtype(wanted)
+
+
+@functools.cache
+def _fastest_precision() -> "tf.DType":
+    """On a GPU what its tensor cores take; on a CPU bfloat16 if it is much faster than float32."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        capability = details.get("compute_capability", (0, 0))
+        if capability >= (8, 0):
+            return tf.bfloat16
+        return tf.float16 if capability >= (7, 0) else tf.float32
+    try:
+        fast = all(_gain(side, channels) >= WORTHWHILE for side, channels in TRIED)
+    except tf.errors.OpError:  # processors without it raise AbortedError and others
+        return tf.float32
+    return tf.bfloat16 if fast else tf.float32
+
+
+def _gain(side: int, channels: int) -> float:
+    """How many times faster a convolution is in bfloat16 than in float32, each as it runs in a
+    painting."""
+    import tensorflow as tf
+
+    plain, low = (
+        _median_seconds(*_convolution(side, channels, dtype)) for dtype in (tf.float32, tf.bfloat16)
+    )
+    return plain / low
+
+
+def _convolution(side: int, channels: int, dtype: "tf.DType") -> tuple[Callable, "tf.Tensor"]:
+    import tensorflow as tf
+
+    from passes import Passes
+    from weights import Layer
+
+    kernel, bias = tf.ones((3, 3, channels, channels)), tf.zeros(channels)
+    layers = [Layer("first", "relu"), Layer("second", "conv", kernel, bias)]
+    passes = Passes(layers, ["second"], dtype=dtype, often=True)
+    run = tf.function(lambda features: passes.features(features)["second"])
+    return run, tf.ones((1, side, side, channels), dtype)
+
+
+def _median_seconds(run: Callable, features: "tf.Tensor") -> float:
+    def once() -> float:
+        began = time.perf_counter()
+        run(features)[0, 0, 0, 0].numpy()
+        return time.perf_counter() - began
+
+    once()
+    return statistics.median(once() for _ in range(5))

@@ -49,7 +49,9 @@ def gram(features: tf.Tensor) -> Gram:
     channels = features.shape[-1]
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
     count = positions.shape[0]
-    if features.dtype != tf.float32:
+    if features.dtype == tf.float16:
+        positions = tf.cast(positions, tf.float32)  # their squares are beyond float16's range
+    if features.dtype == tf.bfloat16:
         # such products come rounded: of blocks of rows, to be summed in float32
         blocks = min(count, LOW_PRECISION_BLOCKS // channels)
         positions = tf.pad(positions, [[0, -count % blocks], [0, 0]])

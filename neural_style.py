@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,8 +153,8 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
 
 
 class Results:
-    """Saves the pictures of a run. One that cannot be saved is told at once, and the run goes on:
-    `exit_status` says so at the end."""
+    """Saves the pictures of a run: checkpoints on a thread of its own, while the next steps run.
+    One that cannot be saved is told, and the run goes on: `exit_status` says so at the end."""
 
     def __init__(
         self,
@@ -167,18 +168,29 @@ class Results:
         self._options, self._settings, self._pictures = options, settings, pictures
         self._metadata = metadata(options, settings, network_title)
         self._progress = progress
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future | None = None
         self._checkpoint_pattern = checkpoint_pattern(options)
         if self._checkpoint_pattern:
             Path(self._checkpoint_pattern).parent.mkdir(exist_ok=True)
 
     def save_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
+        """Begins to; waits for the one before, so that there is never more than one to hold."""
+        self._finish_checkpoint()
+        path = checkpoint_path(self._checkpoint_pattern, iteration)
+        self._writing = self._writer.submit(self._write, path, image)
+
+    def _finish_checkpoint(self) -> None:
+        writing, self._writing = self._writing, None
         try:
-            self._write(checkpoint_path(self._checkpoint_pattern, iteration), image)
+            if writing:
+                writing.result()
         except UserError as error:
             self._tell(error)
 
     def save(self, image: "np.ndarray") -> None:
         """Saves the result, in the temporary folder if its own place is gone; then the losses."""
+        self._finish_checkpoint()
         path = self._options.output
         try:
             self._write(path, image)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import weights
+import cache
 from passes import Passes
 from settings import UserError, nearest
 from weights import Layer, find
@@ -37,7 +37,7 @@ def load(path: str | Path) -> Network:
     Layer names are conv1_1, relu1_1, pool1 ... whatever the file; channel counts come from it.
     Raises `UserError` for a file that is missing, broken or no VGG.
     """
-    layers, mean_pixel, scale, title = weights.read(find(path))
+    layers, mean_pixel, scale, title = cache.read(find(path))
     layers = tuple(_on_device(layer) for layer in layers)
     return Network(_with_input(layers, 1 / scale), mean_pixel, title, scale)
 

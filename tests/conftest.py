@@ -1,11 +1,14 @@
 """What the tests share: tiny networks in real files, small pictures, the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
 
 import numpy as np
 import pytest
@@ -13,6 +16,10 @@ import reference
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

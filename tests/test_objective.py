@@ -23,10 +23,10 @@ VARIANTS = {
 }
 
 
-def objective_of(network, content, styles, settings):
+def objective_of(network, content, styles, settings, dtype=tf.float32):
     batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
     return make_objective(
-        network, measure_targets(network, batch[0], batch[1:], settings), settings
+        network, measure_targets(network, batch[0], batch[1:], settings), settings, dtype
     )
 
 

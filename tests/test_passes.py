@@ -1,0 +1,107 @@
+"""Backpropagation written out, against GradientTape; and Winograd convolution."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_objective import VARIANTS, objective_of
+
+import winograd
+from benchmarks import plain
+from objective import make_losses, measure_targets
+from settings import Settings
+
+VARIANTS = VARIANTS | {
+    "one layer for both": Settings(content_layers={"relu3_1": 1}, style_layers={"relu3_1": 1}),
+    "before the ReLU": Settings(
+        content_layers={"conv3_2": 1, "pool1": 0.1}, style_layers={"conv2_2": 1, "pool2": 1}
+    ),
+    "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
+    "Chollet's sums": Settings(style_loss="picture", layer_reduction="mean", pooling="max"),
+}
+# How far gradients may be apart, as a share of their length. In low precision twice what was seen.
+TOLERANCES = {tf.float32: 1e-5, tf.bfloat16: 0.2, tf.float16: 0.05}
+
+
+def apart(ours, theirs):
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("channels", [1, 1000], ids=["winograd", "direct"])
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, monkeypatch):
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", channels)
+    assert_alike(network, picture, settings, (33, 46), tf.float32)
+
+
+@pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 51)], ids=str)
+@pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
+def test_at_any_size(network, picture, pooling, size):
+    assert_alike(network, picture, Settings(pooling=pooling), size, tf.float32)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dtype):
+    assert_alike(network, picture, settings, (33, 46), dtype)
+
+
+def assert_alike(network, picture, settings, size, dtype):
+    ours = tf.constant(picture(*size, seed=2)[np.newaxis])
+    content = picture(*size, seed=22)
+    styles = [picture(40, 37, seed=42), picture(21, 50, seed=43)]
+    styles = styles[: len(settings.style_blend_weights or [1])]
+    try:
+        found = objective_of(network, content, styles, settings, dtype)(ours)
+    except tf.errors.OpError as error:
+        pytest.skip(f"this processor has no {dtype.name} ({type(error).__name__})")
+    batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
+    expected = plain.make_objective(network, batch[0], batch[1:], settings)(ours)
+    assert apart(found.gradient, expected.gradient) < TOLERANCES[dtype]
+    assert found.gradient.dtype == tf.float32 and list(found.losses) == list(expected.losses)
+    for name, loss in found.losses.items():
+        np.testing.assert_allclose(loss, expected.losses[name], rtol=TOLERANCES[dtype])
+
+
+def test_the_losses_that_are_told_are_float32s(network, picture):
+    content, style = (tf.constant(picture(seed=seed)[np.newaxis]) for seed in (1, 2))
+    targets = measure_targets(network, content, [style], Settings())
+    told = make_losses(network, targets, Settings())(style)
+    expected = plain.make_objective(network, content, [style], Settings())(style).losses
+    for name in ("content", "tv", "total"):  # the style is at its target, but for rounding
+        np.testing.assert_allclose(told[name], expected[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (13, 30), (1, 5), (4, 3)], ids=str)
+def test_winograd_convolution_is_the_convolution(size):
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(3, 3, 6, 7))
+    image, gradient = random.normal(size=(1, *size, 6)), random.normal(size=(1, *size, 7))
+    transformed = winograd.transform_kernel(tf.constant(kernel, tf.float32))
+    forward = winograd.convolve(tf.constant(image, tf.float32), transformed)
+    backward = winograd.convolve_transposed(tf.constant(gradient, tf.float32), transformed)
+    expected = tf.nn.conv2d(image, kernel, 1, "SAME")
+    np.testing.assert_allclose(forward, expected, rtol=1e-4, atol=1e-4)
+    expected = tf.nn.conv2d_transpose(gradient, kernel, image.shape, 1, "SAME")
+    np.testing.assert_allclose(backward, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_winograds_transforms_are_exact():
+    """A^T ((G k) * (B^T d)) is the correlation of d with k, in one dimension."""
+    kernel, values = np.array([2.0, -3, 5]), np.array([1.0, 4, -2, 0.5, 3, -7])
+    expected = np.correlate(values, kernel, "valid")
+    inputs, outputs = winograd.INPUTS, winograd.OUTPUTS
+    found = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    inputs, outputs = winograd.TRANSPOSED  # with the same transformed kernel
+    found = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
+    np.testing.assert_allclose(found, np.correlate(values, kernel[::-1], "valid"), rtol=1e-12)
+
+
+def test_no_digits_are_lost_with_many_channels():
+    random = np.random.default_rng(0)
+    image = np.maximum(random.normal(size=(1, 16, 16, 256)), 0)
+    kernel = random.normal(size=(3, 3, 256, 256)) / 48
+    transformed = winograd.transform_kernel(tf.constant(kernel, tf.float32))
+    found = winograd.convolve(tf.constant(image, tf.float32), transformed)
+    expected = tf.nn.conv2d(image, kernel, 1, "SAME")
+    assert apart(found.numpy(), expected.numpy()) < 2e-6

@@ -1,9 +1,10 @@
 # make example: paint a picture.  make test: run all tests.  make check: format and lint.
+# make bench: measure, into benchmarks/RESULTS.md, in a quarter of an hour.
 PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install example test check format clean
+.PHONY: install example test check format bench clean
 
 install: $(VENV)/installed
 
@@ -37,5 +38,16 @@ format: $(VENV)/installed-dev
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
+# what we are compared with has an environment of its own
+BENCH_VENV := .venv-bench
+
+$(BENCH_VENV)/installed: benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+bench: $(VENV)/installed-dev $(BENCH_VENV)/installed
+	$(BIN)/python benchmarks/bench.py $(BENCH_VENV)/bin/python
+
 clean:
-	rm -rf $(VENV) $(EXAMPLE)
+	rm -rf $(VENV) $(BENCH_VENV) $(EXAMPLE)

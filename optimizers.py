@@ -102,8 +102,8 @@ class LBFGS:
       to 120 steps, the loss was 13 % lower so on a picture with much pure black and white, and 0
       to 1.5 % on others.
 
-    The state holds 2 * history + 4 pictures, and a step makes a new one beside the old. A pair
-    is known one step late, with its second gradient: so the last picture and gradient are kept.
+    The state holds 2 * history + 4 pictures. A pair is known one step late, with its second
+    gradient: so the last picture and gradient are kept.
     """
 
     recovers: ClassVar[bool] = True
@@ -116,10 +116,9 @@ class LBFGS:
     longest_step: float = 4.0
 
     def init(self, picture: tf.Tensor) -> State:
-        pairs = tf.zeros([self.history, *picture.shape])  # [history, 1, H, W, 3], newest first
-        return {
-            "displacements": pairs,
-            "gradient_changes": pairs,
+        nothing = tf.zeros_like(picture)
+        pairs = [name for pair in range(self.history) for name in _names(pair)]
+        return dict.fromkeys(pairs, nothing) | {  # pair 0 is the newest
             "curvatures": tf.zeros([self.history]),  # their products; 0 where there is no pair
             "picture": tf.identity(picture),  # where the last step set out from
             "gradient": tf.zeros_like(picture),
@@ -162,7 +161,7 @@ class LBFGS:
 
         Where there is no pair, its inverse curvature of 0 leaves both loops as they are.
         """
-        displacements, changes = state["displacements"], state["gradient_changes"]
+        displacements, changes = _pairs(state)
         inverses = tf.math.divide_no_nan(1.0, state["curvatures"])
         shares = {}
         direction = state["gradient"]
@@ -180,6 +179,28 @@ class LBFGS:
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
 
 
+# Every picture of the history is a tensor of its own: to move them on by one copies none.
+
+
+def _names(pair: int) -> tuple[str, str]:
+    return f"displacement_{pair}", f"gradient_change_{pair}"
+
+
+def _pairs(state: State) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """The displacements and the changes of the gradient, from the newest."""
+    names = [_names(pair) for pair in range(state["curvatures"].shape[0])]
+    displacements, changes = zip(*names, strict=True)
+    return [state[name] for name in displacements], [state[name] for name in changes]
+
+
+def _named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
+    return {
+        name: tensor
+        for pair, both in enumerate(zip(displacements, changes, strict=True))
+        for name, tensor in zip(_names(pair), both, strict=True)
+    }
+
+
 def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
     """Whether a step led somewhere to go on from: finite, and no loss above twice the best.
 
@@ -193,17 +214,13 @@ def _arrive(picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: Sta
     """The state with the picture as the newest, the pair that led to it remembered."""
     displacement, change = picture - state["picture"], gradient - state["gradient"]
     curvature = _dot(displacement, change)
-    newest = {
-        "displacements": displacement,
-        "gradient_changes": change,
-        "curvatures": curvature,
+    displacements, changes = _pairs(state)
+    older = {"curvatures": state["curvatures"], **_named(displacements, changes)}
+    newer = {
+        "curvatures": tf.concat([[curvature], state["curvatures"][:-1]], 0),
+        **_named([displacement, *displacements[:-1]], [change, *changes[:-1]]),
     }
-    pairs = {name: state[name] for name in newest}
-    pairs = tf.cond(
-        curvature > LEAST_CURVATURE,
-        lambda: {name: tf.concat([[newest[name]], pairs[name][:-1]], 0) for name in newest},
-        lambda: pairs,
-    )
+    pairs = tf.cond(curvature > LEAST_CURVATURE, lambda: newer, lambda: older)
     lower = loss < state["best_loss"]
     return pairs | {
         "picture": picture,
@@ -229,7 +246,7 @@ def _go_back(state: State) -> State:
 def _first_scale(state: State) -> tf.Tensor:
     """The inverse Hessian to start from, a number: eq. 7.20, or without history the one that
     gives the step its first length."""
-    newest, change = state["curvatures"][0], state["gradient_changes"][0]
+    newest, change = state["curvatures"][0], state[_names(0)[1]]
     mean = tf.reduce_mean(tf.abs(state["gradient"]))
     return tf.where(
         newest > 0,

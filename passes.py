@@ -53,20 +53,20 @@ class Passes:
         self._dtype = dtype
         self._often = often
         scale = POOLING_SCALES.get(pooling, 1.0) if pooling_rescale else 1.0
-        self._operations = {}
+        self.operations = {}
         missing = set(self._wanted)
         for layer in layers:
             if not missing:
                 break
             missing.discard(layer.name)
-            self._operations[layer.name] = self._operation(layer, pooling, padding, scale)
+            self.operations[layer.name] = self._operation(layer, pooling, padding, scale)
 
     def _operation(self, layer: Layer, pooling: str, padding: str, scale: float) -> Operation:
         if layer.kind == "relu":
             return _Relu(is_kept=layer.name in self._wanted)
         if layer.kind == "pool":
             return _POOLINGS[pooling](scale)
-        if not self._operations:
+        if not self.operations:
             return _FirstConvolution(layer, self._dtype, padding)
         if self._often and self._dtype == tf.float32 and winograd.pays(layer.kernel):
             return _WinogradConvolution(layer)
@@ -75,7 +75,7 @@ class Passes:
     def features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """A preprocessed picture [1, H, W, 3] float32 -> features [1, h, w, channels] by name."""
         features, current = {}, image
-        for name, operation in self._operations.items():
+        for name, operation in self.operations.items():
             current, _ = operation.forward(current)
             if name in self._wanted:
                 features[name] = current
@@ -84,7 +84,7 @@ class Passes:
     def forward(self, image: tf.Tensor) -> tuple[dict[str, tf.Tensor], list[Any]]:
         """The same, and what `backward` needs."""
         features, kept, current = {}, [], image
-        for name, operation in self._operations.items():
+        for name, operation in self.operations.items():
             current, memory = operation.forward(current)
             kept.append(memory)
             if name in self._wanted:
@@ -96,7 +96,7 @@ class Passes:
         float32. Each is asked for only when its layer's turn has come, to spare memory."""
         current = None
         for (name, operation), memory in zip(
-            reversed(self._operations.items()), reversed(kept), strict=True
+            reversed(self.operations.items()), reversed(kept), strict=True
         ):
             if name in gradients:
                 with tf.control_dependencies([] if current is None else [current]):

@@ -1,18 +1,21 @@
 """Loss against evaluations and seconds for each optimizer, judged by the saved picture.
 
-    .venv/bin/python benchmarks/optimizers.py [--width 512] [--height 384] [--reference 1000]
+    .venv/bin/python benchmarks/optimizers.py [--evaluations 150] [--reference 1000]
 
-Every optimizer paints the example pair with the default losses. Now and then its picture is saved
-as a PNG, read again, and its loss taken in float32: what counts is what is in the file. Prints a
-table and draws benchmarks/optimizers.png (needs matplotlib). The first row is Adam over
-`--reference` steps; the others are held against its last loss.
+Every optimizer paints the example pair at 512x384 with the default losses. Now and then its picture
+is saved as a PNG, read again, and its loss taken in float32: what counts is what is in the file.
+Prints a table and draws benchmarks/optimizers.png (needs matplotlib). With `--reference` the first
+row is Adam over that many steps, all of its settings default: what `AFTER_1000_STEPS` was taken
+from.
 """
 
 import argparse
 import dataclasses
+import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,76 +27,102 @@ import neural_style
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
+HEIGHT, WIDTH = 384, 512
+AFTER_1000_STEPS = 0.0  # loss of the saved PNG: `--reference 1000`
 MARKS = (10, 25, 50, 75, 100, 150, 250, 500, 1000)  # evaluations after which a picture is saved
 RUNS = {
     "adam": {},
-    "lbfgs": {"optimizer": "lbfgs", "initial_noiseblend": 0.0},
-    "lbfgs, default start": {"optimizer": "lbfgs"},
-    "l-bfgs-b": {"optimizer": "l-bfgs-b", "initial_noiseblend": 0.0, "evaluations": 25},
+    "lbfgs, from the photo": {"optimizer": "lbfgs", "initial_noiseblend": 0.0},
+    "lbfgs": {"optimizer": "lbfgs"},
+    "l-bfgs-b, from the photo": {
+        "optimizer": "l-bfgs-b",
+        "initial_noiseblend": 0.0,
+        "evaluations": 25,
+    },
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--height", type=int, default=384)
-    parser.add_argument("--reference", type=int, default=1000, help="steps of the first row")
-    parser.add_argument("--evaluations", type=int, default=150, help="of the others")
+    parser.add_argument("--evaluations", type=int, default=150)
+    parser.add_argument("--reference", type=int, help="a first row: Adam over so many steps")
     options = parser.parse_args()
     device = neural_style.start_tensorflow(debug=False)
+    import hardware
+
+    precision = hardware.precision("auto").name
+    print(f"{WIDTH}x{HEIGHT} on {device} in {precision}; losses of the saved PNGs in float32.\n")
+    print("| optimizer | evaluations | seconds | loss | peak memory so far |")
+    print("| --- | --- | --- | --- | --- |")
+    runs = [(name, variant, options.evaluations) for name, variant in RUNS.items()]
+    if options.reference:
+        runs.insert(0, (f"adam, {options.reference} steps", {}, options.reference))
+    curves = {name: descend(name, variant, total) for name, variant, total in runs}
+    target = curves[runs[0][0]][-1][2] if options.reference else AFTER_1000_STEPS
+    print(f"\nAs low as 1000 steps of Adam ({target:,.0f}):")
+    for name, curve in curves.items():
+        reached = next((f"after {done}" for done, _, loss in curve if loss <= target), "not here")
+        print(f"{name}: {reached}.", end=" ")
+    print()
+    draw(curves, target)
+
+
+def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float, float]]:
+    """Rows of evaluations, seconds and loss."""
+    import vgg
+    from stylize import stylize
+
+    a_step = variant.get("evaluations", 1)
+    settings = Settings(iterations=-(-evaluations // a_step), **variant)
+    loss_of = judge(Settings(), HEIGHT, WIDTH)
+    photo, painting = pair(HEIGHT, WIDTH)
+    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    curve, spent, began = [], 0.0, time.monotonic()
+
+    def on_step(step) -> None:
+        nonlocal spent, began
+        if step.iteration is None:
+            return
+        done = (step.iteration + 1) * a_step
+        if done not in MARKS and done != evaluations:
+            return
+        image = step.image()
+        spent += time.monotonic() - began
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "picture.png"
+            images.save(path, image)
+            curve.append((done, spent, loss_of(path)))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+        row = f"| {name} | {done} | {spent:.1f} | {curve[-1][2]:,.0f} | {memory:.0f} MB |"
+        print(row, flush=True)
+        began = time.monotonic()
+
+    list(stylize(network, photo, [painting], on_step=on_step, **dataclasses.asdict(settings)))
+    return curve
+
+
+def judge(settings: Settings, height: int, width: int) -> Callable[[Path], float]:
+    """A function that tells the loss in float32 of a picture in a file."""
     import tensorflow as tf
 
     import vgg
-    from objective import make_objective, measure_targets
-    from stylize import stylize
+    from objective import make_losses, measure_targets
 
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    size = (options.height, options.width)
-    photo = images.resize(images.read(ROOT / "examples/china.jpg").pixels, *size)
-    painting = images.read(ROOT / "examples/church-at-auvers.jpg").pixels
-    painting = images.resize(painting, *images.style_size(*painting.shape[:2], options.width, 1))
-    batch = [tf.constant(picture[np.newaxis]) for picture in (photo, painting)]
-    objective = make_objective(
-        network, measure_targets(network, batch[0], [batch[1]], Settings()), Settings()
-    )
-
-    def loss_when_saved(image: np.ndarray) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            images.save(Path(folder) / "picture.png", image)
-            pixels = images.read(Path(folder) / "picture.png").pixels
-        return float(objective(tf.constant(pixels[np.newaxis])).losses["total"])
-
-    print(f"{options.width}x{options.height} on {device}, loss of the saved PNG in float32")
-    print(f"{'optimizer':22} {'evaluations':>11} {'seconds':>8} {'loss':>12}")
-    curves = {}
-    for name, variant in RUNS.items():
-        evaluations = options.reference if name == "adam" else options.evaluations
-        a_step = variant.get("evaluations", 1)
-        settings = Settings(iterations=-(-evaluations // a_step), **variant)
-        spent, began, curve = 0.0, time.monotonic(), []
-
-        def on_step(step, a_step=a_step, curve=curve, name=name, total=evaluations):
-            nonlocal spent, began
-            if step.iteration is None:
-                return
-            done = (step.iteration + 1) * a_step
-            if done in MARKS or done == total:
-                image = step.image()
-                spent += time.monotonic() - began
-                curve.append((done, spent, loss_when_saved(image)))
-                print(f"{name:22} {done:11} {spent:8.1f} {curve[-1][2]:12,.0f}", flush=True)
-                began = time.monotonic()
-
-        list(stylize(network, photo, [painting], on_step=on_step, **dataclasses.asdict(settings)))
-        curves[name] = curve
-    target = curves["adam"][-1][2]
-    for name, curve in curves.items():
-        reached = [done for done, _, loss in curve if loss <= target]
-        print(f"{name}: at {target:,.0f} after {reached[0] if reached else 'more than that many'}")
-    draw(curves)
+    photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width))
+    losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
+    return lambda path: float(losses(tf.constant(images.read(path).pixels[np.newaxis]))["total"])
 
 
-def draw(curves: dict[str, list[tuple[int, float, float]]]) -> None:
+def pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The example photo at that size and its painting, as the command line sizes it."""
+    photo, painting = (images.read(ROOT / name).pixels for name in PAIR)
+    size = images.style_size(*painting.shape[:2], width, 1)
+    return images.resize(photo, height, width), images.resize(painting, *size)
+
+
+def draw(curves: dict[str, list[tuple[int, float, float]]], target: float) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
@@ -102,6 +131,7 @@ def draw(curves: dict[str, list[tuple[int, float, float]]]) -> None:
         axes.set(xscale="log", yscale="log")
         for name, curve in curves.items():
             axes.plot([row[column] for row in curve], [row[2] for row in curve], "o-", label=name)
+        axes.axhline(target, color="gray", linestyle="--", label="1000 steps of Adam")
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(ROOT / "benchmarks" / "optimizers.png", dpi=110)

@@ -1,130 +1,168 @@
-"""A step of the run against a plain one, and the memory that it takes.
+"""A step of the run, in each precision, against a plain one: seconds, convolutions, memory.
 
     .venv/bin/python benchmarks/step.py [--size 512] [--runs 7]
 
-A step is forward, gradient and update. The plain one is a `tf.function` with GradientTape over the
-same network and losses and Adam's formula, as one would write them down. The two are timed in turn.
-Memory is the most that the process ever held, less what it held with TensorFlow and the network
-loaded.
+A step is forward, gradient and Adam's update. The plain one is TensorFlow's own operations under
+GradientTape, in a `tf.function` (benchmarks/plain.py). All are timed in turn; what counts is the
+median of the ratios. The convolutions' share is of the same convolutions timed one by one. Memory
+is the most that a process of its own ever held, and how much of it grows with the picture.
 """
 
 import argparse
 import resource
 import statistics
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+import hardware
 import neural_style
-from settings import STYLE_LAYERS, Settings
+from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+VARIANTS = ("plain", "float32", "bfloat16")
+MEMORY_SIZE = 1024  # where memory is measured: large enough to stand out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="side of the square picture")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--peak", choices=VARIANTS, help="only take a few such steps; print MB")
     options = parser.parse_args()
     device = neural_style.start_tensorflow(debug=False)
+    if options.peak:
+        take = make_step(options.peak, options.size, options.size)
+        for _ in range(3):
+            take()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+        return
+    chosen = hardware.precision("auto").name
+    steps = {}
+    for variant in VARIANTS:
+        try:
+            steps[variant] = make_step(variant, options.size, options.size)
+            steps[variant]()
+        except Exception as error:  # a processor without this precision
+            steps.pop(variant, None)
+            print(f"{variant}: {type(error).__name__}", file=sys.stderr)
+    times = {variant: [] for variant in steps}
+    for _ in range(options.runs):
+        for variant, step in steps.items():
+            times[variant].append(seconds(step))
+    print(
+        f"A step at {options.size}x{options.size} on {device}, medians of {options.runs}; ", end=""
+    )
+    print(f"`--precision auto` chooses {chosen}.\n")
+    print(
+        "| step | seconds | times as fast | convolutions | peak memory at 1024x1024 | a megapixel |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for variant, taken in times.items():
+        ratio = statistics.median(a / b for a, b in zip(times["plain"], taken, strict=True))
+        share = (
+            ""
+            if variant == "plain"
+            else f"{convolutions(variant, options.size) / statistics.median(taken):.0%}"
+        )
+        large, small = peak(variant, MEMORY_SIZE), peak(variant, 64)
+        print(
+            f"| {variant} | {statistics.median(taken):.3f} | {ratio:.2f} | {share} "
+            f"| {large:.0f} MB | {(large - small) / (MEMORY_SIZE**2 - 64**2) * 1e6:.0f} MB |"
+        )
+
+
+def make_step(variant: str, height: int, width: int) -> Callable[[], None]:
+    """A function that takes one step of a descent of its own."""
     import tensorflow as tf
 
     import vgg
+    from benchmarks import plain
     from objective import make_objective, measure_targets
     from optimizers import Adam
 
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    settings = Settings(padding="zero")
-    shape = (1, options.size, options.size, 3)
-    random = np.random.default_rng(0)
-    photo, painting, picture = (
-        tf.constant(random.uniform(0, 255, shape).astype(np.float32)) for _ in range(3)
-    )
-    before = peak_megabytes()
-    targets = measure_targets(network, photo, [painting], settings)
-    objective = make_objective(network, targets, settings)
+    settings = Settings()
+    photo, painting, picture = pictures(height, width)
+    if variant == "plain":
+        objective = plain.make_objective(network, photo, [painting], settings)
+    else:
+        targets = measure_targets(network, photo, [painting], settings)
+        objective = make_objective(network, targets, settings, tf.as_dtype(variant))
     adam = Adam(20, 0.9, 0.999, 1e-8, "cosine", total=1000)
     state = adam.init(picture)
 
-    def our_step() -> None:
+    def step() -> None:
         nonlocal picture, state
         picture, state, _ = adam.step(objective, picture, state)
         picture.numpy()
 
-    our_step()
-    memory = peak_megabytes() - before
-    plain = plain_step(tf, network, photo, painting, settings)
-    plain()
-    ours, theirs = [], []
-    for _ in range(options.runs):
-        ours.append(seconds(our_step))
-        theirs.append(seconds(plain))
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    megapixels = options.size**2 / 1e6
-    print(f"{options.size}x{options.size} on {device}, medians of {options.runs}")
-    print(f"a step        {statistics.median(ours):6.3f} s")
-    print(f"a plain step  {statistics.median(theirs):6.3f} s")
-    print(f"ratio         {ratio:6.3f}")
-    print(f"memory        {memory:6.0f} MB, {memory / 1000 / megapixels:.2f} GB a megapixel")
+    return step
 
 
-def plain_step(tf, network, photo, painting, settings):
-    """Gatys et al. 2016 eq. 7 with total variation, and its gradient."""
+def pictures(height: int, width: int) -> list:
+    """A photo, a painting and what may become of them, as batches of one."""
+    import tensorflow as tf
 
-    def forward(image):
-        found, current = {}, image - network.mean_pixel
-        for layer in network.layers:
-            if layer.kind == "conv":
-                current = tf.nn.bias_add(tf.nn.conv2d(current, layer.kernel, 1, "SAME"), layer.bias)
-            elif layer.kind == "relu":
-                current = tf.nn.relu(current)
-            else:
-                current = tf.nn.avg_pool2d(current, 2, 2, "SAME")
-            found[layer.name] = current
-            if layer.name == "relu5_1":
-                return found
+    import images
 
-    def gram(features):
-        matrix = tf.reshape(features, (-1, features.shape[-1]))
-        return tf.matmul(matrix, matrix, transpose_a=True) / tf.size(features, tf.float32)
-
-    content = forward(photo)["relu4_2"]
-    of_painting = forward(painting)
-    styles = {name: gram(of_painting[name]) for name in STYLE_LAYERS}
-
-    @tf.function
-    def step(picture, first, second, steps):
-        with tf.GradientTape() as tape:
-            tape.watch(picture)
-            features = forward(picture)
-            loss = settings.content_weight * tf.reduce_mean((features["relu4_2"] - content) ** 2)
-            for name in STYLE_LAYERS:
-                difference = gram(features[name]) - styles[name]
-                loss += settings.style_weight / 5 * tf.reduce_mean(difference**2)
-            down, right = picture[:, 1:] - picture[:, :-1], picture[:, :, 1:] - picture[:, :, :-1]
-            loss += settings.tv_weight * (tf.reduce_mean(down**2) + tf.reduce_mean(right**2))
-        gradient = tape.gradient(loss, picture)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        rate = 20 * tf.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
-        return tf.clip_by_value(picture - rate * first / (tf.sqrt(second) + 1e-8), 0, 255)
-
-    zeros, steps = tf.zeros_like(photo), tf.constant(1.0)
-    return lambda: step(photo, zeros, zeros, steps).numpy()
+    names = ("china.jpg", "church-at-auvers.jpg", "china-church.jpg")
+    found = [images.read(ROOT / "examples" / name).pixels for name in names]
+    return [tf.constant(images.resize(one, height, width)[np.newaxis]) for one in found]
 
 
-def seconds(call) -> float:
+def convolutions(precision: str, size: int) -> float:
+    """The seconds of a step's convolutions, forward and backward, each timed alone."""
+    import tensorflow as tf
+
+    import vgg
+    from passes import Passes
+
+    dtype = tf.as_dtype(precision)
+    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    settings = Settings()
+    wanted = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    passes = Passes(
+        network.layers, wanted, settings.pooling, settings.padding, dtype=dtype, often=True
+    )
+    total, side, channels = 0.0, size, 3
+    for name, operation in passes.operations.items():
+        if name.startswith("pool"):
+            side = -(-side // 2)
+        if not name.startswith("conv"):
+            continue
+        image_type = tf.float32 if channels == 3 else dtype
+        image = tf.cast(tf.random.normal((1, side, side, channels)), image_type)
+        channels = next(layer.kernel.shape[3] for layer in network.layers if layer.name == name)
+        gradient = tf.cast(tf.random.normal((1, side, side, channels)), dtype)
+        forward = tf.function(lambda image, run=operation: run.forward(image)[0])
+        backward = tf.function(lambda gradient, run=operation: run.backward(gradient, None))
+        for run, argument in ((forward, image), (backward, gradient)):
+            run(argument)
+            taken = [
+                seconds(lambda run=run, x=argument: run(x)[0, 0, 0, 0].numpy()) for _ in range(5)
+            ]
+            total += statistics.median(taken)
+    return total
+
+
+def seconds(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
-def peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+def peak(variant: str, size: int) -> float:
+    """The most megabytes that a process of its own holds for a few steps."""
+    command = [sys.executable, __file__, "--peak", variant, "--size", str(size)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout)
 
 
 if __name__ == "__main__":

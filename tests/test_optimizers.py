@@ -190,7 +190,7 @@ def test_lbfgs_remembers_the_step_that_clipping_left(start):
     objective = valley(tf.constant(np.full_like(start, -50)))
     start = start - start.min()  # one value at 0, which the first step would leave
     pictures, state, _ = descend(LBFGS(), objective, start, 2)
-    np.testing.assert_array_equal(state["displacements"][0], pictures[1] - pictures[0])
+    np.testing.assert_array_equal(state["displacement_0"], pictures[1] - pictures[0])
     assert np.min(pictures[1]) == 0
 
 

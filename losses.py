@@ -98,6 +98,9 @@ def total_variation(picture: tf.Tensor, kind: str = "squares") -> tf.Tensor:
     """
     down = tf.square(picture[:, 1:] - picture[:, :-1])
     right = tf.square(picture[:, :, 1:] - picture[:, :, :-1])
+    # XLA adds up one by one, and millions of float32 would lose digits
     if kind == "squares":
-        return tf.reduce_mean(down) + tf.reduce_mean(right)
-    return tf.reduce_sum((down[:, :, :-1] + right[:, :-1]) ** 1.25)
+        wide = (tf.cast(steps, tf.float64) for steps in (down, right))
+        return tf.cast(tf.add_n([tf.reduce_mean(steps) for steps in wide]), tf.float32)
+    powers = (down[:, :, :-1] + right[:, :-1]) ** 1.25
+    return tf.cast(tf.reduce_sum(tf.cast(powers, tf.float64)), tf.float32)

@@ -105,19 +105,24 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
     from stopping import Stop
 
     device = start_tensorflow(options.debug, options.threads)
+    import tiling
     import vgg
     from stylize import NotFiniteError, stylize
 
     network = vgg.load(options.network)
-    precision = hardware.precision(settings.precision).name
-    settings = dataclasses.replace(settings, precision=precision)
+    precision = hardware.precision(settings.precision)
+    sizes = [picture.shape[:2] for picture in (pictures.content, *pictures.styles)]
+    tile = tiling.choose_size(network, sizes, settings, precision)
+    settings = dataclasses.replace(settings, precision=precision.name, tile=str(tile or "off"))
     keep_losses = options.progress_write or options.progress_plot
     with (
         Progress(settings, options.quiet, keep_losses) as progress,
         Stop(progress.note) as stop,
     ):
         height, width = pictures.content.shape[:2]
-        progress.note(f"{width}x{height} on {device} in {precision} with {network.title}")
+        tiles = f" in tiles of {tile} pixels" if tile else ""
+        told = f"{width}x{height}{tiles} on {device} in {precision.name} with {network.title}"
+        progress.note(told)
         results = Results(options, settings, pictures, network.title, progress)
         latest = None
 

@@ -42,8 +42,8 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
-    content_layers = _passes(network, settings.content_layer_weights(), settings)
-    style_layers = _passes(network, settings.style_layer_weights(), settings)
+    content_layers = passes_of(network, settings.content_layer_weights(), settings)
+    style_layers = passes_of(network, settings.style_layer_weights(), settings)
 
     @tf.function
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -62,25 +62,17 @@ def make_objective(
 ) -> Objective:
     """The objective with features of `dtype`, traced once for each size of picture."""
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
-    passes = _passes(network, layers, settings, dtype, often=True)
+    passes = passes_of(network, layers, settings, dtype, often=True)
 
     @tf.function
     def objective(picture: tf.Tensor) -> Evaluation:
         features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         statistics = measure(features, targets)
-        with tf.GradientTape() as tape:
-            tape.watch(statistics)
-            content, style = compare(statistics, targets, settings, picture.shape)
-            total = content + style
-        slopes = tape.gradient(total, statistics, unconnected_gradients="zero")
-        scale = _loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
-        gradients = _gradients(features, targets, slopes, scale)
+        content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
+        scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
+        gradients = gradients_of(features, targets, slopes, scale)
         gradient = passes.backward(kept, gradients) / scale
-        roughness, roughness_gradient = _total_variation(picture, settings.tv_loss)
-        return Evaluation(
-            gradient + settings.tv_weight * roughness_gradient,
-            _terms(content, style, settings.tv_weight * roughness),
-        )
+        return with_total_variation(picture, gradient, content, style, settings)
 
     return objective
 
@@ -90,14 +82,14 @@ def make_losses(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
-    passes = _passes(network, layers, settings)
+    passes = passes_of(network, layers, settings)
 
     @tf.function
     def evaluate(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
         content, style = compare(measure(features, targets), targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
-        return _terms(content, style, settings.tv_weight * roughness)
+        return terms_of(content, style, settings.tv_weight * roughness)
 
     return evaluate
 
@@ -131,11 +123,35 @@ def compare(
     return settings.content_weight * content, settings.style_weight * style
 
 
-def _terms(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
+def compare_and_derive(
+    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
+    """The same two losses, and the gradient of their sum at each of the statistics."""
+    with tf.GradientTape() as tape:
+        tape.watch(statistics)
+        content, style = compare(statistics, targets, settings, shape)
+        total = content + style
+    return content, style, tape.gradient(total, statistics, unconnected_gradients="zero")
+
+
+def with_total_variation(
+    picture: tf.Tensor,
+    gradient: tf.Tensor,
+    content: tf.Tensor,
+    style: tf.Tensor,
+    settings: Settings,
+) -> Evaluation:
+    """The evaluation of a picture from what its features say of it."""
+    roughness, roughness_gradient = _total_variation(picture, settings.tv_loss)
+    gradient = gradient + settings.tv_weight * roughness_gradient
+    return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
+
+
+def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
     return {"content": content, "style": style, "tv": tv, "total": content + style + tv}
 
 
-def _gradients(
+def gradients_of(
     features: dict[str, tf.Tensor], targets: Targets, slopes: Statistics, scale: tf.Tensor | float
 ) -> Gradients:
     """The gradient at each layer's features from those at the statistics, times `scale`."""
@@ -153,7 +169,7 @@ def _gradients(
     return {name: functools.partial(gradient, name) for name in features}
 
 
-def _loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
+def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
     """A power of two that brings the largest of the gradients at the features to about 1, amidst
     what float16 can say. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
     squares = [
@@ -178,7 +194,7 @@ def _total_variation(picture: tf.Tensor, kind: str) -> tuple[tf.Tensor, tf.Tenso
     return roughness, tape.gradient(roughness, picture)
 
 
-def _passes(
+def passes_of(
     network: vgg.Network,
     layers: Iterable[str],
     settings: Settings,

@@ -91,7 +91,10 @@ class Adam:
 class LBFGS:
     """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) of unit steps: one step, one evaluation.
 
-    Differs from the book in three ways:
+    Differs from the book in four ways:
+    - The inverse Hessian to start from is no multiple of the identity but one of a low-pass filter
+      (preconditioning): large shapes are slow to come otherwise. Measured at 256x192: the loss was
+      19 % lower after 25 evaluations, and that of 150 was there after 120.
     - No line search. Instead no step moves the pixels by more than `longest_step` in the mean;
       and a loss that is no finite number, or more than twice the best, forgets the history and
       goes back to the best picture.
@@ -114,6 +117,7 @@ class LBFGS:
     # Grey levels. One pair is too little to tell how far to go: measured from noise at 192x128,
     # the loss after 25 evaluations was 13 to 67 % lower with this than without a limit.
     longest_step: float = 4.0
+    corner: float | None = 0.03  # of the filter, in cycles a pixel; None for no filter
 
     def init(self, picture: tf.Tensor) -> State:
         nothing = tf.zeros_like(picture)
@@ -168,11 +172,36 @@ class LBFGS:
         for pair in range(self.history):  # from the newest
             shares[pair] = inverses[pair] * _dot(displacements[pair], direction)
             direction -= shares[pair] * changes[pair]
-        direction *= _first_scale(state)
+        direction = self._first_scale(state) * self._filtered(direction)
         for pair in reversed(range(self.history)):
             share = inverses[pair] * _dot(changes[pair], direction)
             direction += (shares[pair] - share) * displacements[pair]
         return -direction
+
+    def _first_scale(self, state: State) -> tf.Tensor:
+        """What the filter is multiplied by to start from: as eq. 7.20 does the identity, or
+        without history so that the step has its first length."""
+        newest, change = state["curvatures"][0], state[_names(0)[1]]
+        mean = tf.reduce_mean(tf.abs(self._filtered(state["gradient"])))
+        return tf.where(
+            newest > 0,
+            tf.math.divide_no_nan(newest, _dot(change, self._filtered(change))),
+            tf.math.divide_no_nan(state["first_length"], mean),
+        )
+
+    def _filtered(self, picture: tf.Tensor) -> tf.Tensor:
+        """The picture with its frequencies f divided by sqrt(1 + (f / corner)^2)."""
+        if self.corner is None:
+            return picture
+        height, width = picture.shape[1:3]
+        rows = tf.range(height, dtype=tf.float32)
+        down = tf.minimum(rows, height - rows)[:, tf.newaxis] / height  # cycles a pixel
+        across = tf.range(width // 2 + 1, dtype=tf.float32) / width
+        gain = tf.math.rsqrt(1 + (down**2 + across**2) / self.corner**2)
+        channels = tf.transpose(picture[0], (2, 0, 1))
+        spectrum = tf.signal.rfft2d(channels) * tf.cast(gain, tf.complex64)
+        channels = tf.signal.irfft2d(spectrum, (height, width))
+        return tf.transpose(channels, (1, 2, 0))[tf.newaxis]
 
     def _shortened(self, direction: tf.Tensor) -> tf.Tensor:
         length = tf.reduce_mean(tf.abs(direction))  # grey levels
@@ -241,18 +270,6 @@ def _go_back(state: State) -> State:
         "gradient": state["best_gradient"],
         "first_length": state["first_length"] / 2,
     }
-
-
-def _first_scale(state: State) -> tf.Tensor:
-    """The inverse Hessian to start from, a number: eq. 7.20, or without history the one that
-    gives the step its first length."""
-    newest, change = state["curvatures"][0], state[_names(0)[1]]
-    mean = tf.reduce_mean(tf.abs(state["gradient"]))
-    return tf.where(
-        newest > 0,
-        tf.math.divide_no_nan(newest, _dot(change, change)),
-        tf.math.divide_no_nan(state["first_length"], mean),
-    )
 
 
 def _dot(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

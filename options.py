@@ -135,7 +135,7 @@ def add_knob(group: Any, knob: dataclasses.Field) -> None:
 def metavar(rule: Mapping[str, Any]) -> str:
     if "choices" in rule:
         return "|".join(rule["choices"])
-    return "LAYER" if rule["kind"] is dict else "N"
+    return {dict: "LAYER", str: "TILE"}.get(rule["kind"], "N")
 
 
 def knob_names() -> list[str]:

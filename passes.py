@@ -72,6 +72,35 @@ class Passes:
             return _WinogradConvolution(layer)
         return _Convolution(layer, self._dtype)
 
+    def bytes_per_pixel(self) -> float:
+        """About how much a forward and a backward pass hold at their peak, a pixel of the
+        picture: what is remembered, and three of the largest features."""
+        stride, channels, largest, kept = 1, 3, 0.0, 0.0
+        for name, operation in self.operations.items():
+            channels = getattr(operation, "channels", channels)
+            values = channels / stride**2
+            largest = max(largest, values)
+            if name in self._wanted or getattr(operation, "keeps_features", False):
+                kept += values * self._dtype.size
+            elif name.startswith("relu"):
+                kept += values  # a byte each
+            if name.startswith("pool"):
+                stride *= 2
+        return kept + 3 * largest * self._dtype.size
+
+    def reach(self) -> dict[str, tuple[int, int]]:
+        """Of each wanted layer the stride, and how many pixels on either side of its place one of
+        its features sees: at index i of stride s, none outside [i s - n, i s + s + n)."""
+        found, stride, before, after = {}, 1, 0, 0
+        for name in self.operations:
+            if name.startswith("conv"):
+                before, after = before + stride, after + stride
+            elif name.startswith("pool"):
+                after, stride = after + stride, 2 * stride
+            if name in self._wanted:
+                found[name] = stride, max(before, after + 1 - stride)
+        return found
+
     def features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """A preprocessed picture [1, H, W, 3] float32 -> features [1, h, w, channels] by name."""
         features, current = {}, image
@@ -113,6 +142,7 @@ class _Convolution:
     def __init__(self, layer: Layer, dtype: tf.DType):
         self._kernel = tf.cast(layer.kernel, dtype)
         self._bias = tf.cast(layer.bias, dtype)
+        self.channels = layer.kernel.shape[-1]
         # backward is forward with the kernel turned: in low precision that way is the faster one
         self._turned = None
         if dtype != tf.float32:
@@ -134,6 +164,7 @@ class _WinogradConvolution:
     def __init__(self, layer: Layer):
         self._kernel = winograd.transform_kernel(layer.kernel)
         self._bias = layer.bias
+        self.channels = layer.kernel.shape[-1]
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
         return tf.nn.bias_add(winograd.convolve(features, self._kernel), self._bias), None
@@ -148,6 +179,7 @@ class _FirstConvolution:
     def __init__(self, layer: Layer, dtype: tf.DType, padding: str):
         self._kernel = tf.cast(layer.kernel, dtype)
         self._bias = tf.cast(layer.bias, dtype)
+        self.channels = layer.kernel.shape[-1]
         self._dtype = dtype
         self._replicates = padding == "replicate"
 
@@ -200,6 +232,8 @@ _POOL_GRADIENT = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "SA
 
 
 class _MaxPooling:
+    keeps_features = True
+
     def __init__(self, scale: float):
         pass  # the others are rescaled to the size of this one
 
@@ -228,6 +262,8 @@ class _AveragePooling:
 
 class _L2Pooling:
     """The root of the mean square, in float32: squares need the range."""
+
+    keeps_features = True
 
     def __init__(self, scale: float):
         self._scale = scale

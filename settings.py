@@ -19,6 +19,7 @@ DEFAULT_NOISE = 0.8
 
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
 
 
@@ -158,6 +159,9 @@ class Settings:
     precision: str = knob("auto", "run",
         "of the features; auto: the fastest here that keeps the picture. Losses are told in "
         "float32", kind=str, choices=("auto", "float32", "bfloat16", "float16"))
+    tile: str = knob("auto", "run",
+        "paint in tiles of so many pixels: less memory, more time, the same picture; auto: only "
+        "what does not fit in memory", kind=str, unit="auto, off or PIXELS")
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
@@ -187,6 +191,7 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
+        self._check_tile()
         if self.size is not None and (self.width is not None or self.height is not None):
             raise UsageError("size is the long side: give it alone, or give width and height")
         if self.content_weight == self.style_weight == 0:
@@ -202,6 +207,12 @@ class Settings:
             raise UsageError("content_weight_blend has no say beside content_layers: give one")
         if self.style_layers is not None and self.style_layer_weight_exp != 1:
             raise UsageError("style_layer_weight_exp has no say beside style_layers: give one")
+
+    def _check_tile(self) -> None:
+        tile = str(self.tile)
+        if tile not in ("auto", "off") and (not tile.isdecimal() or int(tile) < SMALLEST_TILE):
+            raise UsageError(f"tile is {tile}: give auto, off, or {SMALLEST_TILE} pixels or more")
+        object.__setattr__(self, "tile", tile)
 
     def check_styles(self, count: int) -> None:
         """Raises `UsageError` unless what is given a style is given for `count` styles."""
@@ -271,7 +282,7 @@ def _check(name: str, value: Any, rule: dict[str, Any]) -> None:
     """Raises `UsageError` if one value of the knob `name` breaks its rule."""
     kind = float if rule["kind"] is dict else rule["kind"]
     if kind is str:
-        if value not in rule["choices"]:
+        if "choices" in rule and value not in rule["choices"]:
             choices = list(rule["choices"])
             raise UsageError(
                 f"{name} {value!r} is unknown{nearest(str(value), choices)}: "

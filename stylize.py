@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 import hardware
+import tiling
 import vgg
-from objective import Evaluation, Objective, make_losses, make_objective, measure_targets
+from objective import Evaluation, Objective
 from optimizers import LBFGS, LBFGSB, Adam, Optimizer
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError, settings_from
 
@@ -118,15 +119,19 @@ def _paint(
     on_step: Callable[[Step], None] | None,
     settings: Settings,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
-    targets = measure_targets(network, _tensor(content), [_tensor(s) for s in styles], settings)
     precision = hardware.precision(settings.precision)
-    objective = make_objective(network, targets, settings, precision)
+    sizes = [picture.shape[:2] for picture in (content, *styles)]
+    tile = tiling.choose_size(network, sizes, settings, precision)
+    batch = [_tensor(picture) for picture in (content, *styles)]
+    objective, losses = tiling.make_objective(
+        network, batch[0], batch[1:], settings, precision, tile
+    )
     optimizer = _optimizer(settings)
     start = _tensor(initial_picture(content, initial, network.mean_pixel, settings))
     for iteration, scored, picture, seconds in _descend(objective, optimizer, start, settings):
         if on_step is not None:
             if iteration is None and precision != tf.float32:
-                scored = _Scored(picture, make_losses(network, targets, settings)(picture))
+                scored = _Scored(picture, losses(picture))
             on_step(_step(iteration, scored, picture, seconds, settings.iterations))
         every = settings.checkpoint_iterations
         if iteration is None or (every and iteration % every == 0):

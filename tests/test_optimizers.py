@@ -115,18 +115,30 @@ def descend(optimizer, objective, picture, steps, state=None):
     return pictures, state, evaluations
 
 
-def lbfgs_in_numpy(slope, picture, steps, history):
+def low_pass(shape, corner):
+    """The filter of `LBFGS` as a dense matrix, by the plain Fourier transform."""
+    basis = np.eye(np.prod(shape))
+    if corner is None:
+        return basis
+    _, height, width, _ = shape
+    squared = np.add.outer(np.fft.fftfreq(height) ** 2, np.fft.fftfreq(width) ** 2)
+    gain = 1 / np.sqrt(1 + squared / corner**2)
+    spectra = np.fft.fft2(basis.reshape(-1, *shape), axes=(2, 3)) * gain[:, :, np.newaxis]
+    return np.fft.ifft2(spectra, axes=(2, 3)).real.reshape(basis.shape)
+
+
+def lbfgs_in_numpy(slope, picture, steps, history, corner):
     """Nocedal and Wright 2006, eq. 7.19 with dense matrices, and unit steps."""
-    identity = np.eye(picture.size)
+    identity, base = np.eye(picture.size), low_pass(picture.shape, corner)
     pictures, pairs, gradient = [picture], [], slope(picture)
-    inverse_hessian = identity / np.abs(gradient).mean()
+    inverse_hessian = base / np.abs(base @ gradient).mean()
     for _ in range(steps):
         step = -inverse_hessian @ gradient
         pictures.append(pictures[-1] + step.reshape(picture.shape))
         gradient, last = slope(pictures[-1]), gradient
         pairs = [*pairs, (step, gradient - last)][-history:]
         step, change = pairs[-1]
-        inverse_hessian = identity * (step @ change) / (change @ change)
+        inverse_hessian = base * (step @ change) / (change @ base @ change)
         for step, change in pairs:
             shift = identity - np.outer(change, step) / (step @ change)
             inverse_hessian = shift.T @ inverse_hessian @ shift
@@ -144,11 +156,13 @@ def solution():
     return np.random.default_rng(2).uniform(90, 160, (1, 3, 4, 3))
 
 
+@pytest.mark.parametrize("corner", [None, 0.2])
 @pytest.mark.parametrize("history", [4, 20])
-def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history):
+def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history, corner):
     slope, objective = quadratic(solution, condition=30)
-    pictures, _, _ = descend(LBFGS(history, longest_step=1e6), objective, start, 25)
-    expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history)
+    optimizer = LBFGS(history, longest_step=1e6, corner=corner)
+    pictures, _, _ = descend(optimizer, objective, start, 25)
+    expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history, corner)
     np.testing.assert_allclose(pictures, expected, atol=1e-3)
     assert np.min(expected) > 0 and np.max(expected) < 255
 

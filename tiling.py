@@ -1,0 +1,345 @@
+"""Tiling: the objective of a picture larger than memory, exactly, tile by tile.
+
+Statistics of features are sums over positions (losses.py): so they are added up over tiles, and
+compared with their targets as one. Two passes over the tiles: the first measures; then the losses
+are known, and their gradients at the statistics; the second takes those back to the pixels. Each
+tile is run with a margin as wide as its features see (their receptive field), and only the features
+inside count: nothing is approximated, and there are no seams.
+"""
+
+import functools
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import hardware
+import losses
+import objective
+import vgg
+from objective import Evaluation, Objective, Statistics, Targets
+from passes import Passes
+from settings import SMALLEST_TILE, Settings, UserError
+
+Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+PICTURES_BESIDE = 20  # [H, W, 3], that a run holds beside its features: the optimizer's, and files'
+SHARE_OF_FREE = 0.8  # of the memory that is free
+
+
+def choose_size(
+    network: vgg.Network, sizes: list[tuple[int, int]], settings: Settings, dtype: tf.DType
+) -> int | None:
+    """The pixels a side of the tiles for a run with pictures of those sizes, the content's first;
+    None if it is to run whole. "auto" tiles only what does not fit in free memory, and then takes
+    the largest tiles that do."""
+    if settings.tile == "off":
+        return None
+    if settings.tile != "auto":
+        return int(settings.tile)
+    free = hardware.free_memory()
+    if free is None:
+        return None
+    passes = objective.passes_of(network, _layers(settings), settings, dtype)
+    height, width = sizes[0]
+    free = SHARE_OF_FREE * free - PICTURES_BESIDE * 12 * height * width
+    pixels = free / passes.bytes_per_pixel()
+    if max(height * width for height, width in sizes) <= pixels:
+        return None
+    part = _Part(passes, SMALLEST_TILE)
+    side = int(max(pixels, 0) ** 0.5) - 2 * part.margin
+    return max(SMALLEST_TILE, side // part.stride * part.stride)
+
+
+def make_objective(
+    network: vgg.Network,
+    content: tf.Tensor,
+    styles: list[tf.Tensor],
+    settings: Settings,
+    dtype: tf.DType,
+    size: int | None,
+) -> tuple[Objective, Losses]:
+    """The objective of pictures of the content's size; and their losses alone, in float32.
+
+    content, styles: [1, H, W, 3] RGB, 0..255. size: of the tiles; None for whole pictures. When
+    memory runs out tiles are halved and the same is asked again; raises `UserError` when the
+    smallest do not fit either.
+    """
+
+    def make(size: int | None) -> tuple[Objective, Losses]:
+        if size is None:
+            targets = objective.measure_targets(network, content, styles, settings)
+            whole = objective.make_objective(network, targets, settings, dtype)
+            return whole, objective.make_losses(network, targets, settings)
+        tiled = TiledObjective(network, content, styles, settings, dtype, size)
+        return tiled, tiled.losses
+
+    halving = _Halving(make, size, max(content.shape[1:3]))
+    return halving.evaluate, halving.losses
+
+
+class _Halving:
+    """What `make` makes, and with smaller tiles whenever memory runs out."""
+
+    def __init__(self, make: Callable, size: int | None, longest: int):
+        self._make, self._size, self._longest = make, size, longest
+        self._made = None
+        self._attempt(lambda *_: None)
+
+    def evaluate(self, picture: tf.Tensor) -> Evaluation:
+        return self._attempt(lambda evaluate, _: evaluate(picture))
+
+    def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._attempt(lambda _, losses: losses(picture))
+
+    def _attempt(self, ask: Callable) -> Any:
+        while True:
+            try:
+                if self._made is None:
+                    self._made = self._make(self._size)
+                return ask(*self._made)
+            except tf.errors.ResourceExhaustedError:
+                self._made = None  # before the next is made
+                self._size = (self._size or self._longest) // 2
+                if self._size < SMALLEST_TILE:
+                    raise UserError(
+                        f"out of memory, even in tiles of {SMALLEST_TILE} pixels: give a smaller "
+                        "size"
+                    ) from None
+
+
+class Tile(NamedTuple):
+    """A part of a picture: ranges of pixels [first, last)."""
+
+    rows: tuple[int, int]  # what is run through the network
+    columns: tuple[int, int]
+    inside: tuple[int, int, int, int]  # what counts: first and last row, first and last column
+
+
+def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Tile]:
+    """The tiles of a picture: their insides, `size` a side, cover it once; each is run with
+    `margin` pixels more on every side that the picture has.
+
+    Both are multiples of `stride`, and so is every edge but the picture's own: poolings fall as
+    they do in the whole picture. There are at most four shapes: each has to be traced.
+    """
+    return [
+        Tile(rows, columns, (*inside_rows, *inside_columns))
+        for rows, inside_rows in _spans(height, size, margin, stride)
+        for columns, inside_columns in _spans(width, size, margin, stride)
+    ]
+
+
+def _spans(length: int, size: int, margin: int, stride: int) -> Iterator[tuple]:
+    """Along one side, what is run and what counts of each tile."""
+    run = size + 2 * margin
+    for start in range(0, length, size):
+        first = max(0, start - margin)
+        last = first + run
+        if last > length:
+            first, last = max(0, (length - run) // stride * stride), length
+        yield (first, last), (start, min(start + size, length))
+
+
+class _Part:
+    """Passes over tiles instead of whole pictures."""
+
+    def __init__(self, passes: Passes, size: int):
+        self._passes = passes
+        self._reach = passes.reach()
+        self.stride = max(stride for stride, _ in self._reach.values())
+        margin = max(pixels for _, pixels in self._reach.values())
+        self.margin = -(-margin // self.stride) * self.stride
+        self._size = max(self.stride, size // self.stride * self.stride)
+
+    def tiles(self, picture: tf.Tensor) -> list[Tile]:
+        return cut(*picture.shape[1:3], self._size, self.margin, self.stride)
+
+    def inside(
+        self, features: dict[str, tf.Tensor], place: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """The features with 0 where they do not count; and how many positions do."""
+        found, counts = {}, {}
+        for name, of_layer in features.items():
+            stride, _ = self._reach[name]
+            _, height, width, _ = of_layer.shape
+            rows = place[0] + stride * tf.range(height)
+            columns = place[1] + stride * tf.range(width)
+            rows = (rows >= place[2]) & (rows < place[3])
+            columns = (columns >= place[4]) & (columns < place[5])
+            mask = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis]
+            found[name] = tf.where(mask, of_layer, tf.zeros((), of_layer.dtype))
+            counts[name] = tf.reduce_sum(tf.cast(mask, tf.float32))
+        return found, counts
+
+
+class TiledObjective:
+    """`objective.make_objective` and `make_losses`, for pictures that do not fit whole."""
+
+    def __init__(
+        self,
+        network: vgg.Network,
+        content: tf.Tensor,
+        styles: list[tf.Tensor],
+        settings: Settings,
+        dtype: tf.DType,
+        size: int,
+    ):
+        self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
+        layers = _layers(settings)
+        self._passes = objective.passes_of(network, layers, settings, dtype, often=True)
+        exact = objective.passes_of(network, layers, settings)
+        self._part = _Part(self._passes, size)
+        self._tiles = self._part.tiles(content)
+        self._shape = content.shape
+        self._measure = tf.function(functools.partial(self._measured, self._passes))
+        self._measure_exactly = tf.function(functools.partial(self._measured, exact))
+        grams = [_grams(network, style, settings, size) for style in styles]
+        self._targets = Targets({}, grams)  # the content's are in a file
+        self._contents = _Contents(network, content, settings, self._part)
+
+    def __call__(self, picture: tf.Tensor) -> Evaluation:
+        statistics = self._statistics(picture, self._measure)
+        content, style, slopes, scale = self._compare(statistics)
+        gradient = np.zeros(picture.shape, np.float32)
+        for tile, target in zip(self._tiles, self._contents, strict=True):
+            found = self._backward(_box(picture, tile), _place(tile), target, slopes, scale)
+            gradient[_slices(tile)] += found.numpy()
+        return self._finish(picture, gradient, content, style)
+
+    def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The losses of a picture, in float32 whatever the run's precision."""
+        statistics = self._statistics(picture, self._measure_exactly)
+        content, style, _, _ = self._compare(statistics)
+        return self._finish(picture, tf.zeros(()), content, style).losses
+
+    def _statistics(self, picture: tf.Tensor, measure: Callable) -> Statistics:
+        total = None
+        for tile, target in zip(self._tiles, self._contents, strict=True):
+            found = measure(_box(picture, tile), _place(tile), target)
+            total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+        return total
+
+    def _measured(
+        self, passes: Passes, box: tf.Tensor, place: tf.Tensor, target: dict[str, tf.Tensor]
+    ) -> Statistics:
+        """The statistics of a tile."""
+        features = passes.features(vgg.preprocess(box, self._mean_pixel))
+        features, counts = self._part.inside(features, place)
+        return _counted(objective.measure(features, self._with(target)), features, counts)
+
+    @tf.function
+    def _compare(self, statistics: Statistics) -> tuple:
+        content, style, slopes = objective.compare_and_derive(
+            statistics, self._targets, self._settings, self._shape
+        )
+        scale = tf.ones(())
+        if self._dtype == tf.float16:
+            scale = objective.loss_scale(statistics, slopes)
+        return content, style, slopes, scale
+
+    @tf.function
+    def _backward(
+        self,
+        box: tf.Tensor,
+        place: tf.Tensor,
+        target: dict[str, tf.Tensor],
+        slopes: Statistics,
+        scale: tf.Tensor,
+    ) -> tf.Tensor:
+        """What a tile adds to the gradient of the picture, within its box."""
+        features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
+        features, _ = self._part.inside(features, place)
+        gradients = objective.gradients_of(features, self._with(target), slopes, scale)
+        return self._passes.backward(kept, gradients) / scale
+
+    @tf.function
+    def _finish(self, picture, gradient, content, style) -> Evaluation:
+        return objective.with_total_variation(picture, gradient, content, style, self._settings)
+
+    def _with(self, target: dict[str, tf.Tensor]) -> Targets:
+        return self._targets._replace(content=target)
+
+
+def _counted(
+    statistics: Statistics, features: dict[str, tf.Tensor], counts: dict[str, tf.Tensor]
+) -> Statistics:
+    """The statistics with the numbers of what is inside a tile, instead of in its box."""
+    return Statistics(
+        {
+            name: found._replace(values=counts[name] * features[name].shape[-1])
+            for name, found in statistics.content.items()
+        },
+        {name: found._replace(positions=counts[name]) for name, found in statistics.style.items()},
+    )
+
+
+def _grams(
+    network: vgg.Network, style: tf.Tensor, settings: Settings, size: int
+) -> dict[str, losses.Gram]:
+    """The Grams of a painting, tile by tile, in float32."""
+    passes = objective.passes_of(network, settings.style_layer_weights(), settings)
+    part = _Part(passes, size)
+
+    @tf.function
+    def measure(box: tf.Tensor, place: tf.Tensor) -> dict[str, losses.Gram]:
+        features = passes.features(vgg.preprocess(box, network.mean_pixel))
+        features, counts = part.inside(features, place)
+        return {
+            name: losses.gram(of_layer)._replace(positions=counts[name])
+            for name, of_layer in features.items()
+        }
+
+    total = None
+    for tile in part.tiles(style):
+        found = measure(_box(style, tile), _place(tile))
+        total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+    return total
+
+
+class _Contents:
+    """The content's features of every tile in turn, float32, kept in a file: to measure them anew
+    would cost a pass, and all of them in memory are what tiles are there to avoid."""
+
+    def __init__(self, network: vgg.Network, content: tf.Tensor, settings: Settings, part: _Part):
+        passes = objective.passes_of(network, settings.content_layer_weights(), settings)
+
+        @tf.function
+        def measure(box: tf.Tensor, place: tf.Tensor) -> dict[str, tf.Tensor]:
+            return part.inside(passes.features(vgg.preprocess(box, network.mean_pixel)), place)[0]
+
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and gone, with the object
+        self._shapes = []
+        for tile in part.tiles(content):
+            found = measure(_box(content, tile), _place(tile))
+            self._shapes.append({name: features.shape for name, features in found.items()})
+            for features in found.values():
+                features.numpy().tofile(self._file)
+
+    def __iter__(self) -> Iterator[dict[str, tf.Tensor]]:
+        self._file.seek(0)
+        for shapes in self._shapes:
+            yield {
+                name: tf.reshape(np.fromfile(self._file, np.float32, math.prod(shape)), shape)
+                for name, shape in shapes.items()
+            }
+
+
+def _place(tile: Tile) -> tf.Tensor:
+    """Where a tile is, as a tensor: a place does not need a trace of its own."""
+    return tf.constant([tile.rows[0], tile.columns[0], *tile.inside])
+
+
+def _slices(tile: Tile) -> tuple[slice, slice, slice]:
+    return slice(None), slice(*tile.rows), slice(*tile.columns)
+
+
+def _box(picture: tf.Tensor, tile: Tile) -> tf.Tensor:
+    return picture[_slices(tile)]
+
+
+def _layers(settings: Settings) -> list[str]:
+    return [*settings.content_layer_weights(), *settings.style_layer_weights()]

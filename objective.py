@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -45,16 +45,20 @@ def measure_targets(
     content_layers = passes_of(network, settings.content_layer_weights(), settings)
     style_layers = passes_of(network, settings.style_layer_weights(), settings)
 
-    @tf.function
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         return content_layers.features(vgg.preprocess(picture, network.mean_pixel))
 
-    @tf.function
     def grams(picture: tf.Tensor) -> dict[str, losses.Gram]:
         found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
         return {layer: losses.gram(of_layer) for layer, of_layer in found.items()}
 
-    return Targets(features(content), [grams(style) for style in styles])
+    return Targets(_in_graph(features, content), [_in_graph(grams, style) for style in styles])
+
+
+def _in_graph(function: Callable, picture: tf.Tensor) -> Any:
+    """What the function says of a picture, computed as a graph: that takes less memory than one
+    operation after another."""
+    return tf.function(function).get_concrete_function(picture)(picture)
 
 
 def make_objective(
@@ -84,14 +88,13 @@ def make_losses(
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = passes_of(network, layers, settings)
 
-    @tf.function
     def evaluate(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
         content, style = compare(measure(features, targets), targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
         return terms_of(content, style, settings.tv_weight * roughness)
 
-    return evaluate
+    return functools.partial(_in_graph, evaluate)
 
 
 def measure(features: dict[str, tf.Tensor], targets: Targets) -> Statistics:

@@ -9,6 +9,8 @@ loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
 """
 
 import argparse
+import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -31,18 +33,23 @@ def main() -> None:
     options = parser.parse_args()
     device = neural_style.start_tensorflow(debug=False)
     print(f"Commands on {device}.\n")
-    print("| what | seconds | |")
-    print("| --- | --- | --- |")
+    print("| what | seconds | peak memory | |")
+    print("| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         command = paint(Path(folder), "--width", "512", "--height", "512")
         subprocess.run([*command, "--iterations", "1"], check=True)  # the network is kept now
-        preview = first_preview(command, Path(folder))
-        print(f"| first preview on disk, 512x512 | {preview:.1f} | |")
+        previews = [first_preview(command, Path(folder)) for _ in range(3)]
+        preview, memory = statistics.median(previews), megabytes(resource.RUSAGE_CHILDREN)
+        print(f"| first preview on disk, 512x512 | {preview:.1f} | {memory:.0f} MB | |")
         first, second, step = in_one_process()
-        whole = timed([*command, "--iterations", "1"])
-        print(f"| a run besides its steps, 512x512 | {whole - step:.1f} | whole command |")
-        told = f"the first {first - step:.1f}"
-        print(f"| a second one in the same process | {second - step:.1f} | {told} |")
+        runs = [timed([*command, "--iterations", "1"]) for _ in range(3)]
+        whole, memory = statistics.median(seconds for seconds, _ in runs), runs[0][1]
+        told = "the whole command"
+        print(
+            f"| a run but for its steps, 512x512 | {whole - step:.1f} | {memory:.0f} MB | {told} |"
+        )
+        told, memory = f"the first {first - step:.1f}", megabytes(resource.RUSAGE_SELF)
+        print(f"| a second in the same process | {second - step:.1f} | {memory:.0f} MB | {told} |")
         descent(Path(folder), options.evaluations)
 
 
@@ -52,15 +59,23 @@ def paint(folder: Path, *more: str) -> list[str]:
     return [*command, "--output", str(folder / "out.png"), *more]
 
 
-def timed(command: list[str]) -> float:
+def timed(command: list[str]) -> tuple[float, float]:
+    """The seconds that a command takes, and the most megabytes that it holds."""
     began = time.perf_counter()
-    subprocess.run(command, check=True)
-    return time.perf_counter() - began
+    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed")
+    return time.perf_counter() - began, usage.ru_maxrss / 1000
+
+
+def megabytes(whose: int) -> float:
+    return resource.getrusage(whose).ru_maxrss / 1000
 
 
 def first_preview(command: list[str], folder: Path) -> float:
     """From the start of a run with default settings until its first checkpoint is there."""
     preview = folder / "preview-0.jpg"
+    preview.unlink(missing_ok=True)
     began = time.perf_counter()
     checkpoints = ["--checkpoint-output", str(folder / "preview-%d.jpg")]
     run = subprocess.Popen([*command, *checkpoints, "--checkpoint-iterations", "100"])
@@ -103,11 +118,13 @@ def descent(folder: Path, evaluations: int) -> None:
         steps += [seconds(plain) for _ in range(5)]
         runs.append(timed(command))
     loss = judge(Settings(), 384, 512)(folder / "out.png")
-    thousand, run = 1000 * statistics.median(steps), statistics.median(runs)
+    memory = runs[0][1]
+    thousand, run = 1000 * statistics.median(steps), statistics.median(taken for taken, _ in runs)
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
-    print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | loss {AFTER_1000_STEPS:,.0f} |")
+    print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")
     told = f"loss {loss:,.0f}: {verdict}"
-    print(f"| the lbfgs recipe, {evaluations} evaluations | {run:.1f} | {told} |")
+    what = f"the lbfgs recipe, {evaluations} evaluations"
+    print(f"| {what} | {run:.1f} | {memory:.0f} MB | {told} |")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from PIL import Image
 
 import images
 import neural_style
+from settings import UserError
 
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
 
@@ -464,3 +465,26 @@ def test_end_to_end_with_the_bundled_network(run, folder):
         totals = [float(row["total"]) for row in csv.DictReader(file)]
     assert totals[-1] < totals[0] / 10
     assert size_of(folder / "out.jpg") == (64, 48)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
+    folder, monkeypatch, capsys
+):
+    save = images.save
+
+    def full(path, *arguments):
+        if "step" in str(path):
+            raise UserError(f"cannot write {path} (No space left on device): make room there")
+        save(path, *arguments)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(images, "save", full)
+    options = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    options += ["--network", "network.mat", "--iterations", "4"]
+    options += ["--checkpoint-output", "step-%d.png", "--checkpoint-iterations", "3"]
+    assert neural_style.main(options) == 1
+    told = capsys.readouterr().err
+    for step in (0, 3):
+        assert f"error: cannot write step-{step}.png (No space left on device)" in told
+    with Image.open("out.png") as image:
+        assert image.size == (45, 34)

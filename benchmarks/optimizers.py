@@ -30,16 +30,24 @@ ROOT = Path(__file__).resolve().parent.parent
 PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
 HEIGHT, WIDTH = 384, 512
 AFTER_1000_STEPS = 340_681  # loss of the saved PNG: `--reference 1000`
-MARKS = (10, 25, 50, 75, 100, 150, 250, 500, 1000)  # evaluations after which a picture is saved
+MARKS = (
+    10,
+    25,
+    50,
+    75,
+    100,
+    150,
+    200,
+    250,
+    300,
+    500,
+    1000,
+)  # evaluations after which a picture is saved
 RUNS = {
     "adam": {},
-    "lbfgs, from the photo": {"optimizer": "lbfgs", "initial_noiseblend": 0.0},
-    "lbfgs": {"optimizer": "lbfgs"},
-    "l-bfgs-b, from the photo": {
-        "optimizer": "l-bfgs-b",
-        "initial_noiseblend": 0.0,
-        "evaluations": 25,
-    },
+    "lbfgs recipe": {"optimizer": "lbfgs", "initial_noiseblend": 0.2},
+    "lbfgs, default start": {"optimizer": "lbfgs"},
+    "l-bfgs-b": {"optimizer": "l-bfgs-b", "initial_noiseblend": 0.2, "evaluations": 25},
 }
 
 

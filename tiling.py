@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import files
 import hardware
 import losses
 import objective
@@ -26,7 +27,8 @@ from settings import SMALLEST_TILE, Settings, UserError
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
-PICTURES_BESIDE = 20  # [H, W, 3], that a run holds beside its features: the optimizer's, and files'
+# Pictures [H, W, 3] that a run holds beside its features, most of them its optimizer's.
+PICTURES_BESIDE = {"adam": 20, "lbfgs": 60, "l-bfgs-b": 80}
 SHARE_OF_FREE = 0.8  # of the memory that is free
 
 
@@ -45,7 +47,7 @@ def choose_size(
         return None
     passes = objective.passes_of(network, _layers(settings), settings, dtype)
     height, width = sizes[0]
-    free = SHARE_OF_FREE * free - PICTURES_BESIDE * 12 * height * width
+    free = SHARE_OF_FREE * free - PICTURES_BESIDE[settings.optimizer] * 12 * height * width
     pixels = free / passes.bytes_per_pixel()
     if max(height * width for height, width in sizes) <= pixels:
         return None
@@ -316,16 +318,23 @@ class _Contents:
         for tile in part.tiles(content):
             found = measure(_box(content, tile), _place(tile))
             self._shapes.append({name: features.shape for name, features in found.items()})
-            for features in found.values():
-                features.numpy().tofile(self._file)
+            try:
+                for features in found.values():
+                    self._file.write(features.numpy().tobytes())
+            except OSError as error:
+                raise UserError(
+                    f"cannot keep the photo's features in {tempfile.gettempdir()} "
+                    f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
+                ) from error
 
     def __iter__(self) -> Iterator[dict[str, tf.Tensor]]:
         self._file.seek(0)
         for shapes in self._shapes:
-            yield {
-                name: tf.reshape(np.fromfile(self._file, np.float32, math.prod(shape)), shape)
-                for name, shape in shapes.items()
-            }
+            yield {name: self._read(shape) for name, shape in shapes.items()}
+
+    def _read(self, shape: tf.TensorShape) -> tf.Tensor:
+        data = self._file.read(4 * math.prod(shape))
+        return tf.constant(np.frombuffer(data, np.float32).reshape(shape))
 
 
 def _place(tile: Tile) -> tf.Tensor:

@@ -109,7 +109,7 @@ def test_a_run_ends_at_its_limits(network, picture):
 
 
 def test_one_trace_a_picture_size(network, picture, monkeypatch):
-    import stylize as module
+    import objective as module
 
     objectives = []
 
@@ -181,7 +181,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_what_to_lower(network,
 def test_an_optimizer_that_recovers_goes_on_after_a_loss_that_is_not_finite(
     network, picture, monkeypatch
 ):
-    import stylize as module
+    import objective as module
 
     def breaks_at_the_eleventh(*arguments):
         objective, calls = make_objective(*arguments), []

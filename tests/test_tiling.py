@@ -203,6 +203,16 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
         list(stylize(network, content, [style], iterations=2, tile=256))
 
 
+def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
+    with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
+        list(stylize(network, picture(), [picture()], iterations=2, tile=64))
+
+
 def test_the_command_line_says_that_it_tiles(run, folder):
     result = run("--iterations", 2, "--tile", 64)
     assert result.returncode == 0

@@ -9,8 +9,6 @@ loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
 """
 
 import argparse
-import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import neural_style
+from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
 from settings import Settings
 
@@ -39,17 +38,15 @@ def main() -> None:
         command = paint(Path(folder), "--width", "512", "--height", "512")
         subprocess.run([*command, "--iterations", "1"], check=True)  # the network is kept now
         previews = [first_preview(command, Path(folder)) for _ in range(3)]
-        preview, memory = statistics.median(previews), megabytes(resource.RUSAGE_CHILDREN)
-        print(f"| first preview on disk, 512x512 | {preview:.1f} | {memory:.0f} MB | |")
+        preview, most = map(statistics.median, zip(*previews, strict=True))
+        print(f"| first preview on disk, 512x512 | {preview:.1f} | {most:.0f} MB | |")
         first, second, step = in_one_process()
-        runs = [timed([*command, "--iterations", "1"]) for _ in range(3)]
-        whole, memory = statistics.median(seconds for seconds, _ in runs), runs[0][1]
+        runs = [memory.run([*command, "--iterations", "1"]) for _ in range(3)]
+        whole, most = map(statistics.median, zip(*runs, strict=True))
         told = "the whole command"
-        print(
-            f"| a run but for its steps, 512x512 | {whole - step:.1f} | {memory:.0f} MB | {told} |"
-        )
-        told, memory = f"the first {first - step:.1f}", megabytes(resource.RUSAGE_SELF)
-        print(f"| a second in the same process | {second - step:.1f} | {memory:.0f} MB | {told} |")
+        print(f"| a run but for its steps, 512x512 | {whole - step:.1f} | {most:.0f} MB | {told} |")
+        told, most = f"the first {first - step:.1f}", memory.peak()
+        print(f"| a second in the same process | {second - step:.1f} | {most:.0f} MB | {told} |")
         descent(Path(folder), options.evaluations)
 
 
@@ -59,21 +56,9 @@ def paint(folder: Path, *more: str) -> list[str]:
     return [*command, "--output", str(folder / "out.png"), *more]
 
 
-def timed(command: list[str]) -> tuple[float, float]:
-    """The seconds that a command takes, and the most megabytes that it holds."""
-    began = time.perf_counter()
-    _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
-    if status:
-        raise SystemExit(f"{command} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 1000
-
-
-def megabytes(whose: int) -> float:
-    return resource.getrusage(whose).ru_maxrss / 1000
-
-
-def first_preview(command: list[str], folder: Path) -> float:
-    """From the start of a run with default settings until its first checkpoint is there."""
+def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds from the start of a run with default settings until its first checkpoint is there,
+    and the most megabytes until then."""
     preview = folder / "preview-0.jpg"
     preview.unlink(missing_ok=True)
     began = time.perf_counter()
@@ -81,10 +66,10 @@ def first_preview(command: list[str], folder: Path) -> float:
     run = subprocess.Popen([*command, *checkpoints, "--checkpoint-iterations", "100"])
     while not preview.exists():
         time.sleep(0.01)
-    taken = time.perf_counter() - began
+    taken, most = time.perf_counter() - began, memory.peak(run.pid)
     run.terminate()
     run.wait()
-    return taken
+    return taken, most
 
 
 def in_one_process() -> tuple[float, float, float]:
@@ -116,15 +101,15 @@ def descent(folder: Path, evaluations: int) -> None:
     steps, runs = [], []
     for _ in range(2):
         steps += [seconds(plain) for _ in range(5)]
-        runs.append(timed(command))
+        runs.append(memory.run(command))
     loss = judge(Settings(), 384, 512)(folder / "out.png")
-    memory = runs[0][1]
-    thousand, run = 1000 * statistics.median(steps), statistics.median(taken for taken, _ in runs)
+    thousand = 1000 * statistics.median(steps)
+    run, most = map(statistics.median, zip(*runs, strict=True))
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
     print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")
     told = f"loss {loss:,.0f}: {verdict}"
     what = f"the lbfgs recipe, {evaluations} evaluations"
-    print(f"| {what} | {run:.1f} | {memory:.0f} MB | {told} |")
+    print(f"| {what} | {run:.1f} | {most:.0f} MB | {told} |")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from.
 
 import argparse
 import dataclasses
-import resource
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 import images
 import neural_style
+from benchmarks import memory
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,8 +101,7 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
             path = Path(folder) / "picture.png"
             images.save(path, image)
             curve.append((done, spent, loss_of(path)))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        row = f"| {name} | {done} | {spent:.1f} | {curve[-1][2]:,.0f} | {memory:.0f} MB |"
+        row = f"| {name} | {done} | {spent:.1f} | {curve[-1][2]:,.0f} | {memory.peak():.0f} MB |"
         print(row, flush=True)
         began = time.monotonic()
 

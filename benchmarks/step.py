@@ -9,7 +9,6 @@ is the most that a process of its own ever held, and how much of it grows with t
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 import hardware
 import neural_style
+from benchmarks import memory
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def main() -> None:
         take = make_step(options.peak, options.size, options.size)
         for _ in range(3):
             take()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+        print(memory.peak())
         return
     chosen = hardware.precision("auto").name
     steps = {}

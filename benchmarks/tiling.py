@@ -6,7 +6,6 @@ Each row is a process of its own: one gradient to warm up, then one that counts.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import neural_style
+from benchmarks import memory
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,11 +39,11 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", str(size), tile]
             command += ["--precision", options.precision]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds, memory = map(float, done.stdout.split())
-            whole = whole or (seconds, memory)
+            seconds, megabytes = map(float, done.stdout.split())
+            whole = whole or (seconds, megabytes)
             print(
                 f"| {size}x{size} | {tile} | {seconds:.2f} | {seconds / whole[0]:.2f} "
-                f"| {memory:.0f} MB | {memory / whole[1]:.2f} |",
+                f"| {megabytes:.0f} MB | {megabytes / whole[1]:.2f} |",
                 flush=True,
             )
 
@@ -64,7 +64,7 @@ def gradient(size: int, tile: int | None, precision: str) -> tuple[float, float]
     began = time.perf_counter()
     evaluate(picture).gradient.numpy()
     taken = time.perf_counter() - began
-    return taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    return taken, memory.peak()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import bench, commands, optimizers, step
+from benchmarks import bench, commands, memory, optimizers, step
 from settings import Settings
 
 
@@ -23,12 +23,12 @@ def test_an_optimizer_is_judged_by_its_saved_pictures(monkeypatch, capsys):
 
 def test_a_command_is_timed(tmp_path):
     options = ["--iterations", "1", "--width", "48", "--height", "32"]
-    seconds, megabytes = commands.timed(commands.paint(tmp_path, *options))
+    seconds, megabytes = memory.run(commands.paint(tmp_path, *options))
     assert seconds > 0.1 and megabytes > 100
     loss = optimizers.judge(Settings(), 32, 48)(tmp_path / "out.png")
     assert loss > 0
     with pytest.raises(SystemExit, match="failed"):
-        commands.timed(commands.paint(tmp_path, "--iterations", "0"))
+        memory.run(commands.paint(tmp_path, "--iterations", "0"))
 
 
 def test_the_heading_says_where_and_when():

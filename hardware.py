@@ -1,5 +1,6 @@
-"""Hardware: how many threads this machine gives us, and which precision is fastest on it."""
+"""Hardware: the threads and the memory that this machine gives us, and its fastest precision."""
 
+import contextlib
 import functools
 import os
 import statistics
@@ -8,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from settings import UserError
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
 
 # How many times faster low precision has to be before it is taken by itself. Processors are far
@@ -30,13 +34,18 @@ def threads() -> int:
 
 
 def _container_limit() -> int | None:
-    """Whole processors of a cgroup's quota, version 2 or 1; None without one."""
+    """Whole processors of the smallest quota of our cgroups, version 2 or 1; None without one."""
+    limits = [_quota(folder) for folder in _cgroups()]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _quota(folder: Path) -> int | None:
     try:
-        quota, period = (CGROUPS / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (CGROUPS / "cpu/cpu.cfs_quota_us").read_text()
-            period = (CGROUPS / "cpu/cpu.cfs_period_us").read_text()
+            quota = (folder / "cpu/cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu/cpu.cfs_period_us").read_text()
         except OSError:
             return None
     try:
@@ -44,6 +53,17 @@ def _container_limit() -> int | None:
     except (ValueError, ZeroDivisionError):
         return None  # "max"
     return max(1, round(limit)) if limit > 0 else None
+
+
+def _cgroups() -> list[Path]:
+    """The folder of our cgroup and of those that it is in; at least the topmost."""
+    own = ""
+    with contextlib.suppress(OSError):
+        lines = OWN_CGROUP.read_text().splitlines()
+        own = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    folder = CGROUPS / own
+    above = [parent for parent in folder.parents if parent.is_relative_to(CGROUPS)]
+    return list(dict.fromkeys([folder, *above]))
 
 
 def free_memory() -> int | None:
@@ -67,8 +87,14 @@ def _system_free() -> int | None:
 
 
 def _container_free() -> int | None:
+    """The least that one of our cgroups may still take."""
+    free = [_limit_less_use(folder) for folder in _cgroups()]
+    return min((found for found in free if found is not None), default=None)
+
+
+def _limit_less_use(folder: Path) -> int | None:
     """A cgroup's limit less what it uses and could not drop; version 2 or 1."""
-    for limit, used, details, reclaimable in (
+    for limit, used, details, droppable in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         (
             "memory/memory.limit_in_bytes",
@@ -78,10 +104,10 @@ def _container_free() -> int | None:
         ),
     ):
         try:
-            lines = (CGROUPS / details).read_text().splitlines()
-            droppable = dict(line.split() for line in lines).get(reclaimable, 0)
-            most, now = ((CGROUPS / name).read_text() for name in (limit, used))
-            return max(0, int(most) - int(now) + int(droppable))
+            lines = (folder / details).read_text().splitlines()
+            could_go = dict(line.split() for line in lines).get(droppable, 0)
+            most, now = ((folder / name).read_text() for name in (limit, used))
+            return max(0, int(most) - int(now) + int(could_go))
         except (OSError, ValueError):  # not there, or "max"
             continue
     return None
@@ -91,7 +117,25 @@ def precision(wanted: str) -> "tf.DType":
     """The type of the features: the one that is wanted, and for "auto" the fastest here."""
     import tensorflow as tf
 
-    return _fastest_precision() if wanted == "auto" else tf.as_dtype(wanted)
+    if wanted == "auto":
+        return _fastest_precision()
+    if wanted != "float32":
+        _check_precision(tf.as_dtype(wanted))
+    return tf.as_dtype(wanted)
+
+
+@functools.cache
+def _check_precision(dtype: "tf.DType") -> None:
+    """Raises `UserError` if this machine has no convolution of that type."""
+    import tensorflow as tf
+
+    try:
+        run, features = _convolution(16, 64, dtype)
+        run(features)
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"this machine has no {dtype.name} ({type(error).__name__}): give --precision auto"
+        ) from None
 
 
 @functools.cache

@@ -69,7 +69,11 @@ def gram_gradient(features: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
     """The gradient at the features of what changes by `slopes` [channels, channels], a symmetric
     matrix, a unit of `products`: Gatys et al. 2016 eq. 6."""
     positions = tf.reshape(features, (-1, features.shape[-1]))
-    return tf.reshape(tf.matmul(positions, tf.cast(2 * slopes, features.dtype)), features.shape)
+    factor = 1.0
+    if features.dtype == tf.float16:  # the slopes themselves may be too small for its range
+        factor = tf.reduce_max(tf.abs(slopes)) * features.shape[-1] + 1e-30
+    gradient = tf.matmul(positions, tf.cast(2 * slopes / factor, features.dtype))
+    return tf.reshape(gradient * tf.cast(factor, features.dtype), features.shape)
 
 
 def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0) -> tf.Tensor:

@@ -107,9 +107,10 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
     device = start_tensorflow(options.debug, options.threads)
     import tiling
     import vgg
-    from stylize import NotFiniteError, stylize
+    from stylize import NotFiniteError, stylize, with_checked_layers
 
     network = vgg.load(options.network)
+    settings = with_checked_layers(network, settings)
     precision = hardware.precision(settings.precision)
     sizes = [picture.shape[:2] for picture in (pictures.content, *pictures.styles)]
     tile = tiling.choose_size(network, sizes, settings, precision)
@@ -195,7 +196,6 @@ class Results:
 
     def save(self, image: "np.ndarray") -> None:
         """Saves the result, in the temporary folder if its own place is gone; then the losses."""
-        self._finish_checkpoint()
         path = self._options.output
         try:
             self._write(path, image)
@@ -203,7 +203,9 @@ class Results:
             self._tell(error)
             path = os.path.join(tempfile.mkdtemp(), os.path.basename(path))
             self._write(path, image)
+            self._progress.tell_error(f"saved as {path} instead")
         self._progress.finish(path)
+        self._finish_checkpoint()
         table, plot = loss_paths(self._options)
         if table:
             self._progress.save_table(table)
@@ -218,7 +220,7 @@ class Results:
         images.save(path, image, self._pictures.alpha, self._metadata)
 
     def _tell(self, error: UserError) -> None:
-        self._progress.note(f"error: {error}")
+        self._progress.tell_error(f"error: {in_option_names(str(error))}")
         self.exit_status = error.exit_status
 
 
@@ -308,8 +310,10 @@ def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
 def start_tensorflow(debug: bool, threads: int | None = None) -> str:
     """Imports TensorFlow and makes it ready, for so many threads or as many as there are
     processors for us. Returns in words which device it runs on."""
-    threads = threads or hardware.threads()
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    if threads:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    else:
+        threads = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(hardware.threads())))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     with contextlib.nullcontext() if debug else silence():

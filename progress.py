@@ -37,6 +37,7 @@ class Progress:
         self._done = 0
         self._looked = time.monotonic()
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._errors = Console(file=sys.stderr, highlight=False) if quiet else self._console
         self._bar = Bar(
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
@@ -57,6 +58,10 @@ class Progress:
     def note(self, text: str) -> None:
         """A line of its own, above the bar."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def tell_error(self, text: str) -> None:
+        """The same, and where only errors are wanted, too."""
+        self._errors.print(text, markup=False, soft_wrap=True)
 
     def show(self, step: "Step") -> None:
         """Takes a step in: moves the bar, prints or remembers the losses when it is time."""

@@ -1,4 +1,4 @@
-"""The run: pictures and settings -> better and better pictures. Prints nothing, touches no file."""
+"""The run: pictures and settings -> better and better pictures. Prints nothing."""
 
 import dataclasses
 import time
@@ -80,9 +80,7 @@ def stylize(
         network = vgg.load(network)
     if not settings.normalization:
         network = vgg.without_normalization(network)
-    settings = _with_canonical_layers(settings)
-    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
-    vgg.check_layers(network, layers)
+    settings = with_checked_layers(network, settings)
     return _paint(network, content, styles, initial, on_step, settings)
 
 
@@ -101,14 +99,17 @@ def initial_picture(
     return ((1 - blend) * base + blend * noise).astype(np.float32)
 
 
-def _with_canonical_layers(settings: Settings) -> Settings:
-    """The settings with layers named as the network names them."""
+def with_checked_layers(network: vgg.Network, settings: Settings) -> Settings:
+    """The settings with layers named as the network names them. Raises `UserError` for one that it
+    has not."""
     named = {
         name: {vgg.canonical(layer): weight for layer, weight in weights.items()}
         for name in ("content_layers", "style_layers")
         if (weights := getattr(settings, name)) is not None
     }
-    return dataclasses.replace(settings, **named)
+    settings = dataclasses.replace(settings, **named)
+    vgg.check_layers(network, [*settings.content_layer_weights(), *settings.style_layer_weights()])
+    return settings
 
 
 def _paint(

@@ -8,7 +8,7 @@ inside count: nothing is approximated, and there are no seams.
 """
 
 import functools
-import math
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -79,7 +79,8 @@ def make_objective(
         tiled = TiledObjective(network, content, styles, settings, dtype, size)
         return tiled, tiled.losses
 
-    halving = _Halving(make, size, max(content.shape[1:3]))
+    longest = max(side for picture in (content, *styles) for side in picture.shape[1:3])
+    halving = _Halving(make, size, longest)
     return halving.evaluate, halving.losses
 
 
@@ -105,12 +106,13 @@ class _Halving:
                 return ask(*self._made)
             except tf.errors.ResourceExhaustedError:
                 self._made = None  # before the next is made
-                self._size = (self._size or self._longest) // 2
-                if self._size < SMALLEST_TILE:
+                if self._size == SMALLEST_TILE:
                     raise UserError(
                         f"out of memory, even in tiles of {SMALLEST_TILE} pixels: give a smaller "
                         "size"
                     ) from None
+                self._size = max(SMALLEST_TILE, (self._size or self._longest) // 2)
+            gc.collect()  # graphs are held in circles
 
 
 class Tile(NamedTuple):
@@ -159,6 +161,21 @@ class _Part:
 
     def tiles(self, picture: tf.Tensor) -> list[Tile]:
         return cut(*picture.shape[1:3], self._size, self.margin, self.stride)
+
+    def slices(self, name: str, tile: Tile) -> tuple[slice, slice, slice]:
+        """Where in a layer's features of a tile's box those are that count."""
+        stride, _ = self._reach[name]
+        top, bottom, left, right = tile.inside
+        return (
+            slice(None),
+            *(
+                slice((first - start) // stride, -(-(last - start) // stride))
+                for first, last, start in (
+                    (top, bottom, tile.rows[0]),
+                    (left, right, tile.columns[0]),
+                )
+            ),
+        )
 
     def inside(
         self, features: dict[str, tf.Tensor], place: tf.Tensor
@@ -310,17 +327,18 @@ class _Contents:
         passes = objective.passes_of(network, settings.content_layer_weights(), settings)
 
         @tf.function
-        def measure(box: tf.Tensor, place: tf.Tensor) -> dict[str, tf.Tensor]:
-            return part.inside(passes.features(vgg.preprocess(box, network.mean_pixel)), place)[0]
+        def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
+            return passes.features(vgg.preprocess(box, network.mean_pixel))
 
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and gone, with the object
-        self._shapes = []
+        self._tiles = []  # of each, by layer: the shape in the box, and where the inside is
         for tile in part.tiles(content):
-            found = measure(_box(content, tile), _place(tile))
-            self._shapes.append({name: features.shape for name, features in found.items()})
+            found = measure(_box(content, tile))
+            inside = {name: part.slices(name, tile) for name in found}
+            self._tiles.append({name: (found[name].shape, inside[name]) for name in found})
             try:
-                for features in found.values():
-                    self._file.write(features.numpy().tobytes())
+                for name, features in found.items():
+                    self._file.write(features[inside[name]].numpy().tobytes())
             except OSError as error:
                 raise UserError(
                     f"cannot keep the photo's features in {tempfile.gettempdir()} "
@@ -328,13 +346,16 @@ class _Contents:
                 ) from error
 
     def __iter__(self) -> Iterator[dict[str, tf.Tensor]]:
+        """By layer, with 0 outside the inside."""
         self._file.seek(0)
-        for shapes in self._shapes:
-            yield {name: self._read(shape) for name, shape in shapes.items()}
+        for tile in self._tiles:
+            yield {name: self._read(shape, inside) for name, (shape, inside) in tile.items()}
 
-    def _read(self, shape: tf.TensorShape) -> tf.Tensor:
-        data = self._file.read(4 * math.prod(shape))
-        return tf.constant(np.frombuffer(data, np.float32).reshape(shape))
+    def _read(self, shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
+        features = np.zeros(shape, np.float32)
+        part = features[inside]
+        part[:] = np.frombuffer(self._file.read(part.nbytes), np.float32).reshape(part.shape)
+        return tf.constant(features)
 
 
 def _place(tile: Tile) -> tf.Tensor:

@@ -48,7 +48,7 @@ def heading() -> str:
         "# Results\n\n`make bench` wrote this: "
         f"{datetime.date.today()}, at {commit or 'no commit'}.\n{processor()}. "
         f"Python {platform.python_version()}, {versions}.\n"
-        "Ratios were taken within one run; every number is a median.\n"
+        "Ratios were taken within one run; times of steps and whole commands are medians.\n"
     )
 
 

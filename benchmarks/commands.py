@@ -65,6 +65,8 @@ def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
     checkpoints = ["--checkpoint-output", str(folder / "preview-%d.jpg")]
     run = subprocess.Popen([*command, *checkpoints, "--checkpoint-iterations", "100"])
     while not preview.exists():
+        if run.poll() is not None:
+            raise SystemExit(f"{' '.join(command)} ended without a preview")
         time.sleep(0.01)
     taken, most = time.perf_counter() - began, memory.peak(run.pid)
     run.terminate()

@@ -467,8 +467,9 @@ def test_end_to_end_with_the_bundled_network(run, folder):
     assert size_of(folder / "out.jpg") == (64, 48)
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
 def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
-    folder, monkeypatch, capsys
+    folder, monkeypatch, capsys, quiet
 ):
     save = images.save
 
@@ -480,7 +481,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
     monkeypatch.chdir(folder)
     monkeypatch.setattr(images, "save", full)
     options = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    options += ["--network", "network.mat", "--iterations", "4"]
+    options += ["--network", "network.mat", "--iterations", "4", *quiet]
     options += ["--checkpoint-output", "step-%d.png", "--checkpoint-iterations", "3"]
     assert neural_style.main(options) == 1
     told = capsys.readouterr().err

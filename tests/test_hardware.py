@@ -6,19 +6,21 @@ import pytest
 import tensorflow as tf
 
 import hardware
+from settings import UserError
 
 
 @pytest.fixture
 def cgroup(tmp_path, monkeypatch):
     """A function that writes files of a cgroup, and has the machine look there."""
     monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
+    monkeypatch.setattr(hardware, "OWN_CGROUP", tmp_path / "own")
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
 
     def write(texts):
         for name, text in texts.items():
             path = tmp_path / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
     return write
@@ -36,6 +38,7 @@ def cgroup(tmp_path, monkeypatch):
         ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
         ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
         ({"cpu.max": "nonsense"}, 8),
+        ({"own": "0::/job/step\n", "job/cpu.max": "300000 100000", "cpu.max": "max 100000"}, 3),
     ],
     ids=str,
 )
@@ -49,6 +52,59 @@ def test_threads_follow_the_affinity(cgroup, monkeypatch):
     assert hardware.threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows
     assert hardware.threads() == 8
+
+
+GIGABYTE = 10**9
+MEMORY_V2 = {
+    "memory.max": f"{8 * GIGABYTE}\n",
+    "memory.current": f"{5 * GIGABYTE}\n",
+    "memory.stat": f"anon 7\ninactive_file {GIGABYTE}\n",
+}
+MEMORY_V1 = {
+    "memory/memory.limit_in_bytes": f"{8 * GIGABYTE}\n",
+    "memory/memory.usage_in_bytes": f"{6 * GIGABYTE}\n",
+    "memory/memory.stat": f"total_inactive_file {GIGABYTE}\n",
+}
+
+
+@pytest.mark.parametrize(
+    "texts, gigabytes",
+    [
+        ({}, 16),
+        (MEMORY_V2, 4),
+        (MEMORY_V2 | {"memory.max": "max\n"}, 16),
+        (MEMORY_V1, 3),
+        (MEMORY_V2 | {"memory.current": f"{99 * GIGABYTE}"}, 0),
+        ({"own": "0::/job\n"} | {f"job/{name}": text for name, text in MEMORY_V2.items()}, 4),
+    ],
+    ids=["none", "version 2", "no limit", "version 1", "full", "a job"],
+)
+def test_free_memory_is_the_systems_within_the_containers_limit(
+    cgroup, tmp_path, monkeypatch, texts, gigabytes
+):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 32000000 kB\nMemAvailable: 15625000 kB\n")
+    monkeypatch.setattr(hardware, "MEMORY", meminfo)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    cgroup(texts)
+    assert hardware.free_memory() == gigabytes * GIGABYTE
+
+
+def test_where_nobody_tells_the_memory_nothing_is_known(cgroup, tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "MEMORY", tmp_path / "none")
+    assert hardware.free_memory() is None
+
+
+def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
+    def raises(*_):
+        raise tf.errors.AbortedError(None, None, "no such instruction")
+
+    monkeypatch.setattr(hardware, "_convolution", lambda *_: (raises, None))
+    hardware._check_precision.cache_clear()
+    with pytest.raises(
+        UserError, match=r"^this machine has no bfloat16 \(AbortedError\): give --p"
+    ):
+        hardware.precision("bfloat16")
 
 
 @pytest.fixture
@@ -91,7 +147,7 @@ def test_a_gpu_takes_what_its_tensor_cores_do(fresh, monkeypatch, capability, ch
 
 def test_what_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(hardware, "_fastest_precision", None)
-    assert hardware.precision("float16") == tf.float16
+    assert hardware.precision("float32") == tf.float32
 
 
 def test_the_probe_runs_here(fresh):

@@ -77,6 +77,6 @@ def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network, pi
     objective = objective_of(network, content, [style], Settings())
     of_content = objective(tf.constant(content[np.newaxis])).losses
     of_style = objective(tf.constant(style[np.newaxis])).losses
-    # not zero: targets are measured eagerly, and the traced graph rounds otherwise
+    # not zero: targets are measured in a graph of their own, which rounds otherwise
     assert of_content["content"] < 1e-6 * of_style["content"]
     assert of_style["style"] < 1e-6 * of_content["style"]

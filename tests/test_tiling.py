@@ -148,6 +148,8 @@ def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
     enough = 2e6 * passes.bytes_per_pixel() + 20 * 12 * 2e6
     found = [chosen(share * enough) for share in (0.6, 0.7, 0.8)]
     assert found == sorted(found) and all(size % 16 == 0 and size < 2000 for size in found)
+    # the history of L-BFGS takes memory, too
+    assert chosen(1.4 * enough) is None and chosen(1.4 * enough, optimizer="lbfgs") is not None
     # a painting larger than memory is reason enough
     assert chosen(3 * enough, [(100, 100), (9000, 9000)]) is not None
 
@@ -166,31 +168,40 @@ def test_what_a_pass_holds_is_estimated_as_measured():
     assert Passes(layers, wanted, "max").bytes_per_pixel() > 1500
 
 
-class Exhausted:
-    """Stands in for `objective.make_objective`: memory runs out at some call."""
+def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeypatch):
+    content, style = picture(400, 140, seed=1), picture(80, 99, seed=2)
+    expected = list(stylize(network, content, [style], iterations=6, tile="off"))
+    make, calls, tiled = objective.make_objective, itertools.count(), []
 
-    def __init__(self, monkeypatch, at):
-        self.made, self._at, self._calls = 0, at, itertools.count()
-        self._make = objective.make_objective
-        monkeypatch.setattr(objective, "make_objective", self.make)
+    def runs_out(*arguments):
+        evaluate = make(*arguments)
 
-    def make(self, *arguments):
-        evaluate = self._make(*arguments)
-
-        def exhausted(picture):
-            if next(self._calls) == self._at:
+        def evaluate_thrice(picture):
+            if next(calls) == 3:
                 raise tf.errors.ResourceExhaustedError(None, None, "OOM")
             return evaluate(picture)
 
-        return exhausted
+        return evaluate_thrice
 
+    class Watched(tiling.TiledObjective):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            tiled.append(arguments[-1])
 
-def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeypatch):
-    content, style = picture(150, 140, seed=1), picture(80, 99, seed=2)
-    expected = list(stylize(network, content, [style], iterations=6, tile="off"))
-    Exhausted(monkeypatch, at=3)
+    monkeypatch.setattr(objective, "make_objective", runs_out)
+    monkeypatch.setattr(tiling, "TiledObjective", Watched)
     found = list(stylize(network, content, [style], iterations=6, tile="off"))
+    assert tiled == [200]
     np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
+
+
+def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    monkeypatch.setattr(objective, "measure_targets", exhausted)
+    content, style = picture(40, 40, seed=1), picture(300, 99, seed=2)
+    assert len(list(stylize(network, content, [style], iterations=1, tile="off"))) == 1
 
 
 def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeypatch):
@@ -226,3 +237,11 @@ def test_a_wrong_tile_is_refused(run, value):
     result = run(f"--tile={value}")
     assert result.returncode == 2
     assert result.stderr == (f"error: --tile is {value}: give auto, off, or 64 pixels or more\n")
+
+
+def test_layers_may_have_kerass_names_when_memory_is_short(run, folder, monkeypatch):
+    result = run("--iterations", 1, "--tile", 64, "--content-layers", "block4_conv2")
+    assert result.returncode == 0 and "in tiles of 64" in result.stderr
+    result = run("--tile", 64, "--content-layers", "relu9_9", output="b.png")
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("error: the network has no layer relu9_9")

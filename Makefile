@@ -28,7 +28,7 @@ example: $(VENV)/installed
 	@echo "The painting is $(EXAMPLE)"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/installed-dev
 	$(BIN)/python -m ruff format --check .

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hardware
+import stages
 from options import build_parser, in_option_names, knob_names
 from settings import INTERRUPTED, Settings, UsageError, UserError, settings_from
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from progress import Progress
+    from stages import Stage
     from stylize import Step
 
 # %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
@@ -71,6 +73,7 @@ class Pictures(NamedTuple):
     alpha: "np.ndarray | None"  # the photo's own transparency, [H, W] float32, 0..1
     styles: "list[np.ndarray]"
     initial: "np.ndarray | None"
+    plan: "list[Stage]"
 
 
 def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
@@ -79,6 +82,7 @@ def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
     content, alpha = images.read(options.content, options.max_megapixels)
     height, width = images.target_size(*content.shape[:2], settings)
     images.check_output_size(options.output, height, width)
+    plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     scales = settings.style_scales or [1.0] * len(options.styles)
     styles = []
     for path, scale in zip(options.styles, scales, strict=True):
@@ -96,6 +100,7 @@ def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
         None if alpha is None else images.resize(alpha, height, width),
         styles,
         initial,
+        plan,
     )
 
 
@@ -112,18 +117,21 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
     network = vgg.load(options.network)
     settings = with_checked_layers(network, settings)
     precision = hardware.precision(settings.precision)
-    sizes = [picture.shape[:2] for picture in (pictures.content, *pictures.styles)]
-    tile = tiling.choose_size(network, sizes, settings, precision)
-    settings = dataclasses.replace(settings, precision=precision.name, tile=str(tile or "off"))
+    sizes = [style.shape[:2] for style in pictures.styles]
+    plan = tiling.in_tiles(pictures.plan, network, sizes, settings, precision)
+    settings = dataclasses.replace(
+        settings,
+        precision=precision.name,
+        scales=str(len(plan)),
+        tile=str(plan[-1].tile or "off"),
+    )
     keep_losses = options.progress_write or options.progress_plot
     with (
         Progress(settings, options.quiet, keep_losses) as progress,
         Stop(progress.note) as stop,
     ):
-        height, width = pictures.content.shape[:2]
-        tiles = f" in tiles of {tile} pixels" if tile else ""
-        told = f"{width}x{height}{tiles} on {device} in {precision.name} with {network.title}"
-        progress.note(told)
+        told = ", then ".join(map(stage_in_words, plan))
+        progress.note(f"{told} on {device} in {precision.name} with {network.title}")
         results = Results(options, settings, pictures, network.title, progress)
         latest = None
 
@@ -140,6 +148,7 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
                 pictures.styles,
                 initial=pictures.initial,
                 on_step=on_step,
+                plan=plan,
                 **dataclasses.asdict(settings),
             ):
                 if iteration is None:
@@ -156,6 +165,12 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
                 results.save(error.image)
             raise
         return results.exit_status
+
+
+def stage_in_words(stage: "Stage") -> str:
+    """512x384 in tiles of 256 pixels"""
+    tiles = f" in tiles of {stage.tile} pixels" if stage.tile else ""
+    return f"{stage.width}x{stage.height}{tiles}"
 
 
 class Results:
@@ -184,6 +199,8 @@ class Results:
         """Begins to; waits for the one before, so that there is never more than one to hold."""
         self._finish_checkpoint()
         path = checkpoint_path(self._checkpoint_pattern, iteration)
+        if self._options.checkpoint_full_size:
+            image = self._at_full_size(image)
         self._writing = self._writer.submit(self._write, path, image)
 
     def _finish_checkpoint(self) -> None:
@@ -195,8 +212,9 @@ class Results:
             self._tell(error)
 
     def save(self, image: "np.ndarray") -> None:
-        """Saves the result, in the temporary folder if its own place is gone; then the losses."""
-        path = self._options.output
+        """Saves the result, at full size whatever its stage; in the temporary folder if its own
+        place is gone. Then the losses."""
+        path, image = self._options.output, self._at_full_size(image)
         try:
             self._write(path, image)
         except UserError as error:
@@ -212,12 +230,22 @@ class Results:
         if plot:
             self._progress.save_plot(plot)
 
+    def _at_full_size(self, image: "np.ndarray") -> "np.ndarray":
+        import images
+
+        return images.resize(image, *self._pictures.content.shape[:2])
+
     def _write(self, path: str, image: "np.ndarray") -> None:
         import images
 
+        height, width = image.shape[:2]
         if self._settings.preserve_colors:
-            image = images.preserve_colors(image, self._pictures.content)
-        images.save(path, image, self._pictures.alpha, self._metadata)
+            content = images.resize(self._pictures.content, height, width)
+            image = images.preserve_colors(image, content)
+        alpha = self._pictures.alpha
+        if alpha is not None:
+            alpha = images.resize(alpha, height, width)
+        images.save(path, image, alpha, self._metadata)
 
     def _tell(self, error: UserError) -> None:
         self._progress.tell_error(f"error: {in_option_names(str(error))}")

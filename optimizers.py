@@ -11,6 +11,7 @@ from objective import Evaluation, Objective
 
 State = dict[str, tf.Tensor]
 
+CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
 
@@ -21,6 +22,9 @@ class Optimizer(Protocol):
 
     def init(self, picture: tf.Tensor) -> State:
         """The state before the first step."""
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        """The state to go on with at the size of `picture`."""
 
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
@@ -50,9 +54,24 @@ class Adam:
 
     def init(self, picture: tf.Tensor) -> State:
         return {
-            "steps": tf.zeros((), tf.float32),
+            "steps": tf.zeros((), tf.float32),  # of the schedule
+            "averaged": tf.zeros((), tf.float32),  # gradients in the moments
             "first": tf.zeros_like(picture),
             "second": tf.zeros_like(picture),
+        }
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
+        size soon gives way to what is found there. The schedule begins anew."""
+        size, averaged = picture.shape[1:3], state["averaged"]
+        carried = tf.minimum(averaged, CARRIED_STEPS)
+        first = tf.image.resize(state["first"], size, "bicubic")
+        second = tf.nn.relu(tf.image.resize(state["second"], size, "bilinear"))
+        return {
+            "steps": tf.zeros((), tf.float32),
+            "averaged": carried,
+            "first": first * (1 - self.beta1**carried) / (1 - self.beta1**averaged),
+            "second": second * (1 - self.beta2**carried) / (1 - self.beta2**averaged),
         }
 
     def step(
@@ -66,15 +85,15 @@ class Adam:
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State]:
-        steps = state["steps"] + 1
+        steps, averaged = state["steps"] + 1, state["averaged"] + 1
         first = self.beta1 * state["first"] + (1 - self.beta1) * gradient
         second = self.beta2 * state["second"] + (1 - self.beta2) * tf.square(gradient)
-        mean = first / (1 - self.beta1**steps)
-        deviation = tf.sqrt(second / (1 - self.beta2**steps))
+        mean = first / (1 - self.beta1**averaged)
+        deviation = tf.sqrt(second / (1 - self.beta2**averaged))
         picture = picture - self._rate(steps) * mean / (deviation + self.eps)
         if self.clip:
             picture = tf.clip_by_value(picture, 0.0, 255.0)
-        return picture, {"steps": steps, "first": first, "second": second}
+        return picture, {"steps": steps, "averaged": averaged, "first": first, "second": second}
 
     def _rate(self, steps: tf.Tensor) -> tf.Tensor | float:
         """The learning rate of a step, numbered from 1."""
@@ -131,6 +150,10 @@ class LBFGS:
             "best_loss": tf.constant(math.inf),
             "first_length": tf.ones(()),  # grey levels, of a step without history
         }
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        """Begins anew: displacements between two sizes are none."""
+        return self.init(picture)
 
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
@@ -294,6 +317,9 @@ class LBFGSB:
 
     def init(self, picture: tf.Tensor) -> State:
         return {"rounds": tf.zeros((), tf.int32)}
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        return state
 
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State

@@ -82,6 +82,11 @@ def add_progress_options(group: Any) -> None:
         "or step-{:05}.jpg; {content} and {style} stand for the names of the pictures",
     )
     group.add_argument(
+        "--checkpoint-full-size",
+        action="store_true",
+        help="enlarge the checkpoints of coarse stages to the size of the result",
+    )
+    group.add_argument(
         "--progress-write",
         action="store_true",
         help="write the losses of every step beside the output, as OUTPUT-progress.csv",
@@ -135,7 +140,7 @@ def add_knob(group: Any, knob: dataclasses.Field) -> None:
 def metavar(rule: Mapping[str, Any]) -> str:
     if "choices" in rule:
         return "|".join(rule["choices"])
-    return {dict: "LAYER", str: "TILE"}.get(rule["kind"], "N")
+    return rule.get("metavar") or ("LAYER" if rule["kind"] is dict else "N")
 
 
 def knob_names() -> list[str]:

@@ -66,6 +66,10 @@ class Settings:
         kind=int, unit="pixels", at_least=SMALLEST_SIDE)
     size: int | None = knob(None, "size", "long side of the result",
         kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+    scales: str = knob("auto", "size",
+        "paint in so many stages, from coarse to fine, each twice as large as the one before; "
+        "auto: begin near 512 pixels, unless --initial is given",
+        kind=str, unit="auto, off or N", metavar="SCALES")
     style_scales: tuple[float, ...] | None = knob(None, "size",
         "width of each style as a share of the result's width: larger means larger strokes",
         kind=float, many=True, unit="one number a style, default 1", above=0)
@@ -161,7 +165,7 @@ class Settings:
         "float32", kind=str, choices=("auto", "float32", "bfloat16", "float16"))
     tile: str = knob("auto", "run",
         "paint in tiles of so many pixels: less memory, more time, the same picture; auto: only "
-        "what does not fit in memory", kind=str, unit="auto, off or PIXELS")
+        "what does not fit in memory", kind=str, unit="auto, off or PIXELS", metavar="TILE")
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
@@ -191,7 +195,8 @@ class Settings:
         self._check_together()
 
     def _check_together(self) -> None:
-        self._check_tile()
+        self._check_or_number("scales", 1, "stages")
+        self._check_or_number("tile", SMALLEST_TILE, "pixels")
         if self.size is not None and (self.width is not None or self.height is not None):
             raise UsageError("size is the long side: give it alone, or give width and height")
         if self.content_weight == self.style_weight == 0:
@@ -208,11 +213,13 @@ class Settings:
         if self.style_layers is not None and self.style_layer_weight_exp != 1:
             raise UsageError("style_layer_weight_exp has no say beside style_layers: give one")
 
-    def _check_tile(self) -> None:
-        tile = str(self.tile)
-        if tile not in ("auto", "off") and (not tile.isdecimal() or int(tile) < SMALLEST_TILE):
-            raise UsageError(f"tile is {tile}: give auto, off, or {SMALLEST_TILE} pixels or more")
-        object.__setattr__(self, "tile", tile)
+    def _check_or_number(self, name: str, least: int, unit: str) -> None:
+        """Makes a string of the setting. Raises `UsageError` unless that is auto, off or a
+        number."""
+        value = str(getattr(self, name))
+        if value not in ("auto", "off") and (not value.isdecimal() or int(value) < least):
+            raise UsageError(f"{name} is {value}: give auto, off, or {least} {unit} or more")
+        object.__setattr__(self, name, value)
 
     def check_styles(self, count: int) -> None:
         """Raises `UsageError` unless what is given a style is given for `count` styles."""

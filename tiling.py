@@ -24,6 +24,7 @@ import vgg
 from objective import Evaluation, Objective, Statistics, Targets
 from passes import Passes
 from settings import SMALLEST_TILE, Settings, UserError
+from stages import Stage
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -36,12 +37,13 @@ def choose_size(
     network: vgg.Network, sizes: list[tuple[int, int]], settings: Settings, dtype: tf.DType
 ) -> int | None:
     """The pixels a side of the tiles for a run with pictures of those sizes, the content's first;
-    None if it is to run whole. "auto" tiles only what does not fit in free memory, and then takes
-    the largest tiles that do."""
+    None if it is to run whole, as what one tile holds does. "auto" tiles only what does not fit in
+    free memory, and then takes the largest tiles that do."""
     if settings.tile == "off":
         return None
     if settings.tile != "auto":
-        return int(settings.tile)
+        size = int(settings.tile)
+        return size if size < max(max(picture) for picture in sizes) else None
     free = hardware.free_memory()
     if free is None:
         return None
@@ -54,6 +56,24 @@ def choose_size(
     part = _Part(passes, SMALLEST_TILE)
     side = int(max(pixels, 0) ** 0.5) - 2 * part.margin
     return max(SMALLEST_TILE, side // part.stride * part.stride)
+
+
+def in_tiles(
+    plan: list[Stage],
+    network: vgg.Network,
+    styles: list[tuple[int, int]],
+    settings: Settings,
+    dtype: tf.DType,
+) -> list[Stage]:
+    """The stages, each with the size of its tiles. styles: the sizes of the paintings at the
+    last."""
+
+    def tile(stage: Stage) -> int | None:
+        share = stage.width / plan[-1].width
+        scaled = [(round(height * share), round(width * share)) for height, width in styles]
+        return choose_size(network, [(stage.height, stage.width), *scaled], settings, dtype)
+
+    return [stage._replace(tile=tile(stage)) for stage in plan]
 
 
 def make_objective(

@@ -59,7 +59,7 @@ def test_the_state_is_named_tensors_and_steps_leave_their_arguments_alone():
     adam = Adam(10, 0.9, 0.999, 1e-8, "constant", total=1)
     picture = tf.constant(np.full((1, 3, 4, 3), 99, "f4"))
     state = adam.init(picture)
-    assert set(state) == {"steps", "first", "second"}
+    assert set(state) == {"steps", "averaged", "first", "second"}
     _, after, _ = adam.step(valley(0.0), picture, state)
     assert state["steps"] == 0 and after["steps"] == 1
     assert tf.reduce_all(picture == 99) and tf.reduce_all(state["first"] == 0)

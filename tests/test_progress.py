@@ -8,16 +8,18 @@ from PIL import Image
 
 from progress import Progress, time_in_words
 from settings import Settings
+from stages import Stage
 from stylize import Step
 
 LOSSES = {"content": 1e6, "style": 2e5, "tv": 3e4, "total": 1.23e6}
+STAGE = Stage(1, 1, 34, 45, 4)
 
 
 def steps(count):
     for iteration in range(count):
         losses = {name: loss / (iteration + 1) for name, loss in LOSSES.items()}
-        yield Step(iteration, count, 2.0 * iteration, lambda losses=losses: losses, None)
-    yield Step(None, count, 2.0 * count, lambda: LOSSES, None)
+        yield Step(iteration, count, STAGE, 2.0 * iteration, lambda losses=losses: losses, None)
+    yield Step(None, count, STAGE, 2.0 * count, lambda: LOSSES, None)
 
 
 def test_the_end_is_told_in_a_line(capsys):
@@ -64,7 +66,7 @@ def test_losses_are_only_looked_at_when_somebody_wants_them():
 
     with Progress(Settings(iterations=50)) as progress:
         for iteration in range(50):
-            progress.show(Step(iteration, 50, 0.1, looked, looked))
+            progress.show(Step(iteration, 50, STAGE, 0.1, looked, looked))
 
 
 def test_table_and_plot(tmp_path):

@@ -209,7 +209,7 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(tiling.TiledObjective, "__call__", exhausted)
-    content, style = picture(150, 140, seed=1), picture(80, 99, seed=2)
+    content, style = picture(150, 280, seed=1), picture(80, 99, seed=2)
     with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: give a sm"):
         list(stylize(network, content, [style], iterations=2, tile=256))
 
@@ -221,14 +221,14 @@ def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
 
     monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
     with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
-        list(stylize(network, picture(), [picture()], iterations=2, tile=64))
+        list(stylize(network, picture(70, 80), [picture()], iterations=2, tile=64))
 
 
 def test_the_command_line_says_that_it_tiles(run, folder):
-    result = run("--iterations", 2, "--tile", 64)
+    result = run("--iterations", 2, "--tile", 64, "--width", 90)
     assert result.returncode == 0
-    assert result.stderr.startswith("45x34 in tiles of 64 pixels on ")
-    result = run("--iterations", 2, output="whole.png")
+    assert result.stderr.startswith("90x68 in tiles of 64 pixels on ")
+    result = run("--iterations", 2, "--tile", 64, output="small.png")
     assert result.stderr.startswith("45x34 on ")
 
 
@@ -240,7 +240,7 @@ def test_a_wrong_tile_is_refused(run, value):
 
 
 def test_layers_may_have_kerass_names_when_memory_is_short(run, folder, monkeypatch):
-    result = run("--iterations", 1, "--tile", 64, "--content-layers", "block4_conv2")
+    result = run("--iterations", 1, "--tile", 64, "--width", 99, "--content-layers", "block4_conv2")
     assert result.returncode == 0 and "in tiles of 64" in result.stderr
     result = run("--tile", 64, "--content-layers", "relu9_9", output="b.png")
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1

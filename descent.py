@@ -1,0 +1,133 @@
+"""Descent: objectives, an optimizer and a start -> step after step, and the best picture."""
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from objective import Evaluation, Objective
+from optimizers import Optimizer, State
+from settings import Settings, UserError
+
+LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
+
+
+class Scored(NamedTuple):
+    """A picture [1, H, W, 3] float32 RGB, 0..255, with its losses."""
+
+    picture: tf.Tensor
+    losses: dict[str, tf.Tensor]
+
+
+class NotFiniteError(UserError):
+    """The loss stopped being a number. `image` is the last good picture, or None."""
+
+    def __init__(self, message: str, image: np.ndarray | None):
+        super().__init__(message)
+        self.image = image
+
+
+class Descent:
+    """A picture on its way down, stage after stage."""
+
+    def __init__(self, picture: tf.Tensor, settings: Settings):
+        self.picture = picture  # as it stands
+        self.best: Scored | None = None  # of the stage: losses at another size say nothing here
+        self.seconds = 0.0
+        self.is_over = False  # a limit of the whole run has been reached
+        self._settings = settings
+        self._optimizer: Optimizer | None = None
+        self._state: State = {}
+        self._iteration = self._evaluations = 0
+        self._began = time.monotonic()
+
+    def begin_stage(self, optimizer: Optimizer, height: int, width: int) -> None:
+        """Goes on with another optimizer at that size, from the best picture there is."""
+        if self.best is None:
+            self._state = optimizer.init(self.picture)
+        else:
+            self.picture = resized(self.best.picture, height, width)
+            self._state = optimizer.rescale(self._state, self.picture)
+        self._optimizer, self.best = optimizer, None
+
+    def steps(self, objective: Objective, count: int) -> Iterator[tuple[int, Scored]]:
+        """At most so many steps. After each its number, and the picture it set out from; then
+        `best` is the best of all, the last one among them.
+
+        Raises `NotFiniteError` if a loss is no finite number, and the optimizer would not find
+        back by itself.
+        """
+
+        def counted(picture: tf.Tensor) -> Evaluation:
+            self._evaluations += 1
+            return objective(picture)
+
+        patience = _Patience(self._settings.patience)
+        for _ in range(count):
+            made, self._state, evaluation = self._optimizer.step(counted, self.picture, self._state)
+            scored = Scored(self.picture, evaluation.losses)
+            self._keep(scored, look=self._iteration % LOOK_EVERY == 0)
+            self.picture = made
+            self.seconds = time.monotonic() - self._began
+            yield self._iteration, scored
+            self._iteration += 1
+            self.is_over = self._is_over()
+            if self.is_over or patience.is_over(scored):
+                break
+        self._keep(Scored(self.picture, objective(self.picture).losses), look=True)
+        self.seconds = time.monotonic() - self._began
+
+    def _keep(self, scored: Scored, look: bool) -> None:
+        self.best = scored if self.best is None else _lower(self.best, scored)
+        if look:
+            self._check_finite(self.best if self._optimizer.recovers else scored)
+
+    def _check_finite(self, scored: Scored) -> None:
+        settings, best = self._settings, self.best
+        broken = [name for name, loss in scored.losses.items() if not np.isfinite(float(loss))]
+        if not broken:
+            return
+        weights = [f"{name}_weight" for name in broken if name != "total"]
+        weights = weights or ["content_weight", "style_weight", "tv_weight"]
+        lower = " or ".join(f"{name} (now {getattr(settings, name):g})" for name in weights)
+        image = best.picture.numpy()[0] if np.isfinite(float(best.losses["total"])) else None
+        raise NotFiniteError(
+            f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
+        )
+
+    def _is_over(self) -> bool:
+        evaluations, seconds = self._settings.max_evaluations, self._settings.max_seconds
+        return (evaluations is not None and self._evaluations >= evaluations) or (
+            seconds is not None and self.seconds >= seconds
+        )
+
+
+class _Patience:
+    """Ends a stage whose loss has not fallen for so many steps; None for never."""
+
+    def __init__(self, steps: int | None):
+        self._steps, self._lowest, self._waited = steps, np.inf, 0
+
+    def is_over(self, scored: Scored) -> bool:
+        if self._steps is None:
+            return False
+        total = float(scored.losses["total"])
+        self._waited = 0 if total < self._lowest else self._waited + 1
+        self._lowest = min(total, self._lowest)
+        return self._waited >= self._steps
+
+
+@tf.function
+def _lower(best: Scored, other: Scored) -> Scored:
+    """Whichever has the lower loss, chosen on the device. A NaN never wins."""
+    wins = other.losses["total"] < best.losses["total"]
+    return tf.nest.map_structure(lambda ours, theirs: tf.where(wins, theirs, ours), best, other)
+
+
+def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The picture at a larger size (bicubic, Keys 1981), within 0..255."""
+    if tuple(picture.shape[1:3]) == (height, width):
+        return picture
+    return tf.clip_by_value(tf.image.resize(picture, (height, width), "bicubic"), 0.0, 255.0)

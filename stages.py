@@ -1,0 +1,71 @@
+"""Stages: the size of the result and its steps -> the sizes to paint it at, from coarse to fine.
+
+Features see some 200 pixels at most: strokes and shapes that are larger on the canvas come about on
+a small picture, and a large one is left to refine. Gatys et al. 2017, "Controlling Perceptual
+Factors in Neural Style Transfer", section 6.
+"""
+
+import math
+from typing import NamedTuple
+
+from settings import SMALLEST_SIDE, Settings, UsageError
+
+FACTOR = 2  # of the sides, from stage to stage; and of the steps, the other way
+COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
+
+
+class Stage(NamedTuple):
+    """A size that the picture is painted at, and for how many steps."""
+
+    number: int  # from 1
+    count: int  # of all stages
+    height: int
+    width: int
+    iterations: int
+    tile: int | None = None  # pixels a side of the tiles that it is painted in; None for whole
+
+
+def plan(height: int, width: int, settings: Settings, has_initial: bool = False) -> list[Stage]:
+    """The stages of a result of that size. A picture to start from is not made coarse again,
+    unless told.
+
+    Raises `UsageError` for more stages than size or steps allow.
+    """
+    most = min(_halvings(min(height, width)) + 1, settings.iterations.bit_length())
+    if settings.scales == "off" or (settings.scales == "auto" and has_initial):
+        count = 1
+    elif settings.scales == "auto":
+        near = round(math.log(max(height, width) / COARSEST, FACTOR))
+        count = min(1 + max(0, near), most)
+    else:
+        count = int(settings.scales)
+        if count > most:
+            raise UsageError(
+                f"scales is {count} for {width}x{height} pixels and {settings.iterations} "
+                f"iterations: give {most} or fewer"
+            )
+    steps = _split(settings.iterations, count)
+    return [
+        Stage(
+            number,
+            count,
+            round(height / FACTOR ** (count - number)),
+            round(width / FACTOR ** (count - number)),
+            steps[number - 1],
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def _halvings(side: int) -> int:
+    """How often a side may be divided."""
+    return int(math.log(side / SMALLEST_SIDE, FACTOR))
+
+
+def _split(iterations: int, count: int) -> list[int]:
+    """The steps of each stage, falling by the factor: 300 in two stages are 200 and 100."""
+    shares = [FACTOR ** (count - number) for number in range(1, count + 1)]
+    ends = [
+        round(iterations * sum(shares[:number]) / sum(shares)) for number in range(1, count + 1)
+    ]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,0 +1,174 @@
+"""The sizes from coarse to fine, and what goes from one to the next."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import images
+import optimizers
+import stages
+import tiling
+from descent import resized
+from settings import Settings, UsageError
+from stylize import stylize
+
+
+def plan(height, width, has_initial=False, **options):
+    found = stages.plan(height, width, Settings(**options), has_initial)
+    assert [stage.number for stage in found] == list(range(1, len(found) + 1))
+    assert {stage.count for stage in found} == {len(found)}
+    assert sum(stage.iterations for stage in found) == Settings(**options).iterations
+    assert (found[-1].height, found[-1].width) == (height, width)
+    return [(stage.width, stage.height, stage.iterations) for stage in found]
+
+
+def test_large_pictures_begin_small_and_end_with_few_steps():
+    assert plan(768, 1024) == [(512, 384, 200), (1024, 768, 100)]
+    assert plan(2048, 2048) == [(512, 512, 171), (1024, 1024, 86), (2048, 2048, 43)]
+
+
+@pytest.mark.parametrize("size", [(384, 512), (700, 300), (16, 16)])
+def test_small_ones_have_one_stage(size):
+    assert len(plan(*size)) == 1
+
+
+def test_so_have_those_that_go_on_from_a_picture_unless_told():
+    assert len(plan(768, 1024, has_initial=True)) == 1
+    assert len(plan(768, 1024, has_initial=True, scales=2)) == 2
+
+
+def test_off_and_a_number():
+    assert len(plan(3000, 4000, scales="off")) == 1
+    assert len(plan(300, 400, scales="3")) == 3
+
+
+@pytest.mark.parametrize("height, width", [(20, 2000), (33, 4000), (4000, 16)])
+def test_no_stage_is_too_small_for_the_network(height, width):
+    assert min(side for stage in plan(height, width) for side in stage[:2]) >= 16
+
+
+def test_every_stage_has_a_step():
+    assert [steps for *_, steps in plan(4096, 4096, iterations=3)] == [2, 1]
+    assert [steps for *_, steps in plan(4096, 4096, iterations=1)] == [1]
+
+
+def test_more_than_there_are_are_refused():
+    with pytest.raises(UsageError, match=r"scales is 4 for 100x75 pixels .* give 3 or fewer"):
+        plan(75, 100, scales=4)
+    with pytest.raises(UsageError, match="2 iterations: give 2 or fewer"):
+        plan(75, 100, scales=3, iterations=2)
+
+
+@pytest.mark.parametrize("scales", ["many", "0", "-2", "1.5"])
+def test_a_wrong_number_of_stages_is_told(scales):
+    with pytest.raises(UsageError, match=r"scales is .*: give auto, off, or 1 stages or more"):
+        Settings(scales=scales)
+
+
+def test_steps_count_on_and_pictures_grow(network, picture):
+    told = []
+    options = {"scales": 3, "iterations": 14, "checkpoint_iterations": 5}
+    pairs = list(
+        stylize(network, picture(70, 90), [picture(60, 80, seed=1)], on_step=told.append, **options)
+    )
+    assert [iteration for iteration, _ in pairs] == [0, 5, 10, None]
+    assert [image.shape[:2] for _, image in pairs] == [(18, 22), (18, 22), (35, 45), (70, 90)]
+    assert [step.iteration for step in told] == [*range(14), None]
+    assert [step.stage.number for step in told] == [1] * 8 + [2] * 4 + [3] * 2 + [3]
+    assert all(step.image().shape[:2] == step.stage[2:4] for step in told)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "l-bfgs-b"])
+def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer):
+    """Its first loss is far under that of a fresh start."""
+    told = {"2": [], "off": []}
+    for scales, steps in told.items():
+        options = {"scales": scales, "iterations": 60, "optimizer": optimizer, "evaluations": 2}
+        pictures = picture(64, 80), [picture(60, 80, seed=1)]
+        list(stylize(network, *pictures, on_step=steps.append, **options))
+    first = next(step for step in told["2"] if step.stage.number == 2)
+    assert first.losses()["total"] < told["off"][0].losses()["total"] / 2
+
+
+def test_styles_are_scaled_with_the_stage(network, picture, monkeypatch):
+    sizes = []
+    make = tiling.make_objective
+
+    def noted(network, content, styles, *rest):
+        sizes.append([tuple(shape.shape[1:3]) for shape in (content, *styles)])
+        return make(network, content, styles, *rest)
+
+    monkeypatch.setattr(tiling, "make_objective", noted)
+    styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
+    list(stylize(network, picture(64, 80), styles, scales=2, iterations=3))
+    assert sizes == [[(32, 40), (20, 50), (16, 16)], [(64, 80), (40, 100), (18, 20)]]
+
+
+def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):
+    told = []
+    options = {"scales": 2, "iterations": 30, "max_evaluations": 4, "on_step": told.append}
+    (pair,) = stylize(network, picture(64, 80), [picture(seed=1)], **options)
+    assert pair[1].shape == (64, 80, 3)
+    assert {step.stage.number for step in told} == {1}
+
+
+def test_patience_ends_its_stage_only(network, picture):
+    told = []
+    options = {"scales": 2, "iterations": 300, "patience": 2, "learning_rate": 60}
+    options |= {"learning_rate_schedule": "constant", "on_step": told.append}
+    list(stylize(network, picture(64, 80), [picture(seed=1)], **options))
+    assert len(told) < 300 and {step.stage.number for step in told} == {1, 2}
+
+
+def test_adams_moments_are_carried_over():
+    adam = optimizers.Adam(20.0, 0.9, 0.999, 1e-8, "constant", 100)
+    small = tf.constant(np.random.default_rng(0).uniform(50, 200, (1, 20, 24, 3)), tf.float32)
+    state = adam.init(small)
+    for _ in range(40):
+        _, state = adam._update(small, tf.ones_like(small) * [2.0, -3.0, 0.5], state)
+    large = resized(small, 40, 48)
+    state = adam.rescale(state, large)
+    assert state["first"].shape == state["second"].shape == large.shape
+    assert float(tf.reduce_min(state["second"])) >= 0
+    assert float(state["steps"]) == 0  # the schedule begins anew
+    # a steady gradient's step is the learning rate, whatever the size: so it is at once
+    made, _ = adam._update(large, tf.ones_like(large) * [2.0, -3.0, 0.5], state)
+    np.testing.assert_allclose(made - large, np.full(large.shape, 20) * [-1, 1, -1], rtol=1e-3)
+
+
+def test_enlarging_keeps_to_the_range(picture):
+    edges = tf.constant(np.repeat([[0.0, 255.0]], 10, 0).repeat(10, 1)[None, ..., None] * [1, 1, 1])
+    enlarged = resized(tf.cast(edges, tf.float32), 40, 40)
+    assert float(tf.reduce_min(enlarged)) >= 0 and float(tf.reduce_max(enlarged)) <= 255
+    smooth = picture(20, 30)
+    expected = images.resize(smooth, 40, 60)
+    found = resized(tf.constant(smooth[None]), 40, 60)[0]
+    assert np.abs(found - expected)[4:-4, 4:-4].mean() < 2
+
+
+def test_tiles_are_chosen_for_each_stage(network, picture):
+    told = []
+    options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": told.append}
+    list(stylize(network, picture(100, 120), [picture(40, 50, seed=1)], **options))
+    assert [step.stage.tile for step in told] == [None, None, 64, 64]
+
+
+def test_the_command_line_paints_from_coarse_to_fine(run, folder):
+    options = ("--iterations", 8, "--scales", 2, "--preserve-colors")
+    options += ("--checkpoint-iterations", 5, "--checkpoint-output")
+    result = run(*options, "%d.png")
+    assert result.returncode == 0
+    assert result.stderr.startswith("22x17, then 45x34 on ")
+    sizes = {name: Image.open(folder / name).size for name in ("0.png", "5.png", "out.png")}
+    assert sizes == {"0.png": (22, 17), "5.png": (45, 34), "out.png": (45, 34)}
+    assert images.metadata(folder / "out.png")["scales"] == "2"
+    result = run(*options, "full-%d.png", "--checkpoint-full-size", output="again.png")
+    assert Image.open(folder / "full-0.png").size == (45, 34)
+    same = [Image.open(folder / name).tobytes() for name in ("out.png", "again.png")]
+    assert same[0] == same[1]
+    result = run("--scales", 5, output="c.png")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: --scales is 5 for 45x34 pixels and 300 iterations: give 2 or fewer\n"
+    )

@@ -9,8 +9,9 @@ inside count: nothing is approximated, and there are no seams.
 
 import functools
 import gc
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ import losses
 import objective
 import vgg
 from objective import Evaluation, Objective, Statistics, Targets
-from passes import Passes
+from passes import Gradients, Passes
 from settings import SMALLEST_TILE, Settings, UserError
 from stages import Stage
 
@@ -42,8 +43,10 @@ def choose_size(
     if settings.tile == "off":
         return None
     if settings.tile != "auto":
-        size = int(settings.tile)
-        return size if size < max(max(picture) for picture in sizes) else None
+        part = _Part(
+            objective.passes_of(network, _layers(settings), settings, dtype), int(settings.tile)
+        )
+        return int(settings.tile) if any(len(part.tiles(size)) > 1 for size in sizes) else None
     free = hardware.free_memory()
     if free is None:
         return None
@@ -144,8 +147,8 @@ class Tile(NamedTuple):
 
 
 def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Tile]:
-    """The tiles of a picture: their insides, `size` a side, cover it once; each is run with
-    `margin` pixels more on every side that the picture has.
+    """The tiles of a picture: their insides, at most about `size` a side, cover it once; each is
+    run with at least `margin` pixels more on every side that the picture has.
 
     Both are multiples of `stride`, and so is every edge but the picture's own: poolings fall as
     they do in the whole picture. There are at most four shapes: each has to be traced.
@@ -158,14 +161,15 @@ def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Ti
 
 
 def _spans(length: int, size: int, margin: int, stride: int) -> Iterator[tuple]:
-    """Along one side, what is run and what counts of each tile."""
-    run = size + 2 * margin
-    for start in range(0, length, size):
-        first = max(0, start - margin)
-        last = first + run
-        if last > length:
-            first, last = max(0, (length - run) // stride * stride), length
-        yield (first, last), (start, min(start + size, length))
+    """Along one side, what is run and what counts of each tile. Where the picture ends there is no
+    margin, and more counts: so all but the last are equally long."""
+    count = max(1, math.ceil((length - 2 * margin) / size))
+    step = math.ceil((length - 2 * margin) / count / stride) * stride
+    for number in range(count):
+        first = number * step
+        is_last = number == count - 1
+        last = length if is_last else first + step + 2 * margin
+        yield (first, last), (first + margin * (number > 0), last - margin * (not is_last))
 
 
 class _Part:
@@ -179,8 +183,9 @@ class _Part:
         self.margin = -(-margin // self.stride) * self.stride
         self._size = max(self.stride, size // self.stride * self.stride)
 
-    def tiles(self, picture: tf.Tensor) -> list[Tile]:
-        return cut(*picture.shape[1:3], self._size, self.margin, self.stride)
+    def tiles(self, size: tuple[int, int]) -> list[Tile]:
+        """Those of a picture of that height and width."""
+        return cut(*size, self._size, self.margin, self.stride)
 
     def slices(self, name: str, tile: Tile) -> tuple[slice, slice, slice]:
         """Where in a layer's features of a tile's box those are that count."""
@@ -203,16 +208,30 @@ class _Part:
         """The features with 0 where they do not count; and how many positions do."""
         found, counts = {}, {}
         for name, of_layer in features.items():
-            stride, _ = self._reach[name]
-            _, height, width, _ = of_layer.shape
-            rows = place[0] + stride * tf.range(height)
-            columns = place[1] + stride * tf.range(width)
-            rows = (rows >= place[2]) & (rows < place[3])
-            columns = (columns >= place[4]) & (columns < place[5])
-            mask = rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis]
+            mask = self._mask(name, of_layer, place)
             found[name] = tf.where(mask, of_layer, tf.zeros((), of_layer.dtype))
             counts[name] = tf.reduce_sum(tf.cast(mask, tf.float32))
         return found, counts
+
+    def inside_of_gradients(self, gradients: Gradients, place: tf.Tensor) -> Gradients:
+        """The same of gradients: features are large, so nothing keeps two versions of them."""
+
+        def masked(name: str) -> tf.Tensor:
+            gradient = gradients[name]()
+            mask = self._mask(name, gradient, place)
+            return tf.where(mask, gradient, tf.zeros((), gradient.dtype))
+
+        return {name: functools.partial(masked, name) for name in gradients}
+
+    def _mask(self, name: str, of_layer: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+        """Which positions [h, w, 1] of a layer count."""
+        stride, _ = self._reach[name]
+        _, height, width, _ = of_layer.shape
+        rows = place[0] + stride * tf.range(height)
+        columns = place[1] + stride * tf.range(width)
+        rows = (rows >= place[2]) & (rows < place[3])
+        columns = (columns >= place[4]) & (columns < place[5])
+        return rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis]
 
 
 class TiledObjective:
@@ -232,8 +251,8 @@ class TiledObjective:
         self._passes = objective.passes_of(network, layers, settings, dtype, often=True)
         exact = objective.passes_of(network, layers, settings)
         self._part = _Part(self._passes, size)
-        self._tiles = self._part.tiles(content)
         self._shape = content.shape
+        self._tiles = self._part.tiles(self._shape[1:3])
         self._measure = tf.function(functools.partial(self._measured, self._passes))
         self._measure_exactly = tf.function(functools.partial(self._measured, exact))
         grams = [_grams(network, style, settings, size) for style in styles]
@@ -241,25 +260,36 @@ class TiledObjective:
         self._contents = _Contents(network, content, settings, self._part)
 
     def __call__(self, picture: tf.Tensor) -> Evaluation:
-        statistics = self._statistics(picture, self._measure)
-        content, style, slopes, scale = self._compare(statistics)
         gradient = np.zeros(picture.shape, np.float32)
-        for tile, target in zip(self._tiles, self._contents, strict=True):
-            found = self._backward(_box(picture, tile), _place(tile), target, slopes, scale)
-            gradient[_slices(tile)] += found.numpy()
+        *others, last = range(len(self._tiles))
+        # the last one's features are still there when all is measured: they are not made twice
+        found, content, style, slopes, scale = self._end(
+            *self._part_of(picture, last), self._sum(picture, others, self._measure)
+        )
+        gradient[_slices(self._tiles[last])] += found.numpy()
+        for number in others:
+            found = self._backward(*self._part_of(picture, number), slopes, scale)
+            gradient[_slices(self._tiles[number])] += found.numpy()
         return self._finish(picture, gradient, content, style)
 
     def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of a picture, in float32 whatever the run's precision."""
-        statistics = self._statistics(picture, self._measure_exactly)
-        content, style, _, _ = self._compare(statistics)
+        statistics = self._sum(picture, range(len(self._tiles)), self._measure_exactly)
+        content, style = self._compare(statistics)
         return self._finish(picture, tf.zeros(()), content, style).losses
 
-    def _statistics(self, picture: tf.Tensor, measure: Callable) -> Statistics:
+    def _part_of(self, picture: tf.Tensor, number: int) -> tuple:
+        """A tile of the picture, where it is, and its targets."""
+        tile = self._tiles[number]
+        return picture[_slices(tile)], _place(tile), self._contents[number]
+
+    def _sum(
+        self, picture: tf.Tensor, numbers: Iterable[int], measure: Callable
+    ) -> Statistics | None:
         total = None
-        for tile, target in zip(self._tiles, self._contents, strict=True):
-            found = measure(_box(picture, tile), _place(tile), target)
-            total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+        for number in numbers:
+            found = measure(*self._part_of(picture, number))
+            total = found if total is None else _added(total, found)
         return total
 
     def _measured(
@@ -267,18 +297,48 @@ class TiledObjective:
     ) -> Statistics:
         """The statistics of a tile."""
         features = passes.features(vgg.preprocess(box, self._mean_pixel))
+        return self._counted(features, place, self._with(target))
+
+    def _counted(
+        self, features: dict[str, tf.Tensor], place: tf.Tensor, targets: Targets
+    ) -> Statistics:
+        """The statistics of what counts in a tile."""
         features, counts = self._part.inside(features, place)
-        return _counted(objective.measure(features, self._with(target)), features, counts)
+        content, style = objective.measure(features, targets)
+        return Statistics(
+            {
+                name: found._replace(values=counts[name] * features[name].shape[-1])
+                for name, found in content.items()
+            },
+            {name: found._replace(positions=counts[name]) for name, found in style.items()},
+        )
 
     @tf.function
-    def _compare(self, statistics: Statistics) -> tuple:
+    def _compare(self, statistics: Statistics) -> tuple[tf.Tensor, tf.Tensor]:
+        return objective.compare(statistics, self._targets, self._settings, self._shape)
+
+    @tf.function
+    def _end(
+        self,
+        box: tf.Tensor,
+        place: tf.Tensor,
+        target: dict[str, tf.Tensor],
+        others: Statistics | None,
+    ) -> tuple:
+        """The last tile's part of the gradient, the losses of all, and what `_backward` takes."""
+        features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
+        targets = self._with(target)
+        statistics = self._counted(features, place, targets)
+        if others is not None:
+            statistics = _added(statistics, others)
         content, style, slopes = objective.compare_and_derive(
-            statistics, self._targets, self._settings, self._shape
+            statistics, targets, self._settings, self._shape
         )
         scale = tf.ones(())
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes)
-        return content, style, slopes, scale
+        found = self._to_picture(features, kept, place, targets, slopes, scale)
+        return found, content, style, slopes, scale
 
     @tf.function
     def _backward(
@@ -291,8 +351,11 @@ class TiledObjective:
     ) -> tf.Tensor:
         """What a tile adds to the gradient of the picture, within its box."""
         features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
-        features, _ = self._part.inside(features, place)
-        gradients = objective.gradients_of(features, self._with(target), slopes, scale)
+        return self._to_picture(features, kept, place, self._with(target), slopes, scale)
+
+    def _to_picture(self, features, kept, place, targets, slopes, scale) -> tf.Tensor:
+        gradients = objective.gradients_of(features, targets, slopes, scale)
+        gradients = self._part.inside_of_gradients(gradients, place)
         return self._passes.backward(kept, gradients) / scale
 
     @tf.function
@@ -303,17 +366,8 @@ class TiledObjective:
         return self._targets._replace(content=target)
 
 
-def _counted(
-    statistics: Statistics, features: dict[str, tf.Tensor], counts: dict[str, tf.Tensor]
-) -> Statistics:
-    """The statistics with the numbers of what is inside a tile, instead of in its box."""
-    return Statistics(
-        {
-            name: found._replace(values=counts[name] * features[name].shape[-1])
-            for name, found in statistics.content.items()
-        },
-        {name: found._replace(positions=counts[name]) for name, found in statistics.style.items()},
-    )
+def _added(one: Statistics, other: Statistics) -> Statistics:
+    return tf.nest.map_structure(tf.add, one, other)
 
 
 def _grams(
@@ -333,9 +387,9 @@ def _grams(
         }
 
     total = None
-    for tile in part.tiles(style):
-        found = measure(_box(style, tile), _place(tile))
-        total = found if total is None else tf.nest.map_structure(tf.add, total, found)
+    for tile in part.tiles(style.shape[1:3]):
+        found = measure(style[_slices(tile)], _place(tile))
+        total = found if total is None else _added(total, found)
     return total
 
 
@@ -351,11 +405,12 @@ class _Contents:
             return passes.features(vgg.preprocess(box, network.mean_pixel))
 
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and gone, with the object
-        self._tiles = []  # of each, by layer: the shape in the box, and where the inside is
-        for tile in part.tiles(content):
-            found = measure(_box(content, tile))
+        self._places = []  # of each tile: where in the file; by layer the shape, and the inside
+        for tile in part.tiles(content.shape[1:3]):
+            found = measure(content[_slices(tile)])
             inside = {name: part.slices(name, tile) for name in found}
-            self._tiles.append({name: (found[name].shape, inside[name]) for name in found})
+            shapes = {name: (found[name].shape, inside[name]) for name in found}
+            self._places.append((self._file.tell(), shapes))
             try:
                 for name, features in found.items():
                     self._file.write(features[inside[name]].numpy().tobytes())
@@ -365,11 +420,11 @@ class _Contents:
                     f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
                 ) from error
 
-    def __iter__(self) -> Iterator[dict[str, tf.Tensor]]:
+    def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """By layer, with 0 outside the inside."""
-        self._file.seek(0)
-        for tile in self._tiles:
-            yield {name: self._read(shape, inside) for name, (shape, inside) in tile.items()}
+        start, shapes = self._places[tile]
+        self._file.seek(start)
+        return {name: self._read(shape, inside) for name, (shape, inside) in shapes.items()}
 
     def _read(self, shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
         features = np.zeros(shape, np.float32)
@@ -385,10 +440,6 @@ def _place(tile: Tile) -> tf.Tensor:
 
 def _slices(tile: Tile) -> tuple[slice, slice, slice]:
     return slice(None), slice(*tile.rows), slice(*tile.columns)
-
-
-def _box(picture: tf.Tensor, tile: Tile) -> tf.Tensor:
-    return picture[_slices(tile)]
 
 
 def _layers(settings: Settings) -> list[str]:

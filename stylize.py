@@ -96,12 +96,14 @@ def initial_picture(
     blended with noise around the network's mean pixel."""
     blend = settings.noise_share(initial is not None)
     generator = np.random.default_rng(settings.seed)
-    if settings.noise_range is None:
-        noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(content.shape)
-    else:
-        noise = mean_pixel + generator.uniform(*settings.noise_range, content.shape)
-    base = content if initial is None else initial
-    return ((1 - blend) * base + blend * noise).astype(np.float32)
+    picture = np.array(content if initial is None else initial, np.float32)
+    for rows in picture:  # one after another: the noise is float64, and pictures may be large
+        if settings.noise_range is None:
+            noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(rows.shape)
+        else:
+            noise = mean_pixel + generator.uniform(*settings.noise_range, rows.shape)
+        rows[:] = (1 - blend) * rows + blend * noise
+    return picture
 
 
 def with_checked_layers(network: vgg.Network, settings: Settings) -> Settings:
@@ -132,8 +134,9 @@ def _paint(
     for stage in plan:
         pictures = [images.resize(content, stage.height, stage.width)]
         pictures += [_scaled(style, stage, plan[-1]) for style in styles]
+        photo, *paintings = (picture[np.newaxis] for picture in pictures)
         objective, losses = tiling.make_objective(
-            network, *_tensors(pictures), settings, precision, stage.tile
+            network, photo, paintings, settings, precision, stage.tile
         )
         if descent is None:
             base = initial if initial is None else images.resize(initial, *pictures[0].shape[:2])
@@ -214,12 +217,6 @@ def _checked(name: str, picture: Any) -> np.ndarray:
 def _size(picture: np.ndarray) -> str:
     height, width = picture.shape[:2]
     return f"{width}x{height}"
-
-
-def _tensors(pictures: list[np.ndarray]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The photo and the paintings, each [1, H, W, 3]."""
-    photo, *paintings = (tf.constant(picture[np.newaxis]) for picture in pictures)
-    return photo, paintings
 
 
 def _image(picture: tf.Tensor) -> np.ndarray:

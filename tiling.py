@@ -81,22 +81,23 @@ def in_tiles(
 
 def make_objective(
     network: vgg.Network,
-    content: tf.Tensor,
-    styles: list[tf.Tensor],
+    content: np.ndarray,
+    styles: list[np.ndarray],
     settings: Settings,
     dtype: tf.DType,
     size: int | None,
 ) -> tuple[Objective, Losses]:
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
-    content, styles: [1, H, W, 3] RGB, 0..255. size: of the tiles; None for whole pictures. When
-    memory runs out tiles are halved and the same is asked again; raises `UserError` when the
-    smallest do not fit either.
+    content, styles: [1, H, W, 3] float32 RGB, 0..255; of large ones a copy as a tensor would be
+    one too many. size: of the tiles; None for whole pictures. When memory runs out tiles are halved
+    and the same is asked again; raises `UserError` when the smallest do not fit either.
     """
 
     def make(size: int | None) -> tuple[Objective, Losses]:
         if size is None:
-            targets = objective.measure_targets(network, content, styles, settings)
+            paintings = [tf.constant(style) for style in styles]
+            targets = objective.measure_targets(network, tf.constant(content), paintings, settings)
             whole = objective.make_objective(network, targets, settings, dtype)
             return whole, objective.make_losses(network, targets, settings)
         tiled = TiledObjective(network, content, styles, settings, dtype, size)
@@ -240,8 +241,8 @@ class TiledObjective:
     def __init__(
         self,
         network: vgg.Network,
-        content: tf.Tensor,
-        styles: list[tf.Tensor],
+        content: np.ndarray,
+        styles: list[np.ndarray],
         settings: Settings,
         dtype: tf.DType,
         size: int,
@@ -371,7 +372,7 @@ def _added(one: Statistics, other: Statistics) -> Statistics:
 
 
 def _grams(
-    network: vgg.Network, style: tf.Tensor, settings: Settings, size: int
+    network: vgg.Network, style: np.ndarray, settings: Settings, size: int
 ) -> dict[str, losses.Gram]:
     """The Grams of a painting, tile by tile, in float32."""
     passes = objective.passes_of(network, settings.style_layer_weights(), settings)
@@ -388,7 +389,7 @@ def _grams(
 
     total = None
     for tile in part.tiles(style.shape[1:3]):
-        found = measure(style[_slices(tile)], _place(tile))
+        found = measure(tf.constant(style[_slices(tile)]), _place(tile))
         total = found if total is None else _added(total, found)
     return total
 
@@ -397,7 +398,7 @@ class _Contents:
     """The content's features of every tile in turn, float32, kept in a file: to measure them anew
     would cost a pass, and all of them in memory are what tiles are there to avoid."""
 
-    def __init__(self, network: vgg.Network, content: tf.Tensor, settings: Settings, part: _Part):
+    def __init__(self, network: vgg.Network, content: np.ndarray, settings: Settings, part: _Part):
         passes = objective.passes_of(network, settings.content_layer_weights(), settings)
 
         @tf.function
@@ -407,7 +408,7 @@ class _Contents:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and gone, with the object
         self._places = []  # of each tile: where in the file; by layer the shape, and the inside
         for tile in part.tiles(content.shape[1:3]):
-            found = measure(content[_slices(tile)])
+            found = measure(tf.constant(content[_slices(tile)]))
             inside = {name: part.slices(name, tile) for name in found}
             shapes = {name: (found[name].shape, inside[name]) for name in found}
             self._places.append((self._file.tell(), shapes))

@@ -12,10 +12,11 @@ def peak(process: int | str = "self") -> float:
     its parent's."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+        kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return kibibytes * 1024 / 1e6
     except (OSError, StopIteration):
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most / (1e6 if sys.platform == "darwin" else 1e3)
+        return most * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def run(command: list[str]) -> tuple[float, float]:

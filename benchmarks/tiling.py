@@ -59,7 +59,9 @@ def gradient(size: int, tile: int | None, precision: str) -> tuple[float, float]
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
     photo, painting, picture = pictures(size, size)
     dtype = hardware.precision(precision)
-    evaluate, _ = tiling.make_objective(network, photo, [painting], Settings(), dtype, tile)
+    evaluate, _ = tiling.make_objective(
+        network, photo.numpy(), [painting.numpy()], Settings(), dtype, tile
+    )
     evaluate(picture)
     began = time.perf_counter()
     evaluate(picture).gradient.numpy()

@@ -79,7 +79,7 @@ def test_the_reach_is_the_receptive_field_found_by_differentiation():
 def both(network, picture, settings, size, tile, dtype=tf.float32):
     """The evaluations of the whole picture and of its tiles, and their losses in float32."""
     batch = [picture(*size, seed=22), picture(140, 37, seed=42), picture(71, 150, seed=43)]
-    content, *styles = (tf.constant(one[np.newaxis]) for one in batch)
+    content, *styles = (one[np.newaxis] for one in batch)
     styles = styles[: len(settings.style_blend_weights or [1])]
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
     for pixels in (None, tile):
@@ -100,7 +100,7 @@ def assert_alike(whole, tiled):
 
 
 def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):
-    content, style = (tf.constant(picture(*size)[np.newaxis]) for size in ((403, 299), (40, 50)))
+    content, style = (picture(*size)[np.newaxis] for size in ((403, 299), (40, 50)))
     tiled = tiling.TiledObjective(network, content, [style], Settings(), tf.float32, 64)
     assert len(tiled._tiles) == 4 * 3
     for size, tile in (((403, 299), 64), ((224, 225), 64), ((224, 224), None)):

@@ -127,7 +127,7 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
     )
     keep_losses = options.progress_write or options.progress_plot
     with (
-        Progress(settings, options.quiet, keep_losses) as progress,
+        Progress(settings, plan, options.quiet, keep_losses) as progress,
         Stop(progress.note) as stop,
     ):
         told = ", then ".join(map(stage_in_words, plan))

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 import files
+import stages
 from settings import Settings
+from stages import Stage
 
 if TYPE_CHECKING:
     from stylize import Step
@@ -25,10 +27,18 @@ LOSSES = ("content", "style", "tv", "total")
 class Progress:
     """Shows a run on stderr: a bar in a terminal, a line every few seconds elsewhere.
 
+    plan: the stages of the run, which say how much a step costs.
     keep_losses: remember the losses of every step, for `save_table` and `save_plot`.
     """
 
-    def __init__(self, settings: Settings, quiet: bool = False, keep_losses: bool = False):
+    def __init__(
+        self,
+        settings: Settings,
+        plan: list[Stage],
+        quiet: bool = False,
+        keep_losses: bool = False,
+    ):
+        self._plan = plan
         self._total = settings.iterations
         self._print_iterations = settings.print_iterations
         self._keep_losses = keep_losses
@@ -126,8 +136,8 @@ class Progress:
             self.note(f"{done}  {losses_in_words(step)}  {self._times(step)}")
 
     def _times(self, step: "Step") -> str:
-        done = step.iteration + 1
-        left = step.seconds / done * (self._total - done)
+        done = stages.work_done(self._plan, step.iteration + 1)
+        left = step.seconds / done * (1 - done)
         return f"{time_in_words(step.seconds)} gone, {time_in_words(left)} left"
 
 

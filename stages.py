@@ -57,6 +57,16 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     ]
 
 
+def work_done(plan: list[Stage], steps: int) -> float:
+    """The share of a plan's work that its first steps are: a step costs what it has pixels."""
+    done = total = 0
+    for stage in plan:
+        pixels, here = stage.height * stage.width, min(max(0, steps), stage.iterations)
+        done, total = done + pixels * here, total + pixels * stage.iterations
+        steps -= stage.iterations
+    return done / total
+
+
 def _halvings(side: int) -> int:
     """How often a side may be divided."""
     return int(math.log(side / SMALLEST_SIDE, FACTOR))

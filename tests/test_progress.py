@@ -13,6 +13,7 @@ from stylize import Step
 
 LOSSES = {"content": 1e6, "style": 2e5, "tv": 3e4, "total": 1.23e6}
 STAGE = Stage(1, 1, 34, 45, 4)
+PLAN = [STAGE]
 
 
 def steps(count):
@@ -23,7 +24,7 @@ def steps(count):
 
 
 def test_the_end_is_told_in_a_line(capsys):
-    with Progress(Settings(iterations=4)) as progress:
+    with Progress(Settings(iterations=4), PLAN) as progress:
         for step in steps(4):
             progress.show(step)
         progress.finish("out.png")
@@ -33,7 +34,7 @@ def test_the_end_is_told_in_a_line(capsys):
 
 
 def test_losses_are_printed_when_asked_for(capsys):
-    with Progress(Settings(iterations=5, print_iterations=2)) as progress:
+    with Progress(Settings(iterations=5, print_iterations=2), PLAN) as progress:
         for step in steps(5):
             progress.show(step)
     lines = capsys.readouterr().err.splitlines()
@@ -43,7 +44,7 @@ def test_losses_are_printed_when_asked_for(capsys):
 
 def test_a_line_comes_every_few_seconds_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr("progress.LINE_EVERY_SECONDS", 0)
-    with Progress(Settings(iterations=3)) as progress:
+    with Progress(Settings(iterations=3), [STAGE._replace(iterations=3)]) as progress:
         for step in steps(3):
             progress.show(step)
     assert capsys.readouterr().err.splitlines()[1] == (
@@ -52,7 +53,7 @@ def test_a_line_comes_every_few_seconds_without_a_terminal(capsys, monkeypatch):
 
 
 def test_quiet_prints_nothing(capsys):
-    with Progress(Settings(iterations=3, print_iterations=1), quiet=True) as progress:
+    with Progress(Settings(iterations=3, print_iterations=1), PLAN, quiet=True) as progress:
         progress.note("hello")
         for step in steps(3):
             progress.show(step)
@@ -64,13 +65,13 @@ def test_losses_are_only_looked_at_when_somebody_wants_them():
     def looked():
         raise AssertionError("a look waits for the device")
 
-    with Progress(Settings(iterations=50)) as progress:
+    with Progress(Settings(iterations=50), PLAN) as progress:
         for iteration in range(50):
             progress.show(Step(iteration, 50, STAGE, 0.1, looked, looked))
 
 
 def test_table_and_plot(tmp_path):
-    with Progress(Settings(iterations=4), keep_losses=True) as progress:
+    with Progress(Settings(iterations=4), PLAN, keep_losses=True) as progress:
         for step in steps(4):
             progress.show(step)
     progress.save_table(tmp_path / "losses.csv")

@@ -28,6 +28,12 @@ def test_large_pictures_begin_small_and_end_with_few_steps():
     assert plan(2048, 2048) == [(512, 512, 171), (1024, 1024, 86), (2048, 2048, 43)]
 
 
+def test_work_is_steps_times_pixels():
+    small_then_large = stages.plan(768, 1024, Settings())
+    done = [stages.work_done(small_then_large, steps) for steps in (0, 100, 200, 250, 300)]
+    np.testing.assert_allclose(done, [0, 1 / 6, 1 / 3, 2 / 3, 1])
+
+
 @pytest.mark.parametrize("size", [(384, 512), (700, 300), (16, 16)])
 def test_small_ones_have_one_stage(size):
     assert len(plan(*size)) == 1

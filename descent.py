@@ -121,9 +121,8 @@ class _Patience:
 
 @tf.function
 def _lower(best: Scored, other: Scored) -> Scored:
-    """Whichever has the lower loss, chosen on the device. A NaN never wins."""
-    wins = other.losses["total"] < best.losses["total"]
-    return tf.nest.map_structure(lambda ours, theirs: tf.where(wins, theirs, ours), best, other)
+    """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
+    return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)
 
 
 def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -81,7 +81,7 @@ class Adam:
         picture, state = self._update(picture, evaluation.gradient, state)
         return picture, state, evaluation
 
-    @tf.function
+    @tf.function(jit_compile=True)  # or there are temporary pictures
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State]:

@@ -142,6 +142,7 @@ def _paint(
             base = initial if initial is None else images.resize(initial, *pictures[0].shape[:2])
             start = initial_picture(pictures[0], base, network.mean_pixel, settings)
             descent = Descent(tf.constant(start[np.newaxis]), settings)
+            del start  # pictures may be large
         descent.begin_stage(_optimizer(settings, stage.iterations), stage.height, stage.width)
         for iteration, scored in descent.steps(objective, stage.iterations):
             if on_step is not None:
@@ -208,7 +209,7 @@ def _checked(name: str, picture: Any) -> np.ndarray:
         raise UsageError(f"{name} has shape {picture.shape}: give [height, width, 3]")
     if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise UsageError(f"{name} is {_size(picture)}: give {SMALLEST_SIDE} pixels or more a side")
-    picture = picture.astype(np.float32)
+    picture = picture.astype(np.float32, copy=False)
     if not np.isfinite(picture).all():
         raise UsageError(f"{name} holds values that are no finite numbers: give RGB from 0 to 255")
     return picture

@@ -261,17 +261,17 @@ class TiledObjective:
         self._contents = _Contents(network, content, settings, self._part)
 
     def __call__(self, picture: tf.Tensor) -> Evaluation:
-        gradient = np.zeros(picture.shape, np.float32)
+        gradient = tf.Variable(tf.zeros_like(picture))  # added to in its place
         *others, last = range(len(self._tiles))
         # the last one's features are still there when all is measured: they are not made twice
         found, content, style, slopes, scale = self._end(
             *self._part_of(picture, last), self._sum(picture, others, self._measure)
         )
-        gradient[_slices(self._tiles[last])] += found.numpy()
+        _add(gradient, self._tiles[last], found)
         for number in others:
             found = self._backward(*self._part_of(picture, number), slopes, scale)
-            gradient[_slices(self._tiles[number])] += found.numpy()
-        return self._finish(picture, gradient, content, style)
+            _add(gradient, self._tiles[number], found)
+        return self._finish(picture, gradient.read_value(), content, style)
 
     def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of a picture, in float32 whatever the run's precision."""
@@ -432,6 +432,11 @@ class _Contents:
         part = features[inside]
         part[:] = np.frombuffer(self._file.read(part.nbytes), np.float32).reshape(part.shape)
         return tf.constant(features)
+
+
+def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:
+    part = gradient[_slices(tile)]
+    part.assign(part + found)
 
 
 def _place(tile: Tile) -> tf.Tensor:

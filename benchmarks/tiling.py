@@ -1,8 +1,10 @@
-"""Tiles against the whole picture: seconds of one gradient, and the most memory of the process.
+"""Every size: seconds of one gradient, and the most memory of the process; whole and in tiles.
 
-    .venv/bin/python benchmarks/tiling.py [--sizes 1024 2048] [--tile 512]
+    .venv/bin/python benchmarks/tiling.py [--sizes 512 1024 2048] [--tile 1024] [--whole 2048]
+    .venv/bin/python benchmarks/tiling.py --sizes 4096 --tile 512 --precision bfloat16
 
-Each row is a process of its own: one gradient to warm up, then one that counts.
+Each row is a process of its own: one gradient to warm up, then one that counts; sizes that are not
+run whole are not warmed up either.
 """
 
 import argparse
@@ -22,33 +24,39 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 2048], help="square")
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="square")
+    parser.add_argument("--tile", type=int, default=1024)
+    parser.add_argument("--whole", type=int, default=2048, help="the largest size to run whole")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "TILE"), help="only this; print it")
     options = parser.parse_args()
     if options.one:
-        size, tile = options.one
-        print(*gradient(int(size), None if tile == "off" else int(tile), options.precision))
+        size, tile = int(options.one[0]), options.one[1]
+        tile = None if tile == "off" else int(tile)
+        print(*gradient(size, tile, options.precision, warm_up=size <= options.whole))
         return
-    print("| size | tiles | seconds a gradient | against whole | peak memory | against whole |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| size | tiles | seconds | a megapixel | against whole | peak memory | against whole |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
         whole = None
-        for tile in ("off", str(options.tile)):
+        for tile in ["off"] * (size <= options.whole) + [str(options.tile)] * (size > options.tile):
             command = [sys.executable, __file__, "--one", str(size), tile]
-            command += ["--precision", options.precision]
+            command += ["--precision", options.precision, "--whole", str(options.whole)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds, megabytes = map(float, done.stdout.split())
-            whole = whole or (seconds, megabytes)
+            found = [float(word) for word in done.stdout.split()]
+            if tile == "off":
+                whole = found
+            seconds, megabytes = found
+            ratios = [f"{one / other:.2f}" for one, other in zip(found, whole or (), strict=False)]
+            time_ratio, memory_ratio = ratios or ("", "")
             print(
-                f"| {size}x{size} | {tile} | {seconds:.2f} | {seconds / whole[0]:.2f} "
-                f"| {megabytes:.0f} MB | {megabytes / whole[1]:.2f} |",
+                f"| {size}x{size} | {tile} | {seconds:.2f} | {seconds / size**2 * 1e6:.2f} "
+                f"| {time_ratio} | {megabytes:.0f} MB | {memory_ratio} |",
                 flush=True,
             )
 
 
-def gradient(size: int, tile: int | None, precision: str) -> tuple[float, float]:
+def gradient(size: int, tile: int | None, precision: str, warm_up: bool) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
     neural_style.start_tensorflow(debug=False)
     import hardware
@@ -62,7 +70,8 @@ def gradient(size: int, tile: int | None, precision: str) -> tuple[float, float]
     evaluate, _ = tiling.make_objective(
         network, photo.numpy(), [painting.numpy()], Settings(), dtype, tile
     )
-    evaluate(picture)
+    if warm_up:
+        evaluate(picture)
     began = time.perf_counter()
     evaluate(picture).gradient.numpy()
     taken = time.perf_counter() - began

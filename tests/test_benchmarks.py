@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import bench, commands, memory, optimizers, step
+from benchmarks import bench, commands, memory, optimizers, step, tiling
 from settings import Settings
 
 
@@ -10,6 +10,12 @@ def test_steps_of_every_kind_and_their_convolutions():
     for variant in ("plain", "float32"):
         step.make_step(variant, 32, 48)()
     assert step.convolutions("float32", 32) > 0
+
+
+def test_a_gradient_is_timed_whole_and_in_tiles():
+    for tile in (None, 64):
+        seconds, megabytes = tiling.gradient(240, tile, "float32", warm_up=False)
+        assert seconds > 0 and megabytes > 100
 
 
 def test_an_optimizer_is_judged_by_its_saved_pictures(monkeypatch, capsys):

@@ -18,7 +18,6 @@ VERSIONS = ("tensorflow", "numpy", "scipy")
 def main() -> None:
     sections = [
         ("A step", ["step.py"]),
-        ("Sizes and tiles", ["tiling.py"]),
         ("Whole commands", ["commands.py"]),
         ("Optimizers", ["optimizers.py"]),
     ]

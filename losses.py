@@ -93,6 +93,38 @@ def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0)
     return tf.reduce_sum(tf.square((gram.products - target.products) / (2 * size)))
 
 
+class Roughness(NamedTuple):
+    """How rough a picture is. Additive over bands of rows that share a row with the next band."""
+
+    sums: tf.Tensor  # [2] float64; of "squares": downwards and to the right; of "power": its one
+
+
+def roughness(rows: tf.Tensor, kind: str, is_last: bool = True) -> Roughness:
+    """The roughness of rows [1, h, W, 3] of a picture; the last of them belongs to the next band
+    unless they are the last band."""
+    down = tf.square(rows[:, 1:] - rows[:, :-1])
+    right = tf.square(rows[:, :, 1:] - rows[:, :, :-1])
+    # XLA adds up one by one, and millions of float32 would lose digits
+    if kind == "squares":
+        right = right if is_last else right[:, :-1]
+        return Roughness(tf.stack([_sum(down), _sum(right)]))
+    powers = (down[:, :, :-1] + right[:, :-1]) ** 1.25
+    return Roughness(tf.stack([_sum(powers), tf.zeros((), tf.float64)]))
+
+
+def _sum(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(values, tf.float64))
+
+
+def total_variation_of(roughness: Roughness, kind: str, shape: tf.TensorShape) -> tf.Tensor:
+    """From the roughness of a whole picture of `shape` [1, H, W, 3]."""
+    _, height, width, channels = shape
+    counts = [1, 1]
+    if kind == "squares":
+        counts = [(height - 1) * width * channels, height * (width - 1) * channels]
+    return tf.cast(tf.reduce_sum(roughness.sums / tf.constant(counts, tf.float64)), tf.float32)
+
+
 def total_variation(picture: tf.Tensor, kind: str = "squares") -> tf.Tensor:
     """How rough a picture [1, H, W, 3] is.
 
@@ -100,11 +132,4 @@ def total_variation(picture: tf.Tensor, kind: str = "squares") -> tf.Tensor:
         Vedaldi 2015, section 3, with exponent beta = 2.
     "power": sum of (dy^2 + dx^2)^1.25 over the pixels that have both neighbours (beta = 2.5).
     """
-    down = tf.square(picture[:, 1:] - picture[:, :-1])
-    right = tf.square(picture[:, :, 1:] - picture[:, :, :-1])
-    # XLA adds up one by one, and millions of float32 would lose digits
-    if kind == "squares":
-        wide = (tf.cast(steps, tf.float64) for steps in (down, right))
-        return tf.cast(tf.add_n([tf.reduce_mean(steps) for steps in wide]), tf.float32)
-    powers = (down[:, :, :-1] + right[:, :-1]) ** 1.25
-    return tf.cast(tf.reduce_sum(tf.cast(powers, tf.float64)), tf.float32)
+    return total_variation_of(roughness(picture, kind), kind, picture.shape)

@@ -145,7 +145,7 @@ def with_total_variation(
     settings: Settings,
 ) -> Evaluation:
     """The evaluation of a picture from what its features say of it."""
-    roughness, roughness_gradient = _total_variation(picture, settings.tv_loss)
+    roughness, roughness_gradient = total_variation(picture, settings.tv_loss, picture.shape)
     gradient = gradient + settings.tv_weight * roughness_gradient
     return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
 
@@ -188,13 +188,17 @@ def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
 
 
 @tf.function(jit_compile=True)
-def _total_variation(picture: tf.Tensor, kind: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """The total variation and its gradient. Compiled as one: differences of a few channels are
-    memory traffic, and twelve times slower otherwise."""
+def total_variation(
+    rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The share that a band of rows has in the total variation of a picture of `shape`, and its
+    gradient; see `losses.roughness`. Compiled as one: differences of a few channels are memory
+    traffic, and twelve times slower otherwise."""
     with tf.GradientTape() as tape:
-        tape.watch(picture)
-        roughness = losses.total_variation(picture, kind)
-    return roughness, tape.gradient(roughness, picture)
+        tape.watch(rows)
+        roughness = losses.roughness(rows, kind, is_last)
+        share = losses.total_variation_of(roughness, kind, shape)
+    return share, tape.gradient(share, rows)
 
 
 def passes_of(

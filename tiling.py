@@ -31,6 +31,7 @@ Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 # Pictures [H, W, 3] that a run holds beside its features, most of them its optimizer's.
 PICTURES_BESIDE = {"adam": 20, "lbfgs": 60, "l-bfgs-b": 80}
+BAND = 128  # rows
 SHARE_OF_FREE = 0.8  # of the memory that is free
 
 
@@ -271,13 +272,14 @@ class TiledObjective:
         for number in others:
             found = self._backward(*self._part_of(picture, number), slopes, scale)
             _add(gradient, self._tiles[number], found)
-        return self._finish(picture, gradient.read_value(), content, style)
+        tv = self._add_total_variation(picture, gradient)
+        return Evaluation(gradient.read_value(), objective.terms_of(content, style, tv))
 
     def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of a picture, in float32 whatever the run's precision."""
         statistics = self._sum(picture, range(len(self._tiles)), self._measure_exactly)
         content, style = self._compare(statistics)
-        return self._finish(picture, tf.zeros(()), content, style).losses
+        return objective.terms_of(content, style, self._add_total_variation(picture))
 
     def _part_of(self, picture: tf.Tensor, number: int) -> tuple:
         """A tile of the picture, where it is, and its targets."""
@@ -359,9 +361,24 @@ class TiledObjective:
         gradients = self._part.inside_of_gradients(gradients, place)
         return self._passes.backward(kept, gradients) / scale
 
-    @tf.function
-    def _finish(self, picture, gradient, content, style) -> Evaluation:
-        return objective.with_total_variation(picture, gradient, content, style, self._settings)
+    def _add_total_variation(
+        self, picture: tf.Tensor, gradient: tf.Variable | None = None
+    ) -> tf.Tensor:
+        """The weighted total variation, its gradient added to the one given; in bands of rows, for
+        the differences of a picture take several times its memory."""
+        height, weight, total = picture.shape[1], self._settings.tv_weight, tf.zeros(())
+        for first in range(0, height, BAND):
+            last = min(first + BAND + 1, height)  # a row of the next band's
+            share, found = objective.total_variation(
+                picture[:, first:last], self._settings.tv_loss, self._shape, last == height
+            )
+            total += weight * share
+            if gradient is not None:
+                part = gradient[:, first:last]
+                part.assign(part + weight * found)
+            if last == height:
+                break
+        return total
 
     def _with(self, target: dict[str, tf.Tensor]) -> Targets:
         return self._targets._replace(content=target)

@@ -80,3 +80,17 @@ def test_grams_add_up_over_parts_of_a_picture(array, cut):
     assert whole.positions == first.positions + second.positions
     parts = first.products + second.products
     np.testing.assert_allclose(whole.products, parts, rtol=1e-4, atol=1e-1)
+
+
+@pytest.mark.parametrize("kind", ["squares", "power"])
+def test_bands_of_rows_add_up_to_the_total_variation(picture, kind):
+    rows = tf.constant(picture(20, 31)[np.newaxis])
+    expected = losses.total_variation(rows, kind)
+    bands = ((0, 8), (7, 13), (12, 20))
+    total = sum(
+        losses.total_variation_of(
+            losses.roughness(rows[:, first:last], kind, last == 20), kind, rows.shape
+        )
+        for first, last in bands
+    )
+    np.testing.assert_allclose(total, expected, rtol=1e-6)

@@ -119,7 +119,7 @@ class _Patience:
         return self._waited >= self._steps
 
 
-@tf.function
+@tf.function(autograph=False)
 def _lower(best: Scored, other: Scored) -> Scored:
     """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
     return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)

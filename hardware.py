@@ -20,7 +20,7 @@ MEMORY = Path("/proc/meminfo")
 
 # How many times faster low precision has to be before it is taken by itself. Processors are far
 # off on either side (see benchmarks/RESULTS.md), so that one machine always chooses the same.
-WORTHWHILE = 2.0
+WORTHWHILE = 1.5
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))
 
@@ -177,7 +177,7 @@ def _convolution(side: int, channels: int, dtype: "tf.DType") -> tuple[Callable,
     kernel, bias = tf.ones((3, 3, channels, channels)), tf.zeros(channels)
     layers = [Layer("first", "relu"), Layer("second", "conv", kernel, bias)]
     passes = Passes(layers, ["second"], dtype=dtype, often=True)
-    run = tf.function(lambda features: passes.features(features)["second"])
+    run = tf.function(lambda image: passes.features(image)["second"], autograph=False)
     return run, tf.ones((1, side, side, channels), dtype)
 
 

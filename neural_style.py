@@ -344,7 +344,7 @@ def start_tensorflow(debug: bool, threads: int | None = None) -> str:
         threads = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(hardware.threads())))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    with contextlib.nullcontext() if debug else silence():
+    with contextlib.nullcontext() if debug else silence(), without_keras():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -356,6 +356,21 @@ def start_tensorflow(debug: bool, threads: int | None = None) -> str:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
     return f"CPU ({threads} thread{'s' * (threads != 1)})"
+
+
+@contextlib.contextmanager
+def without_keras() -> Iterator[None]:
+    """Keeps TensorFlow from importing Keras, half a second, which nothing here needs: asked for
+    the old one, it does without where that is not installed."""
+    name = "TF_USE_LEGACY_KERAS"
+    given = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if given is not None:
+            os.environ[name] = given
 
 
 @contextlib.contextmanager
@@ -375,5 +390,13 @@ def silence() -> Iterator[None]:
         os.close(nowhere)
 
 
+def leave(status: int) -> None:
+    """Ends the process at once: Python would take TensorFlow apart first, for most of a second."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -58,7 +58,7 @@ def measure_targets(
 def _in_graph(function: Callable, picture: tf.Tensor) -> Any:
     """What the function says of a picture, computed as a graph: that takes less memory than one
     operation after another."""
-    return tf.function(function).get_concrete_function(picture)(picture)
+    return tf.function(function, autograph=False).get_concrete_function(picture)(picture)
 
 
 def make_objective(
@@ -68,7 +68,7 @@ def make_objective(
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = passes_of(network, layers, settings, dtype, often=True)
 
-    @tf.function
+    @tf.function(autograph=False)
     def objective(picture: tf.Tensor) -> Evaluation:
         features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         statistics = measure(features, targets)
@@ -187,7 +187,7 @@ def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
     return 2 ** -tf.round(exponent)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def total_variation(
     rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:

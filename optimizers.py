@@ -81,7 +81,7 @@ class Adam:
         picture, state = self._update(picture, evaluation.gradient, state)
         return picture, state, evaluation
 
-    @tf.function(jit_compile=True)  # or there are temporary pictures
+    @tf.function(jit_compile=True, autograph=False)  # or there are temporary pictures
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State]:
@@ -164,7 +164,7 @@ class LBFGS:
         )
         return picture, state, evaluation
 
-    @tf.function
+    @tf.function(autograph=False)
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State]:

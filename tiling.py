@@ -255,8 +255,12 @@ class TiledObjective:
         self._part = _Part(self._passes, size)
         self._shape = content.shape
         self._tiles = self._part.tiles(self._shape[1:3])
-        self._measure = tf.function(functools.partial(self._measured, self._passes))
-        self._measure_exactly = tf.function(functools.partial(self._measured, exact))
+        self._measure = tf.function(
+            functools.partial(self._measured, self._passes), autograph=False
+        )
+        self._measure_exactly = tf.function(
+            functools.partial(self._measured, exact), autograph=False
+        )
         grams = [_grams(network, style, settings, size) for style in styles]
         self._targets = Targets({}, grams)  # the content's are in a file
         self._contents = _Contents(network, content, settings, self._part)
@@ -316,11 +320,11 @@ class TiledObjective:
             {name: found._replace(positions=counts[name]) for name, found in style.items()},
         )
 
-    @tf.function
+    @tf.function(autograph=False)
     def _compare(self, statistics: Statistics) -> tuple[tf.Tensor, tf.Tensor]:
         return objective.compare(statistics, self._targets, self._settings, self._shape)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _end(
         self,
         box: tf.Tensor,
@@ -343,7 +347,7 @@ class TiledObjective:
         found = self._to_picture(features, kept, place, targets, slopes, scale)
         return found, content, style, slopes, scale
 
-    @tf.function
+    @tf.function(autograph=False)
     def _backward(
         self,
         box: tf.Tensor,
@@ -395,7 +399,7 @@ def _grams(
     passes = objective.passes_of(network, settings.style_layer_weights(), settings)
     part = _Part(passes, size)
 
-    @tf.function
+    @tf.function(autograph=False)
     def measure(box: tf.Tensor, place: tf.Tensor) -> dict[str, losses.Gram]:
         features = passes.features(vgg.preprocess(box, network.mean_pixel))
         features, counts = part.inside(features, place)
@@ -418,7 +422,7 @@ class _Contents:
     def __init__(self, network: vgg.Network, content: np.ndarray, settings: Settings, part: _Part):
         passes = objective.passes_of(network, settings.content_layer_weights(), settings)
 
-        @tf.function
+        @tf.function(autograph=False)
         def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
             return passes.features(vgg.preprocess(box, network.mean_pixel))
 

@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/commands.py [--evaluations 250]
 
-How long the first preview takes; what a run costs besides its steps, and a second one in the same
-process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as good, by its
+How long the first preview takes; what a run costs at any size (imports, network, tracing), which is
+all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
+in the same process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as good, by its
 loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and multiplied; what
 loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
 """
@@ -40,6 +41,10 @@ def main() -> None:
         previews = [first_preview(command, Path(folder)) for _ in range(3)]
         preview, most = map(statistics.median, zip(*previews, strict=True))
         print(f"| first preview on disk, 512x512 | {preview:.1f} | {most:.0f} MB | |")
+        small = paint(Path(folder), "--width", "64", "--height", "64", "--iterations", "1")
+        runs = [memory.run(small) for _ in range(3)]
+        whole, most = map(statistics.median, zip(*runs, strict=True))
+        print(f"| one step, 64x64: what a run costs at any size | {whole:.1f} | {most:.0f} MB | |")
         first, second, step = in_one_process()
         runs = [memory.run([*command, "--iterations", "1"]) for _ in range(3)]
         whole, most = map(statistics.median, zip(*runs, strict=True))

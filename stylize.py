@@ -1,6 +1,7 @@
 """The run: pictures and settings -> better and better pictures. Prints nothing."""
 
 import dataclasses
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,8 +131,11 @@ def _paint(
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     precision = hardware.precision(settings.precision)
     every = settings.checkpoint_iterations
-    descent = None
+    descent = objective = losses = None
     for stage in plan:
+        if objective is not None:
+            objective = losses = None  # gone before the next are made
+            gc.collect()  # graphs are held in circles
         pictures = [images.resize(content, stage.height, stage.width)]
         pictures += [_scaled(style, stage, plan[-1]) for style in styles]
         photo, *paintings = (picture[np.newaxis] for picture in pictures)

@@ -4,9 +4,9 @@
 
 How long the first preview takes; what a run costs at any size (imports, network, tracing), which is
 all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
-in the same process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as good, by its
-loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and multiplied; what
-loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
+in the same process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as
+good, by its loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and
+multiplied; what loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     .venv/bin/python benchmarks/tiling.py [--sizes 512 1024 2048] [--tile 1024] [--whole 2048]
     .venv/bin/python benchmarks/tiling.py --sizes 4096 --tile 512 --precision bfloat16
+    .venv/bin/python benchmarks/tiling.py --sizes 512 1024 2048 4096 --auto
 
-Each row is a process of its own: one gradient to warm up, then one that counts; sizes that are not
-run whole are not warmed up either.
+Each row is a process of its own: one gradient to warm up, then one that counts. With --auto each
+size runs as `--tile auto` has it: whole if it fits into the memory that is free.
 """
 
 import argparse
@@ -27,21 +28,22 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048], help="square")
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--whole", type=int, default=2048, help="the largest size to run whole")
+    parser.add_argument("--auto", action="store_true", help="run each size as --tile auto would")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "TILE"), help="only this; print it")
     options = parser.parse_args()
     if options.one:
         size, tile = int(options.one[0]), options.one[1]
-        tile = None if tile == "off" else int(tile)
-        print(*gradient(size, tile, options.precision, warm_up=size <= options.whole))
+        print(*gradient(size, tile, options.precision))
         return
     print("| size | tiles | seconds | a megapixel | against whole | peak memory | against whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
         whole = None
-        for tile in ["off"] * (size <= options.whole) + [str(options.tile)] * (size > options.tile):
+        tiles = ["off"] * (size <= options.whole) + [str(options.tile)] * (size > options.tile)
+        for tile in ["auto"] if options.auto else tiles:
             command = [sys.executable, __file__, "--one", str(size), tile]
-            command += ["--precision", options.precision, "--whole", str(options.whole)]
+            command += ["--precision", options.precision]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = [float(word) for word in done.stdout.split()]
             if tile == "off":
@@ -56,7 +58,7 @@ def main() -> None:
             )
 
 
-def gradient(size: int, tile: int | None, precision: str, warm_up: bool) -> tuple[float, float]:
+def gradient(size: int, tile: str, precision: str) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
     neural_style.start_tensorflow(debug=False)
     import hardware
@@ -67,11 +69,12 @@ def gradient(size: int, tile: int | None, precision: str, warm_up: bool) -> tupl
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
     photo, painting, picture = pictures(size, size)
     dtype = hardware.precision(precision)
+    sizes = [photo.shape[1:3], painting.shape[1:3]]
+    pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
     evaluate, _ = tiling.make_objective(
-        network, photo.numpy(), [painting.numpy()], Settings(), dtype, tile
+        network, photo.numpy(), [painting.numpy()], Settings(), dtype, pixels
     )
-    if warm_up:
-        evaluate(picture)
+    evaluate(picture)
     began = time.perf_counter()
     evaluate(picture).gradient.numpy()
     taken = time.perf_counter() - began

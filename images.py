@@ -127,17 +127,6 @@ def style_size(
     return result
 
 
-def preserve_colors(stylized: np.ndarray, content: np.ndarray) -> np.ndarray:
-    """The brightness of one picture with the colours of another.
-
-    stylized, content: [H, W, 3] float32 RGB, 0..255, of one size; so is the result. Brightness is
-    the luma Y of ITU-R BT.601, colours are its Cb and Cr. Those are multiples of B - Y and R - Y,
-    so that moving R, G and B of a pixel alike changes Y and nothing else.
-    """
-    moved = content + (_luma(stylized) - _luma(content))[..., np.newaxis]
-    return np.clip(moved, 0, 255).astype(np.float32)
-
-
 def check_output(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
     """Raises `UserError` if `save` could not write to `path`; meant for before the run.
 
@@ -437,11 +426,6 @@ def _too_small(cause: str, height: int, width: int) -> str:
         f"{cause} makes a picture {width} wide and {height} high, "
         f"but a side needs {SMALLEST_SIDE} pixels"
     )
-
-
-def _luma(pixels: np.ndarray) -> np.ndarray:
-    """[H, W] of [H, W, 3]: Y of ITU-R BT.601, section 2.5.1."""
-    return pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 # Writing

@@ -236,12 +236,13 @@ class Results:
         return images.resize(image, *self._pictures.content.shape[:2])
 
     def _write(self, path: str, image: "np.ndarray") -> None:
+        import colors
         import images
 
         height, width = image.shape[:2]
-        if self._settings.preserve_colors:
+        if self._settings.preserve_colors == "luma":
             content = images.resize(self._pictures.content, height, width)
-            image = images.preserve_colors(image, content)
+            image = colors.luma_only(image, content)
         alpha = self._pictures.alpha
         if alpha is not None:
             alpha = images.resize(alpha, height, width)

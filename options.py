@@ -127,6 +127,23 @@ def add_knob(group: Any, knob: dataclasses.Field) -> None:
         action = argparse.BooleanOptionalAction
         group.add_argument(option_name(knob.name), action=action, default=knob.default, help=text)
         return
+    if "flag" in rule:
+        name = option_name(knob.name)
+        group.add_argument(
+            name,
+            nargs="?",
+            const=rule["flag"],
+            metavar=metavar(rule),
+            help=f"{text} (alone: {rule['flag']})",
+        )
+        group.add_argument(
+            name.replace("--", "--no-", 1),
+            dest=knob.name,
+            action="store_const",
+            const=None,
+            help=argparse.SUPPRESS,
+        )
+        return
     group.add_argument(
         option_name(knob.name),
         type=str if rule["kind"] is dict else rule["kind"],

@@ -46,7 +46,8 @@ def knob(default: Any, group: str, text: str, **rule: Any) -> Any:
 
     rule: `kind` (int, float, str, bool, or dict for
     weights by layer: what one value is), `many` (several values), `unit`,
-    `choices`, and the bounds `at_least`, `above`, `at_most`, `below`.
+    `choices`, `flag` (what the option alone, or True, means), and the bounds `at_least`, `above`,
+    `at_most`, `below`.
     """
     return field(default=default, metadata={"group": group, "text": text, **rule})
 
@@ -93,8 +94,10 @@ class Settings:
         unit="one number a style, default equal", at_least=0)
     tv_weight: float = knob(300.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
-    preserve_colors: bool = knob(False, "balance",
-        "keep the photo's colours: brightness from the painting, hue from the photo", kind=bool)
+    preserve_colors: str | None = knob(None, "balance",
+        "keep the photo's colours. luma: only the brightness is painted; match: the paintings are "
+        "given the mean and spread of the photo's colours before the run; histogram: their very "
+        "distribution", kind=str, choices=("luma", "match", "histogram"), flag="luma")
 
     content_layers: Mapping[str, float] | None = knob(None, "losses",
         "layers that stand for the content, instead of --content-weight-blend's",
@@ -180,6 +183,11 @@ class Settings:
             if value is None:
                 continue
             rule = knob.metadata
+            if "flag" in rule and isinstance(value, bool):
+                value = rule["flag"] if value else None
+                object.__setattr__(self, knob.name, value)
+                if value is None:
+                    continue
             if rule["kind"] is dict:
                 value = _layer_weights(knob.name, value)
                 checked = value.values()

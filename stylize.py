@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import colors
 import hardware
 import images
 import stages
@@ -76,6 +77,8 @@ def stylize(
             raise UsageError(
                 f"initial is {_size(initial)} and content {_size(content)}: give equal sizes"
             )
+    if settings.preserve_colors in ("match", "histogram"):
+        styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
     if not isinstance(network, vgg.Network):
         network = vgg.load(network)
     if not settings.normalization:

@@ -707,30 +707,6 @@ def test_the_smallest_scale_that_is_named_works(height, width, content_width, sc
             images.style_size(height, width, content_width, smallest * 0.98)
 
 
-PICTURES = hnp.arrays(np.float32, (5, 7, 3), elements=st.floats(0, 255, width=32))
-BT601 = np.array(
-    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-)  # Y, Cb, Cr
-
-
-@given(PICTURES, PICTURES)
-def test_preserve_colors_takes_luma_of_one_and_chroma_of_the_other(stylized, content):
-    result = images.preserve_colors(stylized, content)
-    assert result.dtype == np.float32 and result.min() >= 0 and result.max() <= 255
-    inside = ((result > 0) & (result < 255)).all(-1)
-    np.testing.assert_allclose(
-        (result @ BT601[0])[inside], (stylized @ BT601[0])[inside], atol=1e-2
-    )
-    np.testing.assert_allclose(
-        (result @ BT601[1:].T)[inside], (content @ BT601[1:].T)[inside], atol=1e-2
-    )
-
-
-def test_preserve_colors_of_a_picture_and_itself_is_the_picture():
-    pixels = picture().astype(np.float32)
-    np.testing.assert_allclose(images.preserve_colors(pixels, pixels), pixels, atol=1e-3)
-
-
 # Outputs, before the run
 
 

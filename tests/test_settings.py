@@ -32,7 +32,10 @@ WRONG = [
     ({"initial_noiseblend": 2}, "initial_noiseblend is 2: give 1 or less"),
     ({"seed": -1}, "seed is -1: give 0 or more"),
     ({"pooling": "maxx"}, "pooling 'maxx' is unknown (did you mean max?): choose max, avg or l2"),
-    ({"preserve_colors": "yes"}, "preserve_colors is yes: give True or False"),
+    (
+        {"preserve_colors": "lume"},
+        "preserve_colors 'lume' is unknown (did you mean luma?): choose luma, match or histogram",
+    ),
     ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: give 1 or more"),
     ({"print_iterations": 0}, "print_iterations is 0: give 1 or more"),
     (
@@ -99,3 +102,8 @@ def test_shares_sum_to_one():
     named = Settings(content_layers=["relu4_2=3", "conv5_1"], layer_reduction="mean")
     assert named.content_layer_weights() == {"relu4_2": 1.5, "conv5_1": 0.5}
     assert Settings().style_shares(4) == [0.25] * 4
+
+
+@pytest.mark.parametrize(("given", "kept"), [(True, "luma"), (False, None), ("match", "match")])
+def test_preserve_colors_is_a_flag_or_a_kind(given, kept):
+    assert Settings(preserve_colors=given).preserve_colors == kept

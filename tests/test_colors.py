@@ -1,0 +1,81 @@
+"""Colours: luma of one and chroma of the other; matched statistics; the combination with a run."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import colors
+from stylize import stylize
+
+PICTURES = hnp.arrays(np.float32, (5, 7, 3), elements=st.floats(0, 255, width=32))
+BT601 = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)  # Y, Cb, Cr
+
+
+@given(PICTURES, PICTURES)
+def test_luma_only_takes_luma_of_one_and_chroma_of_the_other(painted, photo):
+    result = colors.luma_only(painted, photo)
+    assert result.dtype == np.float32 and result.min() >= 0 and result.max() <= 255
+    inside = ((result > 0) & (result < 255)).all(-1)
+    np.testing.assert_allclose((result @ BT601[0])[inside], (painted @ BT601[0])[inside], atol=1e-2)
+    np.testing.assert_allclose(
+        (result @ BT601[1:].T)[inside], (photo @ BT601[1:].T)[inside], atol=1e-2
+    )
+
+
+def test_luma_only_of_a_picture_and_itself_is_the_picture(picture):
+    np.testing.assert_allclose(colors.luma_only(picture(), picture()), picture(), atol=1e-3)
+
+
+def test_match_gives_the_mean_and_the_covariance_of_the_photo(picture):
+    found = colors.matched(picture(30, 40, seed=1), picture(seed=2), "match").reshape(-1, 3)
+    photo = picture(seed=2).reshape(-1, 3)
+    np.testing.assert_allclose(found.mean(0), photo.mean(0), atol=0.01)
+    expected = np.cov(photo, rowvar=False, bias=True)
+    # what is added to the diagonal against division by 0 is 0.65
+    np.testing.assert_allclose(np.cov(found, rowvar=False, bias=True), expected, atol=1.5)
+
+
+def test_histogram_gives_the_values_of_the_photo(picture):
+    found = colors.matched(picture(90, 80, seed=1), picture(seed=2), "histogram")
+    for quantile in (0.1, 0.5, 0.9):
+        ours, theirs = (
+            np.quantile(image.reshape(-1, 3), quantile, axis=0)
+            for image in (found, picture(seed=2))
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1)
+
+
+def test_histogram_keeps_the_order_of_values(picture):
+    painting = picture(seed=1)
+    found = colors.matched(painting, picture(seed=2), "histogram")
+    for channel in range(3):
+        order = np.argsort(painting[..., channel].ravel(), kind="stable")
+        assert (np.diff(found[..., channel].ravel()[order]) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["match", "histogram"])
+@pytest.mark.parametrize("greys", [(100, 100), (30, 200)])
+def test_grey_and_even_pictures_stay_numbers(kind, greys, picture):
+    grey = np.broadcast_to(np.linspace(*greys, 45, dtype=np.float32)[:, np.newaxis], (34, 45, 3))
+    for painting, photo in ((grey, picture()), (picture(), grey), (grey, grey)):
+        found = colors.matched(painting, photo, kind)
+        assert np.isfinite(found).all()
+        middle = np.mean if kind == "match" else np.median
+        expected = middle(photo.reshape(-1, 3), axis=0)
+        np.testing.assert_allclose(middle(found.reshape(-1, 3), axis=0), expected, atol=1.5)
+
+
+@pytest.mark.parametrize("kind", ["match", "histogram"])
+def test_a_run_takes_over_the_colors_of_the_photo(kind, network, picture):
+    photo, painting = 0.3 * picture(seed=1), 128 + 0.5 * picture(seed=2)  # dark, and bright
+    options = {"iterations": 8, "tv_weight": 0, "learning_rate": 5}
+    plain, matched = (
+        list(stylize(network, photo, [painting], preserve_colors=which, **options))[-1][1]
+        for which in (None, kind)
+    )
+    target = photo.mean((0, 1))
+    assert np.abs(matched.mean((0, 1)) - target).mean() < np.abs(plain.mean((0, 1)) - target).mean()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from masks import NO_FRAME, Frame
 from objective import Evaluation, Objective
 from optimizers import Optimizer, State
 from settings import Settings, UserError
@@ -37,6 +38,7 @@ class Descent:
         self.best: Scored | None = None  # of the stage: losses at another size say nothing here
         self.seconds = 0.0
         self.is_over = False  # a limit of the whole run has been reached
+        self.frame = NO_FRAME
         self._settings = settings
         self._optimizer: Optimizer | None = None
         self._state: State = {}
@@ -52,17 +54,28 @@ class Descent:
             self._state = optimizer.rescale(self._state, self.picture)
         self._optimizer, self.best = optimizer, None
 
-    def steps(self, objective: Objective, count: int) -> Iterator[tuple[int, Scored]]:
+    @property
+    def seen(self) -> tf.Tensor:
+        """The picture as it stands, within its frame."""
+        return self.frame.picture(self.picture)
+
+    def steps(
+        self, objective: Objective, count: int, frame: Frame = NO_FRAME
+    ) -> Iterator[tuple[int, Scored]]:
         """At most so many steps. After each its number, and the picture it set out from; then
-        `best` is the best of all, the last one among them.
+        `best` is the best of all, the last one among them. Pictures are without the frame that the
+        objective sees them in.
 
         Raises `NotFiniteError` if a loss is no finite number, and the optimizer would not find
         back by itself.
         """
 
+        self.frame = frame
+
         def counted(picture: tf.Tensor) -> Evaluation:
             self._evaluations += 1
-            return objective(picture)
+            evaluation = objective(frame.picture(picture))
+            return evaluation._replace(gradient=frame.gradient(evaluation.gradient))
 
         patience = _Patience(self._settings.patience)
         for _ in range(count):
@@ -76,7 +89,7 @@ class Descent:
             self.is_over = self._is_over()
             if self.is_over or patience.is_over(scored):
                 break
-        self._keep(Scored(self.picture, objective(self.picture).losses), look=True)
+        self._keep(Scored(self.picture, objective(self.seen).losses), look=True)
         self.seconds = time.monotonic() - self._began
 
     def _keep(self, scored: Scored, look: bool) -> None:
@@ -92,7 +105,8 @@ class Descent:
         weights = [f"{name}_weight" for name in broken if name != "total"]
         weights = weights or ["content_weight", "style_weight", "tv_weight"]
         lower = " or ".join(f"{name} (now {getattr(settings, name):g})" for name in weights)
-        image = best.picture.numpy()[0] if np.isfinite(float(best.losses["total"])) else None
+        seen = self.frame.picture(best.picture)
+        image = seen.numpy()[0] if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
         )

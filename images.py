@@ -71,6 +71,18 @@ def read(path: StrPath, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
     return Picture(_over_white(pixels, alpha), alpha)
 
 
+def read_mask(path: StrPath, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """The mask in a file: [H, W] float32, 1 where it is white, 0 where black or transparent.
+
+    Raises `UserError` as `read` does.
+    """
+    pixels, alpha = read(path, max_megapixels)
+    white = pixels.mean(-1) / 255
+    if alpha is not None:
+        white = white - (1 - alpha)  # `read` has laid it over white
+    return np.clip(white, 0, 1).astype(np.float32)
+
+
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """The picture or alpha at another size: Lanczos, antialiased where it shrinks.
 

@@ -44,9 +44,18 @@ class Gram(NamedTuple):
     positions: tf.Tensor  # their number, a float32 scalar
 
 
-def gram(features: tf.Tensor) -> Gram:
-    """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3."""
+def gram(features: tf.Tensor, weights: tf.Tensor | None = None) -> Gram:
+    """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3.
+
+    weights: [1, h, w], 0..1, what each position counts: the squares of the T of Gatys et al. 2017
+    eq. 3.
+    """
     channels = features.shape[-1]
+    number = tf.constant(features.shape[1] * features.shape[2], tf.float32)
+    if weights is not None:
+        weights = tf.cast(weights, features.dtype)
+        number = tf.reduce_sum(tf.cast(weights, tf.float32))
+        features *= tf.sqrt(weights)[..., tf.newaxis]
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
     count = positions.shape[0]
     if features.dtype == tf.float16:
@@ -59,21 +68,26 @@ def gram(features: tf.Tensor) -> Gram:
     products = tf.cast(tf.matmul(positions, positions, transpose_a=True), tf.float32)
     if products.shape.rank == 3:
         products = tf.reduce_sum(products, 0)
-    return Gram(products, tf.constant(count, tf.float32))
+    return Gram(products, number)
 
 
 LOW_PRECISION_BLOCKS = 2048  # over the number of channels: blocks of rows, 32 for 64 channels
 
 
-def gram_gradient(features: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+def gram_gradient(
+    features: tf.Tensor, slopes: tf.Tensor, weights: tf.Tensor | None = None
+) -> tf.Tensor:
     """The gradient at the features of what changes by `slopes` [channels, channels], a symmetric
-    matrix, a unit of `products`: Gatys et al. 2016 eq. 6."""
+    matrix, a unit of `products`: Gatys et al. 2016 eq. 6. weights: as for `gram`."""
     positions = tf.reshape(features, (-1, features.shape[-1]))
     factor = 1.0
     if features.dtype == tf.float16:  # the slopes themselves may be too small for its range
         factor = tf.reduce_max(tf.abs(slopes)) * features.shape[-1] + 1e-30
     gradient = tf.matmul(positions, tf.cast(2 * slopes / factor, features.dtype))
-    return tf.reshape(gradient * tf.cast(factor, features.dtype), features.shape)
+    gradient = tf.reshape(gradient * tf.cast(factor, features.dtype), features.shape)
+    if weights is not None:
+        gradient *= tf.cast(weights, features.dtype)[..., tf.newaxis]
+    return gradient
 
 
 def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0) -> tf.Tensor:

@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 import losses
 import vgg
+from masks import Masks, at_layers
 from passes import Gradients, Passes
 from settings import Settings
 
@@ -23,22 +25,30 @@ class Evaluation(NamedTuple):
 Objective = Callable[[tf.Tensor], Evaluation]
 
 
+NO_MASKS = Masks()
+
+
 class Targets(NamedTuple):
     """What the picture is pulled towards, by layer name."""
 
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
     styles: list[dict[str, losses.Gram]]  # of each painting
+    shares: list[float]  # of each painting, in the style loss
 
 
 class Statistics(NamedTuple):
     """All that the losses need to know of a picture's features, by layer name. Additive."""
 
     content: dict[str, losses.Distance]
-    style: dict[str, losses.Gram]
+    style: dict[str, list[losses.Gram]]  # of each region, or of all
 
 
 def measure_targets(
-    network: vgg.Network, content: tf.Tensor, styles: list[tf.Tensor], settings: Settings
+    network: vgg.Network,
+    content: tf.Tensor,
+    styles: list[tf.Tensor],
+    settings: Settings,
+    masks: Masks = NO_MASKS,
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
@@ -48,33 +58,44 @@ def measure_targets(
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         return content_layers.features(vgg.preprocess(picture, network.mean_pixel))
 
-    def grams(picture: tf.Tensor) -> dict[str, losses.Gram]:
+    def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
         found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
-        return {layer: losses.gram(of_layer) for layer, of_layer in found.items()}
+        weights = at_layers(source, style_layers.reach())
+        return {layer: grams_of(of_layer, weights, layer)[0] for layer, of_layer in found.items()}
 
-    return Targets(_in_graph(features, content), [_in_graph(grams, style) for style in styles])
+    return Targets(
+        _in_graph(features, content),
+        [_in_graph(grams, style, masks.source(number)) for number, style in enumerate(styles)],
+        masks.shares(settings, len(styles)),
+    )
 
 
-def _in_graph(function: Callable, picture: tf.Tensor) -> Any:
+def _in_graph(function: Callable, *arguments: Any) -> Any:
     """What the function says of a picture, computed as a graph: that takes less memory than one
     operation after another."""
-    return tf.function(function, autograph=False).get_concrete_function(picture)(picture)
+    return tf.function(function, autograph=False)(*arguments)
 
 
 def make_objective(
-    network: vgg.Network, targets: Targets, settings: Settings, dtype: tf.DType = tf.float32
+    network: vgg.Network,
+    targets: Targets,
+    settings: Settings,
+    dtype: tf.DType = tf.float32,
+    masks: Masks = NO_MASKS,
 ) -> Objective:
     """The objective with features of `dtype`, traced once for each size of picture."""
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = passes_of(network, layers, settings, dtype, often=True)
+    regions = as_tensor(masks.regions)
 
     @tf.function(autograph=False)
     def objective(picture: tf.Tensor) -> Evaluation:
         features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
-        statistics = measure(features, targets)
+        weights = at_layers(regions, passes.reach())
+        statistics = measure(features, targets, weights)
         content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
         scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
-        gradients = gradients_of(features, targets, slopes, scale)
+        gradients = gradients_of(features, targets, slopes, scale, weights)
         gradient = passes.backward(kept, gradients) / scale
         return with_total_variation(picture, gradient, content, style, settings)
 
@@ -82,27 +103,44 @@ def make_objective(
 
 
 def make_losses(
-    network: vgg.Network, targets: Targets, settings: Settings
+    network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = passes_of(network, layers, settings)
+    regions = as_tensor(masks.regions)
 
     def evaluate(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
-        content, style = compare(measure(features, targets), targets, settings, picture.shape)
+        statistics = measure(features, targets, at_layers(regions, passes.reach()))
+        content, style = compare(statistics, targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
         return terms_of(content, style, settings.tv_weight * roughness)
 
     return functools.partial(_in_graph, evaluate)
 
 
-def measure(features: dict[str, tf.Tensor], targets: Targets) -> Statistics:
-    """The statistics of a picture from its features."""
+def as_tensor(mask: np.ndarray | None) -> tf.Tensor | None:
+    return None if mask is None else tf.constant(mask)
+
+
+def measure(
+    features: dict[str, tf.Tensor], targets: Targets, weights: dict[str, tf.Tensor] | None
+) -> Statistics:
+    """The statistics of a picture from its features; weights: of the regions at each layer."""
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
-        {name: losses.gram(features[name]) for name in targets.styles[0]},
+        {name: grams_of(features[name], weights, name) for name in targets.styles[0]},
     )
+
+
+def grams_of(
+    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str
+) -> list[losses.Gram]:
+    """The Gram of each region of a layer, or of all."""
+    if weights is None:
+        return [losses.gram(features)]
+    return [losses.gram(features, region) for region in tf.unstack(weights[layer], axis=-1)]
 
 
 def compare(
@@ -114,13 +152,17 @@ def compare(
         weight * losses.content_loss(statistics.content[layer], settings.content_loss)
         for layer, weight in settings.content_layer_weights().items()
     )
-    shares = settings.style_shares(len(targets.styles))
     pixels = shape[1] * shape[2]
+
+    def style_loss(layer: str, style: int) -> tf.Tensor:
+        regions = statistics.style[layer]
+        ours = regions[style if len(regions) > 1 else 0]
+        theirs = targets.styles[style][layer]
+        return losses.style_loss(ours, theirs, settings.style_loss, pixels)
+
     style = sum(
-        share
-        * weight
-        * losses.style_loss(statistics.style[layer], target[layer], settings.style_loss, pixels)
-        for share, target in zip(shares, targets.styles, strict=True)
+        share * weight * style_loss(layer, number)
+        for number, share in enumerate(targets.shares)
         for layer, weight in settings.style_layer_weights().items()
     )
     return settings.content_weight * content, settings.style_weight * style
@@ -155,15 +197,21 @@ def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, t
 
 
 def gradients_of(
-    features: dict[str, tf.Tensor], targets: Targets, slopes: Statistics, scale: tf.Tensor | float
+    features: dict[str, tf.Tensor],
+    targets: Targets,
+    slopes: Statistics,
+    scale: tf.Tensor | float,
+    weights: dict[str, tf.Tensor] | None,
 ) -> Gradients:
     """The gradient at each layer's features from those at the statistics, times `scale`."""
 
     def gradient(name: str) -> tf.Tensor:
         found = []
         if name in slopes.style:
-            slope = scale * slopes.style[name].products
-            found.append(losses.gram_gradient(features[name], slope))
+            regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
+            for region, slope in zip(regions, slopes.style[name], strict=True):
+                slope = scale * slope.products
+                found.append(losses.gram_gradient(features[name], slope, region))
         if name in slopes.content:
             slope = scale * slopes.content[name].squares
             found.append(losses.distance_gradient(features[name], targets.content[name], slope))
@@ -179,10 +227,11 @@ def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
         slopes.content[name].squares ** 2 * distance.squares / distance.values
         for name, distance in statistics.content.items()
     ]
-    for name, gram in statistics.style.items():
-        slope = slopes.style[name].products
-        values = gram.positions * gram.products.shape[-1]
-        squares.append(tf.reduce_sum(gram.products @ slope * slope) / values)
+    for name, grams in statistics.style.items():
+        for gram, slope in zip(grams, slopes.style[name], strict=True):
+            values = gram.positions * gram.products.shape[-1]
+            product = gram.products @ slope.products * slope.products
+            squares.append(tf.reduce_sum(product) / values)
     exponent = tf.math.log(tf.reduce_max(squares) + 1e-30) / (2 * math.log(2))
     return 2 ** -tf.round(exponent)
 

@@ -53,6 +53,23 @@ def add_file_options(group: Any, required: bool) -> None:
         "--initial", metavar="FILE", help="the picture to start from (default: the photo)"
     )
     group.add_argument(
+        "--content-mask",
+        metavar="FILE",
+        help="grey picture in the photo's proportions: white is painted, black stays the photo",
+    )
+    group.add_argument(
+        "--style-masks",
+        metavar="FILE",
+        nargs="+",
+        help="one such mask a style: white is painted in it; - for a style that is everywhere",
+    )
+    group.add_argument(
+        "--style-source-masks",
+        metavar="FILE",
+        nargs="+",
+        help="one mask a style, in its proportions: what is white is learnt; - for all of it",
+    )
+    group.add_argument(
         "--network",
         metavar="FILE",
         default=NETWORK,

@@ -16,6 +16,7 @@ import stages
 import tiling
 import vgg
 from descent import Descent, NotFiniteError, Scored, resized
+from masks import GivenMasks
 from optimizers import LBFGS, LBFGSB, Adam, Optimizer
 from settings import SMALLEST_SIDE, Settings, UsageError, settings_from
 from stages import Stage
@@ -42,6 +43,9 @@ def stylize(
     styles: Sequence[np.ndarray],
     *,
     initial: np.ndarray | None = None,
+    style_masks: Sequence[np.ndarray | None] | None = None,
+    content_mask: np.ndarray | None = None,
+    style_source_masks: Sequence[np.ndarray | None] | None = None,
     on_step: Callable[[Step], None] | None = None,
     plan: list[Stage] | None = None,
     **options: Any,
@@ -52,6 +56,9 @@ def stylize(
     content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. Styles may have any size
         (the larger a style against the content, the larger its strokes); `initial`, the picture
         to start from, has the content's.
+    style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
+    content_mask: what is painted at all, likewise; the rest of the photo stays.
+    style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
     on_step: called after every step with a `Step`, and once more at the end.
     plan: the stages to paint in; by default those of `stages.plan`, in tiles as memory asks for.
     options: the fields of `settings.Settings` by name, for instance `iterations`,
@@ -79,6 +86,7 @@ def stylize(
             )
     if settings.preserve_colors in ("match", "histogram"):
         styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
+    given = GivenMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
     if not isinstance(network, vgg.Network):
         network = vgg.load(network)
     if not settings.normalization:
@@ -90,7 +98,7 @@ def stylize(
         plan = tiling.in_tiles(
             plan, network, [style.shape[:2] for style in styles], settings, precision
         )
-    return _paint(network, content, styles, initial, on_step, settings, plan)
+    return _paint(network, content, styles, initial, given, on_step, settings, plan)
 
 
 def initial_picture(
@@ -128,6 +136,7 @@ def _paint(
     content: np.ndarray,
     styles: list[np.ndarray],
     initial: np.ndarray | None,
+    given: GivenMasks,
     on_step: Callable[[Step], None] | None,
     settings: Settings,
     plan: list[Stage],
@@ -142,8 +151,9 @@ def _paint(
         pictures = [images.resize(content, stage.height, stage.width)]
         pictures += [_scaled(style, stage, plan[-1]) for style in styles]
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
+        masks, frame = given.at(photo, paintings)
         objective, losses = tiling.make_objective(
-            network, photo, paintings, settings, precision, stage.tile
+            network, photo, paintings, settings, precision, stage.tile, masks
         )
         if descent is None:
             base = initial if initial is None else images.resize(initial, *pictures[0].shape[:2])
@@ -151,19 +161,21 @@ def _paint(
             descent = Descent(tf.constant(start[np.newaxis]), settings)
             del start  # pictures may be large
         descent.begin_stage(_optimizer(settings, stage.iterations), stage.height, stage.width)
-        for iteration, scored in descent.steps(objective, stage.iterations):
+        for iteration, scored in descent.steps(objective, stage.iterations, frame):
             if on_step is not None:
                 on_step(_step(iteration, stage, scored, descent, settings))
             if every and iteration % every == 0:
-                yield iteration, _image(descent.picture)
+                yield iteration, _image(descent.seen)
         if descent.is_over:
             break
     best = descent.best
     if on_step is not None:
         if precision != tf.float32:
-            best = Scored(best.picture, losses(best.picture))
+            best = Scored(best.picture, losses(frame.picture(best.picture)))
         on_step(_step(None, stage, best, descent, settings))
-    yield None, _image(resized(best.picture, *content.shape[:2]))
+    if stage is not plan[-1]:  # a limit of the whole run was reached
+        _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
+    yield None, _image(frame.picture(resized(best.picture, *content.shape[:2])))
 
 
 def _scaled(style: np.ndarray, stage: Stage, last: Stage) -> np.ndarray:
@@ -198,7 +210,7 @@ def _optimizer(settings: Settings, iterations: int) -> Optimizer:
 def _step(
     iteration: int | None, stage: Stage, scored: Scored, descent: Descent, settings: Settings
 ) -> Step:
-    picture = scored.picture if iteration is None else descent.picture
+    picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
     return Step(
         iteration,
         settings.iterations,

@@ -22,7 +22,8 @@ import hardware
 import losses
 import objective
 import vgg
-from objective import Evaluation, Objective, Statistics, Targets
+from masks import Masks, at_layers
+from objective import NO_MASKS, Evaluation, Objective, Statistics, Targets
 from passes import Gradients, Passes
 from settings import SMALLEST_TILE, Settings, UserError
 from stages import Stage
@@ -87,6 +88,7 @@ def make_objective(
     settings: Settings,
     dtype: tf.DType,
     size: int | None,
+    masks: Masks = NO_MASKS,
 ) -> tuple[Objective, Losses]:
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
@@ -98,10 +100,11 @@ def make_objective(
     def make(size: int | None) -> tuple[Objective, Losses]:
         if size is None:
             paintings = [tf.constant(style) for style in styles]
-            targets = objective.measure_targets(network, tf.constant(content), paintings, settings)
-            whole = objective.make_objective(network, targets, settings, dtype)
-            return whole, objective.make_losses(network, targets, settings)
-        tiled = TiledObjective(network, content, styles, settings, dtype, size)
+            photo = tf.constant(content)
+            targets = objective.measure_targets(network, photo, paintings, settings, masks)
+            whole = objective.make_objective(network, targets, settings, dtype, masks)
+            return whole, objective.make_losses(network, targets, settings, masks)
+        tiled = TiledObjective(network, content, styles, settings, dtype, size, masks)
         return tiled, tiled.losses
 
     longest = max(side for picture in (content, *styles) for side in picture.shape[1:3])
@@ -204,6 +207,10 @@ class _Part:
             ),
         )
 
+    def weights(self, mask: tf.Tensor | None) -> dict[str, tf.Tensor] | None:
+        """The mask of a tile's box at each layer."""
+        return at_layers(mask, self._reach)
+
     def inside(
         self, features: dict[str, tf.Tensor], place: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
@@ -247,6 +254,7 @@ class TiledObjective:
         settings: Settings,
         dtype: tf.DType,
         size: int,
+        masks: Masks = NO_MASKS,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
         layers = _layers(settings)
@@ -261,8 +269,13 @@ class TiledObjective:
         self._measure_exactly = tf.function(
             functools.partial(self._measured, exact), autograph=False
         )
-        grams = [_grams(network, style, settings, size) for style in styles]
-        self._targets = Targets({}, grams)  # the content's are in a file
+        grams = [
+            _grams(network, style, settings, size, masks.source(number))
+            for number, style in enumerate(styles)
+        ]
+        shares = masks.shares(settings, len(styles))
+        self._targets = Targets({}, grams, shares)  # the content's are in a file
+        self._regions = masks.regions
         self._contents = _Contents(network, content, settings, self._part)
 
     def __call__(self, picture: tf.Tensor) -> Evaluation:
@@ -286,9 +299,10 @@ class TiledObjective:
         return objective.terms_of(content, style, self._add_total_variation(picture))
 
     def _part_of(self, picture: tf.Tensor, number: int) -> tuple:
-        """A tile of the picture, where it is, and its targets."""
+        """A tile of the picture, where it is, its targets, and its regions."""
         tile = self._tiles[number]
-        return picture[_slices(tile)], _place(tile), self._contents[number]
+        regions = _cut_out(self._regions, tile)
+        return picture[_slices(tile)], _place(tile), self._contents[number], regions
 
     def _sum(
         self, picture: tf.Tensor, numbers: Iterable[int], measure: Callable
@@ -300,25 +314,39 @@ class TiledObjective:
         return total
 
     def _measured(
-        self, passes: Passes, box: tf.Tensor, place: tf.Tensor, target: dict[str, tf.Tensor]
+        self,
+        passes: Passes,
+        box: tf.Tensor,
+        place: tf.Tensor,
+        target: dict[str, tf.Tensor],
+        regions: tf.Tensor | None,
     ) -> Statistics:
         """The statistics of a tile."""
         features = passes.features(vgg.preprocess(box, self._mean_pixel))
-        return self._counted(features, place, self._with(target))
+        return self._counted(features, place, self._with(target), self._part.weights(regions))
 
     def _counted(
-        self, features: dict[str, tf.Tensor], place: tf.Tensor, targets: Targets
+        self,
+        features: dict[str, tf.Tensor],
+        place: tf.Tensor,
+        targets: Targets,
+        weights: dict[str, tf.Tensor] | None,
     ) -> Statistics:
         """The statistics of what counts in a tile."""
         features, counts = self._part.inside(features, place)
-        content, style = objective.measure(features, targets)
-        return Statistics(
-            {
-                name: found._replace(values=counts[name] * features[name].shape[-1])
-                for name, found in content.items()
-            },
-            {name: found._replace(positions=counts[name]) for name, found in style.items()},
-        )
+        if weights is not None:
+            weights, _ = self._part.inside(weights, place)
+        content, style = objective.measure(features, targets, weights)
+        if weights is None:
+            style = {
+                name: [found._replace(positions=counts[name]) for found in regions]
+                for name, regions in style.items()
+            }
+        content = {
+            name: found._replace(values=counts[name] * features[name].shape[-1])
+            for name, found in content.items()
+        }
+        return Statistics(content, style)
 
     @tf.function(autograph=False)
     def _compare(self, statistics: Statistics) -> tuple[tf.Tensor, tf.Tensor]:
@@ -330,12 +358,13 @@ class TiledObjective:
         box: tf.Tensor,
         place: tf.Tensor,
         target: dict[str, tf.Tensor],
+        regions: tf.Tensor | None,
         others: Statistics | None,
     ) -> tuple:
         """The last tile's part of the gradient, the losses of all, and what `_backward` takes."""
         features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
-        targets = self._with(target)
-        statistics = self._counted(features, place, targets)
+        targets, weights = self._with(target), self._part.weights(regions)
+        statistics = self._counted(features, place, targets, weights)
         if others is not None:
             statistics = _added(statistics, others)
         content, style, slopes = objective.compare_and_derive(
@@ -344,7 +373,7 @@ class TiledObjective:
         scale = tf.ones(())
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes)
-        found = self._to_picture(features, kept, place, targets, slopes, scale)
+        found = self._to_picture(features, kept, place, targets, slopes, scale, weights)
         return found, content, style, slopes, scale
 
     @tf.function(autograph=False)
@@ -353,15 +382,17 @@ class TiledObjective:
         box: tf.Tensor,
         place: tf.Tensor,
         target: dict[str, tf.Tensor],
+        regions: tf.Tensor | None,
         slopes: Statistics,
         scale: tf.Tensor,
     ) -> tf.Tensor:
         """What a tile adds to the gradient of the picture, within its box."""
         features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
-        return self._to_picture(features, kept, place, self._with(target), slopes, scale)
+        targets, weights = self._with(target), self._part.weights(regions)
+        return self._to_picture(features, kept, place, targets, slopes, scale, weights)
 
-    def _to_picture(self, features, kept, place, targets, slopes, scale) -> tf.Tensor:
-        gradients = objective.gradients_of(features, targets, slopes, scale)
+    def _to_picture(self, features, kept, place, targets, slopes, scale, weights) -> tf.Tensor:
+        gradients = objective.gradients_of(features, targets, slopes, scale, weights)
         gradients = self._part.inside_of_gradients(gradients, place)
         return self._passes.backward(kept, gradients) / scale
 
@@ -393,24 +424,37 @@ def _added(one: Statistics, other: Statistics) -> Statistics:
 
 
 def _grams(
-    network: vgg.Network, style: np.ndarray, settings: Settings, size: int
+    network: vgg.Network,
+    style: np.ndarray,
+    settings: Settings,
+    size: int,
+    source: np.ndarray | None = None,
 ) -> dict[str, losses.Gram]:
     """The Grams of a painting, tile by tile, in float32."""
     passes = objective.passes_of(network, settings.style_layer_weights(), settings)
     part = _Part(passes, size)
 
     @tf.function(autograph=False)
-    def measure(box: tf.Tensor, place: tf.Tensor) -> dict[str, losses.Gram]:
+    def measure(
+        box: tf.Tensor, place: tf.Tensor, source: tf.Tensor | None
+    ) -> dict[str, losses.Gram]:
         features = passes.features(vgg.preprocess(box, network.mean_pixel))
         features, counts = part.inside(features, place)
-        return {
-            name: losses.gram(of_layer)._replace(positions=counts[name])
+        weights = part.weights(source)
+        if weights is not None:
+            weights, _ = part.inside(weights, place)
+        found = {
+            name: objective.grams_of(of_layer, weights, name)[0]
             for name, of_layer in features.items()
         }
+        if weights is not None:
+            return found
+        return {name: gram._replace(positions=counts[name]) for name, gram in found.items()}
 
     total = None
     for tile in part.tiles(style.shape[1:3]):
-        found = measure(tf.constant(style[_slices(tile)]), _place(tile))
+        box = tf.constant(style[_slices(tile)])
+        found = measure(box, _place(tile), _cut_out(source, tile))
         total = found if total is None else _added(total, found)
     return total
 
@@ -458,6 +502,10 @@ class _Contents:
 def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:
     part = gradient[_slices(tile)]
     part.assign(part + found)
+
+
+def _cut_out(mask: np.ndarray | None, tile: Tile) -> tf.Tensor | None:
+    return None if mask is None else tf.constant(mask[_slices(tile)])
 
 
 def _place(tile: Tile) -> tf.Tensor:

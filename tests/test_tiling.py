@@ -195,7 +195,7 @@ def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeyp
     class Watched(tiling.TiledObjective):
         def __init__(self, *arguments):
             super().__init__(*arguments)
-            tiled.append(arguments[-1])
+            tiled.append(arguments[5])
 
     monkeypatch.setattr(objective, "make_objective", runs_out)
     monkeypatch.setattr(tiling, "TiledObjective", Watched)

@@ -456,7 +456,8 @@ def _format_of(path: StrPath) -> str:
 
 
 def _to_bytes(samples: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(samples), 0, 255).astype(np.uint8)
+    rounded = np.rint(samples)
+    return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
 
 
 def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

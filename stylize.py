@@ -175,7 +175,10 @@ def _paint(
         on_step(_step(None, stage, best, descent, settings))
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
-    yield None, _image(frame.picture(resized(best.picture, *content.shape[:2])))
+    image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
+    del objective, losses, descent  # who saves a large picture needs their memory
+    gc.collect()
+    yield None, image
 
 
 def _scaled(style: np.ndarray, stage: Stage, last: Stage) -> np.ndarray:

@@ -29,11 +29,12 @@ def main() -> None:
 
 
 def commands(pages: Iterable[str] = PAGES) -> list[list[str]]:
-    """Every command line of neural_style.py on the pages, split into words."""
+    """Every command line of neural_style.py on the pages, once, split into words."""
     text = "\n".join((ROOT / page).read_text() for page in pages)
     lines = text.replace("\\\n", " ").splitlines()
     split = (shlex.split(line) for line in lines if line.strip().startswith(PROGRAM[0]))
-    return [words for words in split if words[:2] == PROGRAM]
+    found = dict.fromkeys(tuple(words) for words in split if words[:2] == PROGRAM)
+    return [list(words) for words in found]
 
 
 if __name__ == "__main__":

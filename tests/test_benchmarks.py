@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks import bench, commands, memory, optimizers, step, tiling
+import images
+from benchmarks import bench, commands, memory, optimizers, quality, step, tiling
 from settings import Settings
 
 
@@ -13,8 +14,8 @@ def test_steps_of_every_kind_and_their_convolutions():
 
 
 def test_a_gradient_is_timed_whole_and_in_tiles():
-    for tile in (None, 64):
-        seconds, megabytes = tiling.gradient(240, tile, "float32", warm_up=False)
+    for tile in ("off", "64", "auto"):
+        seconds, megabytes = tiling.gradient(240, tile, "float32")
         assert seconds > 0 and megabytes > 100
 
 
@@ -35,6 +36,34 @@ def test_a_command_is_timed(tmp_path):
     assert loss > 0
     with pytest.raises(SystemExit, match="failed"):
         memory.run(commands.paint(tmp_path, "--iterations", "0"))
+
+
+def test_quality_knows_the_photo_the_painting_and_a_border(tmp_path, picture):
+    photo, painting = (quality.ROOT / "examples" / f"{name}.jpg" for name in quality.PAIRS[0])
+    width, height = 96, 64
+    pixels = images.resize(images.read(photo).pixels, height, width)
+    style = images.resize(images.read(painting).pixels, 121, width)
+    framed = pixels.copy()
+    framed[:8:2] = framed[-8::2] = 0
+    found = {}
+    for name, one in (("photo", pixels), ("style", style[:height]), ("framed", framed)):
+        images.save(tmp_path / f"{name}.png", one)
+        found[name] = quality.measures(tmp_path / f"{name}.png", photo, painting)
+    assert found["photo"]["affinity"] < 0.01 and found["photo"]["ssim"] > 0.99
+    assert found["photo"]["to photo"] < 1 and abs(found["photo"]["border"] - 1) < 0.1
+    assert found["style"]["style"] < 0.5 * found["photo"]["style"]
+    assert found["style"]["to style"] < 0.8 * found["photo"]["to style"]
+    assert found["style"]["affinity"] > 5 * found["photo"]["affinity"]
+    assert found["framed"]["border"] > 2
+
+
+def test_the_sheet_has_a_row_for_every_variant(tmp_path, picture):
+    folders = {name: tmp_path / name for name in ("a", "b")}
+    for folder in folders.values():
+        folder.mkdir()
+        for pair in quality.PAIRS:
+            images.save(folder / quality.files_of(*pair)[2], picture(20, 30))
+    assert quality.sheet(folders).size == (90, 2 * 34)
 
 
 def test_the_heading_says_where_and_when():

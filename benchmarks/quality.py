@@ -1,0 +1,273 @@
+"""Quality: what the optimizer does not optimise, measured on saved pictures.
+
+    .venv/bin/python benchmarks/quality.py FOLDER [--only NAME ...] [--more NAME=FOLDER ...]
+    .venv/bin/python benchmarks/quality.py FOLDER --curve
+
+Paints three photos with each variant of the settings into FOLDER/NAME, unless they are there, and
+prints a table; FOLDER/sheet.png has them side by side. --more adds another program's pictures,
+named as ours are. --curve paints five content weights and draws style against content
+(FOLDER/curve.png; needs matplotlib).
+
+Measures, all in float32 from the file; of each the mean over the pairs:
+
+- style: sliced Wasserstein distance to the painting (Rabin et al. 2011) of relu1_2, relu2_2,
+  relu3_3 and relu4_3, layers outside the loss, at three sizes; in deviations of the painting's.
+- affinity: how much cosine similarities between places of relu3_1 differ from the photo's, at 256
+  pixels (the content loss of Kolkin et al. 2019, "STROTSS", eq. 5). ssim: of the luma (Wang et al.
+  2004), 1 is the photo.
+- ripple: energy above a fifth of a cycle a pixel where the photo is flat, over the painting's own.
+- border: energy of the steps between pixels in the outer 8, over that inside; over the same of
+  the photo: 1 is no border.
+- to style, to photo: sliced Wasserstein distance of colours, in grey levels.
+"""
+
+import argparse
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import gaussian_filter
+
+import images
+import neural_style
+
+ROOT = Path(__file__).resolve().parent.parent
+PAIRS = [("china", "church-at-auvers"), ("cat", "painter-on-the-road"), ("rocket", "cafe-terrace")]
+SIZE = 256
+LAYERS = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+DIRECTIONS = 64
+QUANTILES = 256
+PLACES = 1024
+
+LAYER_NAMES = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
+
+
+def layer_weights(*weights: float) -> list[str]:
+    shares = [weight / sum(weights) for weight in weights]
+    return ["--style-layers", *(f"{n}={w:.6g}" for n, w in zip(LAYER_NAMES, shares, strict=True))]
+
+
+VARIANTS = {
+    "default": [],
+    "start: photo": ["--initial-noiseblend", "0"],
+    "start: noise": ["--initial-noiseblend", "1"],
+    "layers: 1/C^2": layer_weights(*(1 / count**2 for count in (64, 128, 256, 512, 512))),
+    "layers: 256:64:16:4:1": layer_weights(256, 64, 16, 4, 1),
+    "padding: zero": ["--padding", "zero"],
+    "pooling: max": ["--pooling", "max"],
+    "smoothness: 100": ["--tv-weight", "100"],
+    "smoothness: 1000": ["--tv-weight", "1000"],
+    "rate: 10": ["--learning-rate", "10"],
+    "rate: constant": ["--learning-rate-schedule", "constant"],
+    "steps: 150": ["--iterations", "150"],
+    "steps: 600": ["--iterations", "600"],
+    "scales: 2": ["--scales", "2"],
+    "lbfgs": ["@recipes/lbfgs.args"],
+    "recipe A": ["@recipes/prisma.args"],
+}
+CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the variants")
+    parser.add_argument("--more", nargs="+", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--curve", action="store_true")
+    options = parser.parse_args()
+    if options.curve:
+        variants = {f"content {w:g}": ["--content-weight", str(w)] for w in CURVE}
+    else:
+        variants = {name: VARIANTS[name] for name in options.only or VARIANTS}
+    folders = {name: options.folder / name.replace("/", "-") for name in variants}
+    for name, arguments in variants.items():
+        paint(folders[name], arguments)
+    folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
+    neural_style.start_tensorflow(debug=False)
+    found = {name: measured(folder) for name, folder in folders.items()}
+    columns = next(iter(found.values()))
+    print(f"| what | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
+    for name, row in found.items():
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
+    sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
+    if options.curve:
+        curve(found, options.folder / "curve.png")
+
+
+def files_of(photo: str, painting: str) -> tuple[Path, Path, str]:
+    examples = ROOT / "examples"
+    return examples / f"{photo}.jpg", examples / f"{painting}.jpg", f"{photo}--{painting}.png"
+
+
+def paint(folder: Path, arguments: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for pair in PAIRS:
+        photo, painting, name = files_of(*pair)
+        if (folder / name).exists():
+            continue
+        command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
+        command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
+        command += ["--output", str((folder / name).resolve()), "--size", str(SIZE)]
+        subprocess.run(command, check=True, cwd=ROOT)
+
+
+def measured(folder: Path) -> dict[str, float]:
+    """Each measure's mean over the pairs."""
+    rows = [measures(folder / files_of(*pair)[2], *files_of(*pair)[:2]) for pair in PAIRS]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, float]:
+    picture = images.read(path).pixels
+    height, width = picture.shape[:2]
+    photo = images.resize(images.read(photo_path).pixels, height, width)
+    painting = images.read(painting_path).pixels
+    painting = images.resize(painting, *images.style_size(*painting.shape[:2], width, 1.0))
+    return {
+        "style": style_distance(picture, painting),
+        "affinity": affinity_divergence(picture, photo),
+        "ssim": ssim(luma(picture), luma(photo)),
+        "ripple": ripple(picture, photo, painting),
+        "border": border(luma(picture)) / border(luma(photo)),
+        "to style": sliced_wasserstein(picture.reshape(-1, 3), painting.reshape(-1, 3)),
+        "to photo": sliced_wasserstein(picture.reshape(-1, 3), photo.reshape(-1, 3)),
+    }
+
+
+_networks = []
+
+
+def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
+    """[positions, channels] of each layer, with max pooling, as the network was trained."""
+    import tensorflow as tf
+
+    import vgg
+    from passes import Passes
+
+    if not _networks:
+        _networks.append(vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat"))
+    network = _networks[0]
+    passes = Passes(network.layers, layers, "max")
+    found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network.mean_pixel))
+    return [np.reshape(found[name], (-1, found[name].shape[-1])) for name in layers]
+
+
+def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
+    distances = []
+    for factor in (1, 2, 4):
+        small = (
+            images.resize(p, p.shape[0] // factor, p.shape[1] // factor)
+            for p in (picture, painting)
+        )
+        for ours, theirs in zip(*(features(one, LAYERS) for one in small), strict=True):
+            distances.append(sliced_wasserstein(ours, theirs, in_deviations=True))
+    return float(np.mean(distances))
+
+
+def sliced_wasserstein(ours: np.ndarray, theirs: np.ndarray, in_deviations: bool = False) -> float:
+    """Mean distance of the quantiles of [n, channels] and [m, channels] along random directions."""
+    random = np.random.default_rng(0)
+    directions = random.normal(size=(ours.shape[1], DIRECTIONS)).astype(np.float32)
+    directions /= np.linalg.norm(directions, axis=0)
+    places = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    one, other = (np.quantile(values @ directions, places, axis=0) for values in (ours, theirs))
+    distances = np.abs(one - other).mean(0)
+    if in_deviations:
+        distances = distances / ((theirs @ directions).std(0) + 1e-6)
+    return float(distances.mean())
+
+
+def affinity_divergence(picture: np.ndarray, photo: np.ndarray) -> float:
+    similarities = []
+    for one in (picture, photo):
+        height, width = one.shape[:2]
+        small = images.resize(
+            one, round(height * SIZE / max(height, width)), round(width * SIZE / max(height, width))
+        )
+        (values,) = features(small, ["relu3_1"])
+        chosen = np.random.default_rng(0).permutation(len(values))[:PLACES]
+        values = values[chosen] / (np.linalg.norm(values[chosen], axis=1, keepdims=True) + 1e-6)
+        similarities.append(values @ values.T)
+    return float(np.abs(similarities[0] - similarities[1]).mean())
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(np.float64) @ [0.299, 0.587, 0.114]
+
+
+def ssim(one: np.ndarray, other: np.ndarray) -> float:
+    """Wang et al. 2004 eq. 13, a Gaussian window of deviation 1.5."""
+    means = [gaussian_filter(image, 1.5) for image in (one, other)]
+    variances = [
+        gaussian_filter(image**2, 1.5) - mean**2
+        for image, mean in zip((one, other), means, strict=True)
+    ]
+    covariance = gaussian_filter(one * other, 1.5) - means[0] * means[1]
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    above = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
+    below = (means[0] ** 2 + means[1] ** 2 + c1) * (sum(variances) + c2)
+    return float((above / below).mean())
+
+
+def ripple(picture: np.ndarray, photo: np.ndarray, painting: np.ndarray) -> float:
+    steepness = gaussian_filter(np.hypot(*np.gradient(luma(photo))), 2)
+    flat = steepness < np.quantile(steepness, 0.3)
+    energy = high(luma(picture))[flat].mean()
+    return float(energy / high(luma(painting)).mean())
+
+
+def high(image: np.ndarray) -> np.ndarray:
+    """The energy above about a fifth of a cycle a pixel."""
+    return (image - gaussian_filter(image, 1.0)) ** 2
+
+
+def border(image: np.ndarray) -> float:
+    energy = sum(step**2 for step in np.gradient(image))
+    outer = np.ones(energy.shape, bool)
+    outer[8:-8, 8:-8] = False
+    return float(energy[outer].mean() / energy[~outer].mean())
+
+
+def sheet(folders: dict[str, Path]) -> Image.Image:
+    """A row a variant, a column a pair."""
+    rows = []
+    for name, folder in folders.items():
+        pictures = [Image.open(folder / files_of(*pair)[2]).convert("RGB") for pair in PAIRS]
+        row = Image.new(
+            "RGB", (sum(p.width for p in pictures), max(p.height for p in pictures) + 14)
+        )
+        lefts = itertools.accumulate((p.width for p in pictures), initial=0)
+        for left, one in zip(lefts, pictures, strict=False):
+            row.paste(one, (left, 14))
+        ImageDraw.Draw(row).text((2, 1), name, fill="white")
+        rows.append(row)
+    whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
+    tops = itertools.accumulate((row.height for row in rows), initial=0)
+    for top, row in zip(tops, rows, strict=False):
+        whole.paste(row, (0, top))
+    return whole
+
+
+def curve(found: dict[str, dict[str, float]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
+    points = [(row["affinity"], row["style"]) for row in found.values()]
+    axes.plot(*zip(*points, strict=True), "o-")
+    for name, point in zip(found, points, strict=True):
+        axes.annotate(name, point, textcoords="offset points", xytext=(6, 4))
+    axes.set_xlabel("affinity divergence from the photo")
+    axes.set_ylabel("style distance from the painting")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -58,22 +58,25 @@ def measure_targets(
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
         return content_layers.features(vgg.preprocess(picture, network.mean_pixel))
 
-    def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
+    def grams(source: tf.Tensor | None, picture: tf.Tensor) -> dict[str, losses.Gram]:
         found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
         weights = at_layers(source, style_layers.reach())
         return {layer: grams_of(of_layer, weights, layer)[0] for layer, of_layer in found.items()}
 
     return Targets(
         _in_graph(features, content),
-        [_in_graph(grams, style, masks.source(number)) for number, style in enumerate(styles)],
+        [
+            _in_graph(functools.partial(grams, as_tensor(masks.source(number))), style)
+            for number, style in enumerate(styles)
+        ],
         masks.shares(settings, len(styles)),
     )
 
 
-def _in_graph(function: Callable, *arguments: Any) -> Any:
+def _in_graph(function: Callable, picture: tf.Tensor) -> Any:
     """What the function says of a picture, computed as a graph: that takes less memory than one
     operation after another."""
-    return tf.function(function, autograph=False)(*arguments)
+    return tf.function(function, autograph=False).get_concrete_function(picture)(picture)
 
 
 def make_objective(
@@ -165,7 +168,7 @@ def compare(
         for number, share in enumerate(targets.shares)
         for layer, weight in settings.style_layer_weights().items()
     )
-    return settings.content_weight * content, settings.style_weight * style
+    return settings.content_weight * content, settings.weight_of_style() * style
 
 
 def compare_and_derive(

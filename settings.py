@@ -17,6 +17,9 @@ CONTENT_LAYERS = ("relu4_2", "relu5_2")
 # Share of noise in the start: the painting's palette takes over, the photo's shapes stay.
 DEFAULT_NOISE = 0.8
 
+DEFAULT_STYLE_WEIGHT = 5000.0
+STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
+
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
@@ -84,8 +87,11 @@ class Settings:
     content_weight_blend: float = knob(1.0, "balance",
         "relu4_2's share of the content, relu5_2 has the rest: lower means freer shapes",
         kind=float, unit="0 to 1", at_least=0, at_most=1)
-    style_weight: float = knob(5000.0, "balance", "say of the paintings",
+    style_weight: float = knob(DEFAULT_STYLE_WEIGHT, "balance", "say of the paintings",
         kind=float, at_least=0)
+    stylization: float | None = knob(None, "balance",
+        "how far to go, instead of --style-weight: 0 barely paints, 1 is nearly all painting",
+        kind=float, unit="0 to 1; 0.5 is the default picture", at_least=0, at_most=1)
     style_layer_weight_exp: float = knob(1.0, "balance",
         "each style layer counts this many times the one before: above 1 favours large shapes",
         kind=float, above=0)
@@ -207,6 +213,8 @@ class Settings:
         self._check_or_number("tile", SMALLEST_TILE, "pixels")
         if self.size is not None and (self.width is not None or self.height is not None):
             raise UsageError("size is the long side: give it alone, or give width and height")
+        if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
+            raise UsageError("stylization has no say beside style_weight: give one")
         if self.content_weight == self.style_weight == 0:
             raise UsageError("content_weight and style_weight are both 0: raise one of them")
         if self.style_blend_weights is not None and not any(self.style_blend_weights):
@@ -238,6 +246,13 @@ class Settings:
                     f"got {len(values)} {name} for {count} style{'s' * (count != 1)}: "
                     "give one number a style"
                 )
+
+    def weight_of_style(self) -> float:
+        """What the style loss counts: every tenth of `stylization` two and a half times the one
+        before it."""
+        if self.stylization is None:
+            return self.style_weight
+        return self.style_weight * STYLIZATION_RANGE ** (2 * self.stylization - 1)
 
     def content_layer_weights(self) -> dict[str, float]:
         """The content layers that count, each with its share of the content loss."""

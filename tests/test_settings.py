@@ -36,6 +36,11 @@ WRONG = [
         {"preserve_colors": "lume"},
         "preserve_colors 'lume' is unknown (did you mean luma?): choose luma, match or histogram",
     ),
+    ({"stylization": 1.1}, "stylization is 1.1: give 1 or less"),
+    (
+        {"stylization": 0.7, "style_weight": 10},
+        "stylization has no say beside style_weight: give one",
+    ),
     ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: give 1 or more"),
     ({"print_iterations": 0}, "print_iterations is 0: give 1 or more"),
     (
@@ -107,3 +112,9 @@ def test_shares_sum_to_one():
 @pytest.mark.parametrize(("given", "kept"), [(True, "luma"), (False, None), ("match", "match")])
 def test_preserve_colors_is_a_flag_or_a_kind(given, kept):
     assert Settings(preserve_colors=given).preserve_colors == kept
+
+
+def test_half_stylization_is_the_default():
+    weights = [Settings(stylization=share).weight_of_style() for share in (0, 0.5, 1)]
+    assert weights == pytest.approx([50, 5000, 500000])
+    assert Settings().weight_of_style() == Settings().style_weight == weights[1]

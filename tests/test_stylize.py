@@ -5,8 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 
+import images
+import vgg
+from objective import make_losses, measure_targets
 from settings import Settings, UserError
 from stylize import NotFiniteError, initial_picture, stylize
 
@@ -212,3 +216,20 @@ def test_the_last_good_picture_comes_with_the_error(network, picture):
     with pytest.raises(NotFiniteError, match=r"after \d+ steps: lower tv_weight") as error:
         paint(network, picture, learning_rate=120, **options)
     assert error.value.image.shape == (34, 45, 3) and np.isfinite(error.value.image).all()
+
+
+def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo():
+    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    photo, painting = (
+        images.resize(images.read(ROOT / "examples" / name).pixels, 64, 80)
+        for name in ("china.jpg", "church-at-auvers.jpg")
+    )
+    batch = [tf.constant(array[np.newaxis]) for array in (photo, painting)]
+    targets = measure_targets(network, batch[0], batch[1:], Settings())
+    judge = make_losses(network, targets, Settings())
+    found = []
+    for share in (0.1, 0.3, 0.5):
+        *_, (_, image) = stylize(network, photo, [painting], iterations=40, stylization=share)
+        found.append(judge(tf.constant(image[np.newaxis])))
+    assert found[0]["style"] > found[1]["style"] > found[2]["style"]
+    assert found[0]["content"] < found[1]["content"] < found[2]["content"]

@@ -79,10 +79,8 @@ class Descent:
 
         patience = _Patience(self._settings.patience)
         for _ in range(count):
-            made, self._state, evaluation = self._optimizer.step(counted, self.picture, self._state)
-            scored = Scored(self.picture, evaluation.losses)
+            scored, self.picture = self._step(counted)
             self._keep(scored, look=self._iteration % LOOK_EVERY == 0)
-            self.picture = made
             self.seconds = time.monotonic() - self._began
             yield self._iteration, scored
             self._iteration += 1
@@ -91,6 +89,14 @@ class Descent:
                 break
         self._keep(Scored(self.picture, objective(self.seen).losses), look=True)
         self.seconds = time.monotonic() - self._began
+
+    def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor]:
+        """The picture as it was, with its losses, and the next. Nothing else of the step is kept,
+        not even the old state while the new is made: pictures may be large."""
+        held = [self._state]
+        self._state = {}
+        made, self._state, evaluation = self._optimizer.step(objective, self.picture, held.pop())
+        return Scored(self.picture, evaluation.losses), made
 
     def _keep(self, scored: Scored, look: bool) -> None:
         self.best = scored if self.best is None else _lower(self.best, scored)

@@ -456,8 +456,10 @@ def _format_of(path: StrPath) -> str:
 
 
 def _to_bytes(samples: np.ndarray) -> np.ndarray:
-    rounded = np.rint(samples)
-    return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
+    found = np.empty(samples.shape, np.uint8)
+    for rows, made in zip(samples, found, strict=True):  # pictures may be large
+        made[:] = np.clip(np.rint(rows), 0, 255)
+    return found
 
 
 def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -198,17 +198,19 @@ def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -
             progress.show(step)
             stop.check()
 
+        images = stylize(
+            network,
+            pictures.content,
+            pictures.styles,
+            initial=pictures.initial,
+            **pictures.masks,
+            on_step=on_step,
+            plan=plan,
+            **dataclasses.asdict(settings),
+        )
+        pictures.styles.clear()  # the run lets them go when it is done
         try:
-            for iteration, image in stylize(
-                network,
-                pictures.content,
-                pictures.styles,
-                initial=pictures.initial,
-                **pictures.masks,
-                on_step=on_step,
-                plan=plan,
-                **dataclasses.asdict(settings),
-            ):
+            for iteration, image in images:
                 if iteration is None:
                     results.save(image)
                 elif options.checkpoint_output:

@@ -77,23 +77,30 @@ class Adam:
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
-        evaluation = objective(picture)
-        picture, state = self._update(picture, evaluation.gradient, state)
-        return picture, state, evaluation
+        state, evaluation = dict(state), objective(picture)
+        # each old moment goes as soon as the new one is there: pictures may be large
+        state["first"] = self._first(state.pop("first"), evaluation.gradient)
+        state["second"] = self._second(state.pop("second"), evaluation.gradient)
+        state["steps"] += 1
+        state["averaged"] += 1
+        return self._moved(picture, state), state, evaluation
 
-    @tf.function(jit_compile=True, autograph=False)  # or there are temporary pictures
-    def _update(
-        self, picture: tf.Tensor, gradient: tf.Tensor, state: State
-    ) -> tuple[tf.Tensor, State]:
-        steps, averaged = state["steps"] + 1, state["averaged"] + 1
-        first = self.beta1 * state["first"] + (1 - self.beta1) * gradient
-        second = self.beta2 * state["second"] + (1 - self.beta2) * tf.square(gradient)
-        mean = first / (1 - self.beta1**averaged)
-        deviation = tf.sqrt(second / (1 - self.beta2**averaged))
-        picture = picture - self._rate(steps) * mean / (deviation + self.eps)
-        if self.clip:
-            picture = tf.clip_by_value(picture, 0.0, 255.0)
-        return picture, {"steps": steps, "averaged": averaged, "first": first, "second": second}
+    # compiled, or there are temporary pictures
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        return self.beta1 * first + (1 - self.beta1) * gradient
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _second(self, second: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        return self.beta2 * second + (1 - self.beta2) * tf.square(gradient)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _moved(self, picture: tf.Tensor, state: State) -> tf.Tensor:
+        mean = state["first"] / (1 - self.beta1 ** state["averaged"])
+        deviation = tf.sqrt(state["second"] / (1 - self.beta2 ** state["averaged"]))
+        picture = picture - self._rate(state["steps"]) * mean / (deviation + self.eps)
+        return tf.clip_by_value(picture, 0.0, 255.0) if self.clip else picture
 
     def _rate(self, steps: tf.Tensor) -> tf.Tensor | float:
         """The learning rate of a step, numbered from 1."""

@@ -176,7 +176,8 @@ def _paint(
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
     image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
-    del objective, losses, descent  # who saves a large picture needs their memory
+    # who saves a large picture needs their memory
+    del objective, losses, descent, styles, pictures, photo, paintings
     gc.collect()
     yield None, image
 

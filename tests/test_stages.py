@@ -10,6 +10,7 @@ import optimizers
 import stages
 import tiling
 from descent import resized
+from objective import Evaluation
 from settings import Settings, UsageError
 from stylize import stylize
 
@@ -130,16 +131,20 @@ def test_patience_ends_its_stage_only(network, picture):
 def test_adams_moments_are_carried_over():
     adam = optimizers.Adam(20.0, 0.9, 0.999, 1e-8, "constant", 100)
     small = tf.constant(np.random.default_rng(0).uniform(50, 200, (1, 20, 24, 3)), tf.float32)
+
+    def steady(picture):
+        return Evaluation(tf.ones_like(picture) * [2.0, -3.0, 0.5], {})
+
     state = adam.init(small)
     for _ in range(40):
-        _, state = adam._update(small, tf.ones_like(small) * [2.0, -3.0, 0.5], state)
+        _, state, _ = adam.step(steady, small, state)
     large = resized(small, 40, 48)
     state = adam.rescale(state, large)
     assert state["first"].shape == state["second"].shape == large.shape
     assert float(tf.reduce_min(state["second"])) >= 0
     assert float(state["steps"]) == 0  # the schedule begins anew
     # a steady gradient's step is the learning rate, whatever the size: so it is at once
-    made, _ = adam._update(large, tf.ones_like(large) * [2.0, -3.0, 0.5], state)
+    made, _, _ = adam.step(steady, large, state)
     np.testing.assert_allclose(made - large, np.full(large.shape, 20) * [-1, 1, -1], rtol=1e-3)
 
 

@@ -16,26 +16,23 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import hardware
-import stages
-from options import build_parser, in_option_names, knob_names, option_name
+import inputs
+from options import build_parser, in_option_names, knob_names
 from settings import INTERRUPTED, Settings, UsageError, UserError, settings_from
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from inputs import Pictures
     from progress import Progress
     from stages import Stage
     from stylize import Step
 
 # %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
 PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
-
-
-NO_MASK = "-"  # in the place of a style's
-MASK_TOLERANCE = 0.02  # of its proportions against its picture's: they come in whole pixels
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
             return list_layers(options)
         settings = settings_from({name: getattr(options, name) for name in knob_names()})
         settings.check_styles(len(options.styles))
-        check_masks(options)
+        inputs.check_masks(options)
         check_files(options, settings)
-        return paint(options, settings, load_pictures(options, settings))
+        return paint(options, settings, inputs.load(options, settings))
     except UserError as error:
         if options.debug:
             raise
@@ -71,97 +68,7 @@ def list_layers(options: argparse.Namespace) -> int:
     return 0
 
 
-class Pictures(NamedTuple):
-    """What is painted from what: [H, W, 3] float32 RGB, 0..255, at the size of the run."""
-
-    content: "np.ndarray"
-    alpha: "np.ndarray | None"  # the photo's own transparency, [H, W] float32, 0..1
-    styles: "list[np.ndarray]"
-    initial: "np.ndarray | None"
-    masks: "dict[str, Any]"  # as `stylize` takes them
-    plan: "list[Stage]"
-
-
-def load_pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
-    import images
-
-    content, alpha = images.read(options.content, options.max_megapixels)
-    height, width = images.target_size(*content.shape[:2], settings)
-    images.check_output_size(options.output, height, width)
-    plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
-    scales = settings.style_scales or [1.0] * len(options.styles)
-    masks = {
-        "content_mask": load_mask(options, options.content_mask, content, "the photo"),
-        "style_masks": options.style_masks
-        and [load_mask(options, path, content, "the photo") for path in options.style_masks],
-        "style_source_masks": options.style_source_masks and [],
-    }
-    styles = []
-    for number, (path, scale) in enumerate(zip(options.styles, scales, strict=True)):
-        style = images.read(path, options.max_megapixels).pixels
-        if options.style_source_masks:
-            name = options.style_source_masks[number]
-            masks["style_source_masks"].append(load_mask(options, name, style, path))
-        size = (height, width)
-        if settings.style_fit == "keep":
-            size = images.style_size(*style.shape[:2], width, scale)
-        styles.append(images.resize(style, *size))
-    initial = None
-    at_size = masks_at_size(masks, (height, width), styles)
-    if options.initial:
-        initial = images.read(options.initial, options.max_megapixels).pixels
-        initial = images.resize(initial, height, width)
-    return Pictures(
-        images.resize(content, height, width),
-        None if alpha is None else images.resize(alpha, height, width),
-        styles,
-        initial,
-        at_size,
-        plan,
-    )
-
-
-def load_mask(
-    options: argparse.Namespace, path: str | None, picture: "np.ndarray", told: str
-) -> "np.ndarray | None":
-    """The mask of a picture, at the size it has in its file; None without one."""
-    import images
-
-    if path is None or path == NO_MASK:
-        return None
-    mask = images.read_mask(path, options.max_megapixels)
-    (height, width), (of_mask_height, of_mask_width) = picture.shape[:2], mask.shape
-    if abs(of_mask_width * height / (of_mask_height * width) - 1) > MASK_TOLERANCE:
-        raise UsageError(
-            f"mask {path} is {of_mask_width}x{of_mask_height} and {told} {width}x{height}: give "
-            "it the same proportions"
-        )
-    if not mask.any():
-        raise UsageError(f"mask {path} is all black: paint white what counts")
-    return mask
-
-
-def masks_at_size(
-    masks: dict[str, Any], size: tuple[int, int], styles: "list[np.ndarray]"
-) -> dict[str, Any]:
-    """The masks at the size of their pictures."""
-    import images
-
-    def resized(mask: "np.ndarray | None", size: tuple[int, int]) -> "np.ndarray | None":
-        return None if mask is None else images.resize(mask, *size)
-
-    of_styles, of_sources = masks["style_masks"], masks["style_source_masks"]
-    return {
-        "content_mask": resized(masks["content_mask"], size),
-        "style_masks": of_styles and [resized(mask, size) for mask in of_styles],
-        "style_source_masks": of_sources
-        and [
-            resized(mask, style.shape[:2]) for mask, style in zip(of_sources, styles, strict=True)
-        ],
-    }
-
-
-def paint(options: argparse.Namespace, settings: Settings, pictures: Pictures) -> int:
+def paint(options: argparse.Namespace, settings: Settings, pictures: "Pictures") -> int:
     """Paints, and saves what comes out. Returns the exit status."""
     from progress import Progress
     from stopping import Stop
@@ -241,7 +148,7 @@ class Results:
         self,
         options: argparse.Namespace,
         settings: Settings,
-        pictures: Pictures,
+        pictures: "Pictures",
         network_title: str,
         progress: "Progress",
     ):
@@ -327,30 +234,10 @@ def metadata(options: argparse.Namespace, settings: Settings, network_title: str
         "content": os.path.basename(options.content),
         "styles": [os.path.basename(style) for style in options.styles],
         "initial": options.initial and os.path.basename(options.initial),
-        "masks": [os.path.basename(name) for name in mask_files(options)],
+        "masks": [os.path.basename(name) for name in inputs.mask_files(options)],
         "network": network_title,
         **dataclasses.asdict(settings),
     }
-
-
-def check_masks(options: argparse.Namespace) -> None:
-    """Raises `UsageError` unless there is a mask a style."""
-    for name in ("style_masks", "style_source_masks"):
-        masks, count = getattr(options, name), len(options.styles)
-        if masks is not None and len(masks) != count:
-            raise UsageError(
-                f"got {len(masks)} {option_name(name)} for {count} style{'s' * (count != 1)}: give "
-                f"one a style, or {NO_MASK} for none"
-            )
-
-
-def mask_files(options: argparse.Namespace) -> list[str]:
-    named = [
-        options.content_mask,
-        *(options.style_masks or []),
-        *(options.style_source_masks or []),
-    ]
-    return [name for name in named if name not in (None, NO_MASK)]
 
 
 def check_files(options: argparse.Namespace, settings: Settings) -> None:
@@ -360,10 +247,10 @@ def check_files(options: argparse.Namespace, settings: Settings) -> None:
     import weights
 
     checkpoints = checkpoint_paths(options, settings)
-    inputs = [options.content, *options.styles, *filter(None, [options.initial])]
-    inputs += mask_files(options)
+    given = [options.content, *options.styles, *filter(None, [options.initial])]
+    given += inputs.mask_files(options)
     for path in [options.output, *checkpoints]:
-        if any(is_same_file(path, name) for name in inputs):
+        if any(is_same_file(path, name) for name in given):
             raise UsageError(f"output {path} is an input picture: give another name")
     if options.output in checkpoints:
         raise UsageError(f"output {options.output} is a checkpoint's name too: give another")

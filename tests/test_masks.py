@@ -205,7 +205,7 @@ def test_the_command_line_takes_masks_of_any_size_in_the_right_proportions(run, 
         (["--style-masks", "-", "-"], "got 2 --style-masks for 1 style: give one a style, or - "),
         (
             ["--content-mask", "wide.png"],
-            "mask wide.png is 80x20 and the photo 45x34: give it the ",
+            "mask wide.png is 80x20 and its picture 45x34: ",
         ),
         (["--style-masks", "black.png"], "mask black.png is all black: paint white what counts"),
         (["--content-mask", "gone.png"], "no file gone.png"),

@@ -42,9 +42,10 @@ class Gram(NamedTuple):
 
     products: tf.Tensor  # [channels, channels] float32, every two channels, summed over positions
     positions: tf.Tensor  # their number, a float32 scalar
+    sums: tf.Tensor  # [channels] float32, of each channel; [0] where the loss needs none
 
 
-def gram(features: tf.Tensor, weights: tf.Tensor | None = None) -> Gram:
+def gram(features: tf.Tensor, weights: tf.Tensor | None = None, with_sums: bool = False) -> Gram:
     """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3.
 
     weights: [1, h, w], 0..1, what each position counts: the squares of the T of Gatys et al. 2017
@@ -52,10 +53,14 @@ def gram(features: tf.Tensor, weights: tf.Tensor | None = None) -> Gram:
     """
     channels = features.shape[-1]
     number = tf.constant(features.shape[1] * features.shape[2], tf.float32)
+    sums, counted = tf.zeros([0]), features
     if weights is not None:
         weights = tf.cast(weights, features.dtype)
         number = tf.reduce_sum(tf.cast(weights, tf.float32))
+        counted = features * weights[..., tf.newaxis]
         features *= tf.sqrt(weights)[..., tf.newaxis]
+    if with_sums:
+        sums = tf.reduce_sum(tf.cast(counted, tf.float32), (0, 1, 2))
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
     count = positions.shape[0]
     if features.dtype == tf.float16:
@@ -68,23 +73,24 @@ def gram(features: tf.Tensor, weights: tf.Tensor | None = None) -> Gram:
     products = tf.cast(tf.matmul(positions, positions, transpose_a=True), tf.float32)
     if products.shape.rank == 3:
         products = tf.reduce_sum(products, 0)
-    return Gram(products, number)
+    return Gram(products, number, sums)
 
 
 LOW_PRECISION_BLOCKS = 2048  # over the number of channels: blocks of rows, 32 for 64 channels
 
 
-def gram_gradient(
-    features: tf.Tensor, slopes: tf.Tensor, weights: tf.Tensor | None = None
-) -> tf.Tensor:
-    """The gradient at the features of what changes by `slopes` [channels, channels], a symmetric
-    matrix, a unit of `products`: Gatys et al. 2016 eq. 6. weights: as for `gram`."""
+def gram_gradient(features: tf.Tensor, slope: Gram, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """The gradient at the features of what changes by `slope` a unit of `products`, for them a
+    symmetric matrix, and of `sums`: Gatys et al. 2016 eq. 6. weights: as for `gram`."""
+    slopes = slope.products
     positions = tf.reshape(features, (-1, features.shape[-1]))
     factor = 1.0
     if features.dtype == tf.float16:  # the slopes themselves may be too small for its range
         factor = tf.reduce_max(tf.abs(slopes)) * features.shape[-1] + 1e-30
     gradient = tf.matmul(positions, tf.cast(2 * slopes / factor, features.dtype))
     gradient = tf.reshape(gradient * tf.cast(factor, features.dtype), features.shape)
+    if slope.sums.shape[0]:
+        gradient += tf.cast(slope.sums, features.dtype)
     if weights is not None:
         gradient *= tf.cast(weights, features.dtype)[..., tf.newaxis]
     return gradient
@@ -97,14 +103,79 @@ def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0)
     "layer": their sum over 4 M^2 N^2, nothing divided before. Gatys et al. 2016 eq. 4.
     "picture": their sum over 4 * 3^2 * pixels^2, for the H*W `pixels` of the picture. Chollet's
         Keras example.
+    "moments": the first, and mean squared differences of the channels' means and deviations.
+        Huang and Belongie 2017, "Arbitrary Style Transfer in Real-time with AdaIN", eq. 13.
+    "wasserstein": squared Wasserstein-2 distance of two Gaussians that have the features' means
+        and covariances, over N. Olkin and Pukelsheim 1982; K. Crowson, style-transfer-pytorch.
+
+    The last two are in the units of the first: times the target's mean square over N^2.
     """
     channels = gram.products.shape[-1]
+    if scale in WITH_SUMS:
+        ours, theirs = map(_moments, (gram, target))
+        unit = tf.reduce_mean(tf.linalg.diag_part(theirs.second)) / channels**2
+        means = tf.math.squared_difference(ours.mean, theirs.mean)
+        if scale == "wasserstein":
+            return unit * (tf.reduce_sum(means) + _covariance_distance(ours, target)) / channels
+        spread = tf.math.squared_difference(_deviations(ours), _deviations(theirs))
+        squares = tf.math.squared_difference(ours.second / channels, theirs.second / channels)
+        return tf.reduce_mean(squares) + unit * tf.reduce_mean(means + spread)
     if scale == "mean":
         ours, theirs = (one.products / (one.positions * channels) for one in (gram, target))
         return tf.reduce_mean(tf.math.squared_difference(ours, theirs))
     size = {"layer": gram.positions * channels, "picture": 3 * pixels}[scale]
     # divided before it is squared: the squares of large pictures would overflow
     return tf.reduce_sum(tf.square((gram.products - target.products) / (2 * size)))
+
+
+WITH_SUMS = ("moments", "wasserstein")  # these need `Gram.sums`
+LEAST_VARIANCE = 1e-4  # added to each: covariances are singular where channels are silent
+
+
+class _Moments(NamedTuple):
+    mean: tf.Tensor  # [channels]
+    second: tf.Tensor  # [channels, channels], of products, not about the mean
+
+
+def _moments(gram: Gram) -> _Moments:
+    return _Moments(gram.sums / gram.positions, gram.products / gram.positions)
+
+
+def _deviations(moments: _Moments) -> tf.Tensor:
+    variances = tf.linalg.diag_part(moments.second) - tf.square(moments.mean)
+    return tf.sqrt(tf.nn.relu(variances) + LEAST_VARIANCE)
+
+
+def _covariance(moments: _Moments) -> tf.Tensor:
+    """In float64: what is left of two large numbers, and to be inverted."""
+    mean, second = (tf.cast(moment, tf.float64) for moment in moments)
+    covariance = second - mean[:, tf.newaxis] * mean
+    return covariance + LEAST_VARIANCE * tf.eye(mean.shape[0], dtype=tf.float64)
+
+
+def _covariance_distance(ours: _Moments, gram: Gram) -> tf.Tensor:
+    """tr C + tr T - 2 tr (T^1/2 C T^1/2)^1/2 for two covariances C and T, the one of a target."""
+    with tf.init_scope():  # a target does not change: its root is found once
+        target = _covariance(_moments(gram))
+        values, vectors = tf.linalg.eigh(target)
+        root = (vectors * tf.sqrt(tf.maximum(values, LEAST_VARIANCE))) @ tf.transpose(vectors)
+    covariance = _covariance(ours)
+    traces = tf.linalg.trace(covariance) + tf.linalg.trace(target)
+    return tf.cast(traces - 2 * _trace_of_root(covariance, root), tf.float32)
+
+
+@tf.custom_gradient
+def _trace_of_root(covariance: tf.Tensor, root: tf.Tensor) -> tuple:
+    """tr (R C R)^1/2, and its gradient R (R C R)^-1/2 R / 2 at C: TensorFlow's own divides by
+    differences of eigenvalues."""
+    values, vectors = tf.linalg.eigh(root @ covariance @ root)
+    roots = tf.sqrt(tf.maximum(values, LEAST_VARIANCE**2))
+
+    def gradient(slope: tf.Tensor) -> tuple:
+        turned = root @ vectors
+        return slope / 2 * (turned / roots) @ tf.transpose(turned), None
+
+    return tf.reduce_sum(roots), gradient
 
 
 class Roughness(NamedTuple):

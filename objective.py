@@ -61,15 +61,43 @@ def measure_targets(
     def grams(source: tf.Tensor | None, picture: tf.Tensor) -> dict[str, losses.Gram]:
         found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
         weights = at_layers(source, style_layers.reach())
-        return {layer: grams_of(of_layer, weights, layer)[0] for layer, of_layer in found.items()}
+        with_sums = settings.style_loss in losses.WITH_SUMS
+        return {
+            layer: grams_of(of_layer, weights, layer, with_sums)[0]
+            for layer, of_layer in found.items()
+        }
 
-    return Targets(
-        _in_graph(features, content),
-        [
-            _in_graph(functools.partial(grams, as_tensor(masks.source(number))), style)
-            for number, style in enumerate(styles)
-        ],
-        masks.shares(settings, len(styles)),
+    of_styles = [
+        _in_graph(functools.partial(grams, as_tensor(masks.source(number))), style)
+        for number, style in enumerate(styles)
+    ]
+    return make_targets(_in_graph(features, content), of_styles, settings, masks)
+
+
+def make_targets(
+    content: dict[str, tf.Tensor],
+    styles: list[dict[str, losses.Gram]],
+    settings: Settings,
+    masks: Masks,
+) -> Targets:
+    """Targets from what was measured. Gaussians are blended by their moments into one: nearest to
+    several at once is none of them, nor a mixture."""
+    shares = masks.shares(settings, len(styles))
+    has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
+    if settings.style_loss == "wasserstein" and not has_regions:
+        blend = {layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}
+        return Targets(content, [blend], [sum(shares)])
+    return Targets(content, styles, shares)
+
+
+def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
+    parts = [
+        share / sum(shares) / gram.positions for share, gram in zip(shares, grams, strict=True)
+    ]
+    return losses.Gram(
+        sum(part * gram.products for part, gram in zip(parts, grams, strict=True)),
+        tf.ones(()),
+        sum(part * gram.sums for part, gram in zip(parts, grams, strict=True)),
     )
 
 
@@ -133,17 +161,19 @@ def measure(
     """The statistics of a picture from its features; weights: of the regions at each layer."""
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
-        {name: grams_of(features[name], weights, name) for name in targets.styles[0]},
+        {
+            name: grams_of(features[name], weights, name, with_sums=bool(target.sums.shape[0]))
+            for name, target in targets.styles[0].items()
+        },
     )
 
 
 def grams_of(
-    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str
+    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str, with_sums: bool
 ) -> list[losses.Gram]:
     """The Gram of each region of a layer, or of all."""
-    if weights is None:
-        return [losses.gram(features)]
-    return [losses.gram(features, region) for region in tf.unstack(weights[layer], axis=-1)]
+    regions = [None] if weights is None else tf.unstack(weights[layer], axis=-1)
+    return [losses.gram(features, region, with_sums) for region in regions]
 
 
 def compare(
@@ -213,7 +243,7 @@ def gradients_of(
         if name in slopes.style:
             regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
             for region, slope in zip(regions, slopes.style[name], strict=True):
-                slope = scale * slope.products
+                slope = losses.Gram(*(scale * part for part in slope))
                 found.append(losses.gram_gradient(features[name], slope, region))
         if name in slopes.content:
             slope = scale * slopes.content[name].squares

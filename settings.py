@@ -117,8 +117,9 @@ class Settings:
         kind=str, choices=("mean", "sum"))
     style_loss: str = knob("mean", "losses",
         "squared differences of Gram matrices: mean of normalised ones; layer: sum over 4 M^2 N^2 "
-        "for M positions and N channels; picture: sum over 36 (H W)^2",
-        kind=str, choices=("mean", "layer", "picture"))
+        "for M positions and N channels; picture: sum over 36 (H W)^2; moments: mean, and of the "
+        "channels' means and deviations; wasserstein: distance of Gaussians instead (slower)",
+        kind=str, choices=("mean", "layer", "picture", "moments", "wasserstein"))
     tv_loss: str = knob("squares", "losses",
         "smoothness: squares: mean of squared steps; power: sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))

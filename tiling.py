@@ -273,8 +273,8 @@ class TiledObjective:
             _grams(network, style, settings, size, masks.source(number))
             for number, style in enumerate(styles)
         ]
-        shares = masks.shares(settings, len(styles))
-        self._targets = Targets({}, grams, shares)  # the content's are in a file
+        # the content's are in a file
+        self._targets = objective.make_targets({}, grams, settings, masks)
         self._regions = masks.regions
         self._contents = _Contents(network, content, settings, self._part)
 
@@ -433,6 +433,7 @@ def _grams(
     """The Grams of a painting, tile by tile, in float32."""
     passes = objective.passes_of(network, settings.style_layer_weights(), settings)
     part = _Part(passes, size)
+    with_sums = settings.style_loss in losses.WITH_SUMS
 
     @tf.function(autograph=False)
     def measure(
@@ -444,7 +445,7 @@ def _grams(
         if weights is not None:
             weights, _ = part.inside(weights, place)
         found = {
-            name: objective.grams_of(of_layer, weights, name)[0]
+            name: objective.grams_of(of_layer, weights, name, with_sums)[0]
             for name, of_layer in features.items()
         }
         if weights is not None:

@@ -3,6 +3,7 @@
 What is fast is held against this one, for its gradient (tests/test_passes.py) and for its time.
 """
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -55,7 +56,8 @@ def make_objective(
     wanted = [*content_weights, *style_weights]
     of_content = features(network, content, wanted, settings)
     of_styles = [features(network, style, wanted, settings) for style in styles]
-    grams = [{name: losses.gram(found[name]) for name in style_weights} for found in of_styles]
+    gram = functools.partial(losses.gram, with_sums=settings.style_loss in losses.WITH_SUMS)
+    grams = [{name: gram(found[name]) for name in style_weights} for found in of_styles]
     shares = settings.style_shares(len(styles))
 
     @tf.function
@@ -71,7 +73,7 @@ def make_objective(
                 )
                 for name, weight in content_weights.items()
             )
-            ours = {name: losses.gram(found[name]) for name in style_weights}
+            ours = {name: gram(found[name]) for name in style_weights}
             style = sum(
                 share
                 * weight
@@ -81,7 +83,7 @@ def make_objective(
             )
             terms = {
                 "content": settings.content_weight * content,
-                "style": settings.style_weight * style,
+                "style": settings.weight_of_style() * style,
                 "tv": settings.tv_weight * losses.total_variation(picture, settings.tv_loss),
             }
             terms["total"] = sum(terms.values())

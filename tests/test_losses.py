@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,3 +95,57 @@ def test_bands_of_rows_add_up_to_the_total_variation(picture, kind):
         for first, last in bands
     )
     np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+def gaussian(array):
+    """Mean, second moment and covariance in float64."""
+    positions = array.astype("f8").reshape(-1, array.shape[-1])
+    second = positions.T @ positions / len(positions)
+    mean = positions.mean(0)
+    return mean, second, second - np.outer(mean, mean) + 1e-4 * np.eye(len(mean))
+
+
+@pytest.mark.parametrize("kind", losses.WITH_SUMS)
+@pytest.mark.parametrize("channels", [3, 40])  # more than positions: singular covariances
+def test_losses_of_means_follow_their_formulas(kind, channels):
+    arrays = [
+        random_features(0, (1, 5, 7, channels)) + 0.3,
+        random_features(1, (1, 4, 6, channels)),
+    ]
+    (mean, second, covariance), (other, other_second, target) = map(gaussian, arrays)
+    unit = np.trace(other_second) / channels**3
+    if kind == "moments":
+        spread = np.sqrt(np.diag(covariance)) - np.sqrt(np.diag(target))
+        expected = np.mean((second - other_second) ** 2) / channels**2
+        expected += unit * (np.mean((mean - other) ** 2) + np.mean(spread**2))
+    else:
+        root = scipy.linalg.sqrtm(target)
+        middle = scipy.linalg.sqrtm(root @ covariance @ root)
+        distance = np.sum((mean - other) ** 2)
+        distance += np.trace(covariance) + np.trace(target) - 2 * np.trace(middle).real
+        expected = unit * distance / channels
+    ours, theirs = (losses.gram(tf.constant(array), with_sums=True) for array in arrays)
+    found = losses.style_loss(ours, theirs, kind)
+    np.testing.assert_allclose(found, expected, rtol=2e-3 if channels > 24 else 1e-4)
+    assert losses.style_loss(theirs, theirs, kind) < 1e-5 * found
+
+
+@pytest.mark.parametrize("kind", losses.WITH_SUMS)
+def test_gradients_of_losses_of_means_equal_finite_differences(kind):
+    features, target = random_features(0, (1, 6, 9, 5)), random_features(1, (1, 6, 9, 5)) + 0.5
+    weights = np.random.default_rng(2).uniform(size=(1, 6, 9)).astype("f4")
+    theirs = losses.gram(tf.constant(target), with_sums=True)
+
+    def loss(array):
+        ours = losses.gram(tf.constant(array, tf.float32), tf.constant(weights), with_sums=True)
+        return ours, losses.style_loss(ours, theirs, kind)
+
+    with tf.GradientTape() as tape:
+        ours = losses.gram(tf.constant(features), tf.constant(weights), with_sums=True)
+        tape.watch(ours)
+        value = losses.style_loss(ours, theirs, kind)
+    slope = tape.gradient(value, ours)
+    gradient = losses.gram_gradient(tf.constant(features), slope, tf.constant(weights)).numpy()
+    direction = gradient / np.linalg.norm(gradient)
+    ahead, behind = (float(loss(features + step * direction)[1]) for step in (2e-2, -2e-2))
+    np.testing.assert_allclose((ahead - behind) / 4e-2, np.sum(gradient * direction), rtol=2e-3)

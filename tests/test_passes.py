@@ -16,6 +16,8 @@ VARIANTS = VARIANTS | {
         content_layers={"conv3_2": 1, "pool1": 0.1}, style_layers={"conv2_2": 1, "pool2": 1}
     ),
     "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
+    "moments": Settings(style_loss="moments"),
+    "wasserstein": Settings(style_loss="wasserstein", pooling="max"),
     "Chollet's sums": Settings(style_loss="picture", layer_reduction="mean", pooling="max"),
 }
 # How far gradients may be apart, as a share of their length. In low precision twice what was seen.

@@ -87,9 +87,9 @@ def both(network, picture, settings, size, tile, dtype=tf.float32):
         yield evaluate(ours), losses(ours)
 
 
-def assert_alike(whole, tiled):
+def assert_alike(whole, tiled, tolerance=1e-5):
     (expected, expected_losses), (found, found_losses) = whole, tiled
-    assert apart(found.gradient.numpy(), expected.gradient.numpy()) < 1e-5
+    assert apart(found.gradient.numpy(), expected.gradient.numpy()) < tolerance
     for ours, theirs in (
         (found.losses, expected.losses),
         (found_losses, expected_losses),
@@ -110,7 +110,9 @@ def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):
 
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
 def test_tiles_are_the_whole_picture(network, picture, settings):
-    assert_alike(*both(network, picture, settings, (403, 299), 64))
+    # inverse roots of covariances, which nearly have none, enlarge what float32 rounds
+    tolerance = 1e-4 if settings.style_loss == "wasserstein" else 1e-5
+    assert_alike(*both(network, picture, settings, (403, 299), 64), tolerance)
 
 
 @pytest.mark.parametrize(

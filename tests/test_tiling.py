@@ -96,7 +96,7 @@ def assert_alike(whole, tiled, tolerance=1e-5):
     ):
         assert list(ours) == list(theirs) == ["content", "style", "tv", "total"]
         for name in ours:
-            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=tolerance)
 
 
 def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
 PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
+NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {in_option_names(str(error))}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("interrupted before the first step: nothing to save", file=sys.stderr)
+        print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED
 
 
@@ -375,5 +377,19 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
+def leave_on_interrupt() -> None:
+    """Has Ctrl-C end the process while there is no picture. An exception would not do: of the
+    modules that are being imported then, some would swallow it."""
+    terminal = os.dup(2)  # which `silence` may have turned away
+
+    def end(*_: object) -> None:
+        os.write(terminal, f"{NOTHING_TO_SAVE}\n".encode())
+        leave(INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, end)
+
+
 if __name__ == "__main__":
+    leave_on_interrupt()
     leave(main())

@@ -19,7 +19,7 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
 
 # How many times faster low precision has to be before it is taken by itself. Processors are far
-# off on either side (see benchmarks/RESULTS.md), so that one machine always chooses the same.
+# off on either side: so one machine always chooses the same.
 WORTHWHILE = 1.5
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))

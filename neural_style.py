@@ -378,8 +378,8 @@ def leave(status: int) -> None:
 
 
 def leave_on_interrupt() -> None:
-    """Has Ctrl-C end the process while there is no picture. An exception would not do: of the
-    modules that are being imported then, some would swallow it."""
+    """Has Ctrl-C end the process while there is no picture. An exception might be swallowed by one
+    of the modules that are being imported then."""
     terminal = os.dup(2)  # which `silence` may have turned away
 
     def end(*_: object) -> None:

@@ -382,7 +382,12 @@ def start(folder, *options, iterations=100_000):
     command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
     command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
     command += [*options]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    # whoever runs the tests in the background has Ctrl-C ignored: not so the program
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_for(path):

@@ -15,7 +15,7 @@ def luma_only(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
     Brightness is the luma Y of ITU-R BT.601, colours are its Cb and Cr. Those are multiples of
     B - Y and R - Y, so that moving R, G and B of a pixel alike changes Y and nothing else.
     """
-    moved = photo + (_luma(painted) - _luma(photo))[..., np.newaxis]
+    moved = photo + (luma(painted) - luma(photo))[..., np.newaxis]
     return np.clip(moved, 0, 255).astype(np.float32)
 
 
@@ -57,6 +57,6 @@ def _match_histograms(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     return found
 
 
-def _luma(pixels: np.ndarray) -> np.ndarray:
+def luma(pixels: np.ndarray) -> np.ndarray:
     """[H, W] of [H, W, 3]: Y of ITU-R BT.601, section 2.5.1."""
     return pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)

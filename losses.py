@@ -53,14 +53,14 @@ def gram(features: tf.Tensor, weights: tf.Tensor | None = None, with_sums: bool 
     """
     channels = features.shape[-1]
     number = tf.constant(features.shape[1] * features.shape[2], tf.float32)
-    sums, counted = tf.zeros([0]), features
+    sums, shares = tf.zeros([0]), 1.0
     if weights is not None:
         weights = tf.cast(weights, features.dtype)
         number = tf.reduce_sum(tf.cast(weights, tf.float32))
-        counted = features * weights[..., tf.newaxis]
-        features *= tf.sqrt(weights)[..., tf.newaxis]
+        shares = tf.sqrt(weights)[..., tf.newaxis]
+        features *= shares
     if with_sums:
-        sums = tf.reduce_sum(tf.cast(counted, tf.float32), (0, 1, 2))
+        sums = tf.reduce_sum(tf.cast(features * shares, tf.float32), (0, 1, 2))
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
     count = positions.shape[0]
     if features.dtype == tf.float16:

@@ -207,9 +207,10 @@ class _Part:
             ),
         )
 
-    def weights(self, mask: tf.Tensor | None) -> dict[str, tf.Tensor] | None:
-        """The mask of a tile's box at each layer."""
-        return at_layers(mask, self._reach)
+    def weights(self, mask: tf.Tensor | None, place: tf.Tensor) -> dict[str, tf.Tensor] | None:
+        """The mask of a tile's box at each layer, with 0 where positions do not count."""
+        found = at_layers(mask, self._reach)
+        return None if found is None else self.inside(found, place)[0]
 
     def inside(
         self, features: dict[str, tf.Tensor], place: tf.Tensor
@@ -323,7 +324,9 @@ class TiledObjective:
     ) -> Statistics:
         """The statistics of a tile."""
         features = passes.features(vgg.preprocess(box, self._mean_pixel))
-        return self._counted(features, place, self._with(target), self._part.weights(regions))
+        return self._counted(
+            features, place, self._with(target), self._part.weights(regions, place)
+        )
 
     def _counted(
         self,
@@ -334,8 +337,6 @@ class TiledObjective:
     ) -> Statistics:
         """The statistics of what counts in a tile."""
         features, counts = self._part.inside(features, place)
-        if weights is not None:
-            weights, _ = self._part.inside(weights, place)
         content, style = objective.measure(features, targets, weights)
         if weights is None:
             style = {
@@ -363,7 +364,7 @@ class TiledObjective:
     ) -> tuple:
         """The last tile's part of the gradient, the losses of all, and what `_backward` takes."""
         features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
-        targets, weights = self._with(target), self._part.weights(regions)
+        targets, weights = self._with(target), self._part.weights(regions, place)
         statistics = self._counted(features, place, targets, weights)
         if others is not None:
             statistics = _added(statistics, others)
@@ -388,7 +389,7 @@ class TiledObjective:
     ) -> tf.Tensor:
         """What a tile adds to the gradient of the picture, within its box."""
         features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
-        targets, weights = self._with(target), self._part.weights(regions)
+        targets, weights = self._with(target), self._part.weights(regions, place)
         return self._to_picture(features, kept, place, targets, slopes, scale, weights)
 
     def _to_picture(self, features, kept, place, targets, slopes, scale, weights) -> tf.Tensor:
@@ -441,9 +442,7 @@ def _grams(
     ) -> dict[str, losses.Gram]:
         features = passes.features(vgg.preprocess(box, network.mean_pixel))
         features, counts = part.inside(features, place)
-        weights = part.weights(source)
-        if weights is not None:
-            weights, _ = part.inside(weights, place)
+        weights = part.weights(source, place)
         found = {
             name: objective.grams_of(of_layer, weights, name, with_sums)[0]
             for name, of_layer in features.items()

@@ -42,12 +42,10 @@ def main() -> None:
         preview, most = map(statistics.median, zip(*previews, strict=True))
         print(f"| first preview on disk, 512x512 | {preview:.1f} | {most:.0f} MB | |")
         small = paint(Path(folder), "--width", "64", "--height", "64", "--iterations", "1")
-        runs = [memory.run(small) for _ in range(3)]
-        whole, most = map(statistics.median, zip(*runs, strict=True))
+        whole, most = median_run(small)
         print(f"| one step, 64x64: what a run costs at any size | {whole:.1f} | {most:.0f} MB | |")
         first, second, step = in_one_process()
-        runs = [memory.run([*command, "--iterations", "1"]) for _ in range(3)]
-        whole, most = map(statistics.median, zip(*runs, strict=True))
+        whole, most = median_run([*command, "--iterations", "1"])
         told = "the whole command"
         print(f"| a run but for its steps, 512x512 | {whole - step:.1f} | {most:.0f} MB | {told} |")
         told, most = f"the first {first - step:.1f}", memory.peak()
@@ -59,6 +57,13 @@ def paint(folder: Path, *more: str) -> list[str]:
     command = [sys.executable, str(ROOT / "neural_style.py"), "--overwrite", "--quiet"]
     command += ["--content", str(ROOT / PAIR[0]), "--styles", str(ROOT / PAIR[1])]
     return [*command, "--output", str(folder / "out.png"), *more]
+
+
+def median_run(command: list[str]) -> tuple[float, float]:
+    """The seconds that a command takes, and the most megabytes that it holds, each the median of
+    three."""
+    runs = [memory.run(command) for _ in range(3)]
+    return tuple(map(statistics.median, zip(*runs, strict=True)))
 
 
 def first_preview(command: list[str], folder: Path) -> tuple[float, float]:

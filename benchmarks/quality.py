@@ -33,6 +33,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
+import colors
 import images
 import neural_style
 
@@ -197,7 +198,7 @@ def affinity_divergence(picture: np.ndarray, photo: np.ndarray) -> float:
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float64) @ [0.299, 0.587, 0.114]
+    return colors.luma(pixels.astype(np.float64))  # variances are small against their terms
 
 
 def ssim(one: np.ndarray, other: np.ndarray) -> float:

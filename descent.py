@@ -1,16 +1,17 @@
 """Descent: objectives, an optimizer and a start -> step after step, and the best picture."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from masks import NO_FRAME, Frame
 from objective import Evaluation, Objective
 from optimizers import Optimizer, State
-from settings import Settings, UserError
+from settings import Settings, UsageError, UserError
 
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
 
@@ -37,12 +38,13 @@ class Descent:
         self.picture = picture  # as it stands
         self.best: Scored | None = None  # of the stage: losses at another size say nothing here
         self.seconds = 0.0
-        self.is_over = False  # a limit of the whole run has been reached
         self.frame = NO_FRAME
         self._settings = settings
         self._optimizer: Optimizer | None = None
         self._state: State = {}
-        self._iteration = self._evaluations = 0
+        self._iteration = self._evaluations = 0  # of the run
+        self._taken = 0  # steps of the stage
+        self._patience = _Patience(settings.patience)
         self._began = time.monotonic()
 
     def begin_stage(self, optimizer: Optimizer, height: int, width: int) -> None:
@@ -53,6 +55,47 @@ class Descent:
             self.picture = resized(self.best.picture, height, width)
             self._state = optimizer.rescale(self._state, self.picture)
         self._optimizer, self.best = optimizer, None
+        self._taken, self._patience = 0, _Patience(self._settings.patience)
+
+    def state(self) -> State:
+        """All that `restored` needs to go on from here, as named tensors."""
+        best = {f"best/{name}": loss for name, loss in self.best.losses.items()}
+        optimizer = {f"optimizer/{name}": tensor for name, tensor in self._state.items()}
+        numbers = {
+            "iterations": self._iteration,
+            "evaluations": self._evaluations,
+            "taken": self._taken,
+            "seconds": self.seconds,
+            "patience": [self._patience.lowest, self._patience.waited],
+        }
+        return {
+            "picture": self.picture,
+            "best/picture": self.best.picture,
+            **best,
+            **optimizer,
+            **{name: tf.constant(number, tf.float64) for name, number in numbers.items()},
+        }
+
+    @classmethod
+    def restored(
+        cls, state: Mapping[str, ArrayLike], optimizer: Optimizer, settings: Settings
+    ) -> "Descent":
+        """A descent that goes on where `state` was taken, with that optimizer. Raises `UsageError`
+        for a state of another optimizer."""
+        descent = cls(tf.convert_to_tensor(state["picture"]), settings)
+        best = _within("best/", state)
+        descent.best = Scored(best.pop("picture"), best)
+        descent._optimizer, descent._state = optimizer, _within("optimizer/", state)
+        if descent._state.keys() != optimizer.init(descent.picture).keys():
+            raise UsageError(f"the state to resume is not of optimizer {settings.optimizer}")
+        descent._iteration = int(state["iterations"])
+        descent._evaluations = int(state["evaluations"])
+        descent._taken = int(state["taken"])
+        descent.seconds = float(state["seconds"])
+        lowest, waited = map(float, state["patience"])
+        descent._patience.lowest, descent._patience.waited = lowest, int(waited)
+        descent._began = time.monotonic() - descent.seconds
+        return descent
 
     @property
     def seen(self) -> tf.Tensor:
@@ -62,9 +105,9 @@ class Descent:
     def steps(
         self, objective: Objective, count: int, frame: Frame = NO_FRAME
     ) -> Iterator[tuple[int, Scored]]:
-        """At most so many steps. After each its number, and the picture it set out from; then
-        `best` is the best of all, the last one among them. Pictures are without the frame that the
-        objective sees them in.
+        """What is left of a stage of so many steps. After each its number, and the picture it set
+        out from; then `best` is the best of all, the last one among them. Pictures are without the
+        frame that the objective sees them in.
 
         Raises `NotFiniteError` if a loss is no finite number, and the optimizer would not find
         back by itself.
@@ -77,18 +120,24 @@ class Descent:
             evaluation = objective(frame.picture(picture))
             return evaluation._replace(gradient=frame.gradient(evaluation.gradient))
 
-        patience = _Patience(self._settings.patience)
-        for _ in range(count):
+        while self._taken < count and not self.is_over and not self._patience.is_over:
             scored, self.picture = self._step(counted)
-            self._keep(scored, look=self._iteration % LOOK_EVERY == 0)
+            number = self._iteration
+            self._keep(scored, look=number % LOOK_EVERY == 0)
+            self._patience.see(scored)
+            self._iteration, self._taken = number + 1, self._taken + 1
             self.seconds = time.monotonic() - self._began
-            yield self._iteration, scored
-            self._iteration += 1
-            self.is_over = self._is_over()
-            if self.is_over or patience.is_over(scored):
-                break
+            yield number, scored
         self._keep(Scored(self.picture, objective(self.seen).losses), look=True)
         self.seconds = time.monotonic() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a limit of the whole run has been reached."""
+        evaluations, seconds = self._settings.max_evaluations, self._settings.max_seconds
+        return (evaluations is not None and self._evaluations >= evaluations) or (
+            seconds is not None and self.seconds >= seconds
+        )
 
     def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor]:
         """The picture as it was, with its losses, and the next. Nothing else of the step is kept,
@@ -117,26 +166,32 @@ class Descent:
             f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
         )
 
-    def _is_over(self) -> bool:
-        evaluations, seconds = self._settings.max_evaluations, self._settings.max_seconds
-        return (evaluations is not None and self._evaluations >= evaluations) or (
-            seconds is not None and self.seconds >= seconds
-        )
-
 
 class _Patience:
     """Ends a stage whose loss has not fallen for so many steps; None for never."""
 
     def __init__(self, steps: int | None):
-        self._steps, self._lowest, self._waited = steps, np.inf, 0
+        self._steps, self.lowest, self.waited = steps, np.inf, 0
 
-    def is_over(self, scored: Scored) -> bool:
+    def see(self, scored: Scored) -> None:
         if self._steps is None:
-            return False
+            return
         total = float(scored.losses["total"])
-        self._waited = 0 if total < self._lowest else self._waited + 1
-        self._lowest = min(total, self._lowest)
-        return self._waited >= self._steps
+        self.waited = 0 if total < self.lowest else self.waited + 1
+        self.lowest = min(total, self.lowest)
+
+    @property
+    def is_over(self) -> bool:
+        return self._steps is not None and self.waited >= self._steps
+
+
+def _within(prefix: str, state: Mapping[str, ArrayLike]) -> State:
+    """The tensors whose names begin so, without that."""
+    return {
+        name.removeprefix(prefix): tf.convert_to_tensor(tensor)
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
 
 
 @tf.function(autograph=False)

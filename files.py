@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,7 +57,15 @@ def open_to_read(path: StrPath) -> BinaryIO:
 
 
 def write(path: StrPath, data: bytes) -> None:
-    """Writes beside `path`, then moves over it, with the mode of the old file.
+    """Writes a file with `writing`."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: StrPath) -> Iterator[BinaryIO]:
+    """A file to write to, which is beside `path`; then it is moved over that, with the mode of the
+    old file.
 
     A link stays a link: what it points to is replaced. Raises `UserError` if that fails; then an
     old file is still what it was.
@@ -68,7 +77,7 @@ def write(path: StrPath, data: bytes) -> None:
             with open(temporary, "xb") as file:  # not `tempfile`, which ignores the umask
                 with contextlib.suppress(FileNotFoundError, PermissionError):
                     shutil.copymode(target, temporary)
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, target)

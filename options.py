@@ -20,6 +20,27 @@ GROUPS = {
 }
 
 
+def parse(arguments: list[str], given: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of a command line. given: what those default to that a picture or a state
+    has told already."""
+    parser = build_parser(paints="--list-layers" not in arguments)
+    parser.set_defaults(**given)
+    for action in parser._actions:
+        action.required = action.required and action.dest not in given
+    return parser.parse_args(arguments)
+
+
+def parse_sources(arguments: list[str]) -> argparse.Namespace:
+    """Where a command line takes its options from: `resume` and `settings_from`, with the inputs
+    that it names itself; each None where it is not given."""
+    parser = _Parser(add_help=False, fromfile_prefix_chars="@", allow_abbrev=False)
+    for name in ("resume", "settings_from", "content", "initial", "content_mask", "network"):
+        parser.add_argument(option_name(name))
+    for name in ("styles", "style_masks", "style_source_masks"):
+        parser.add_argument(option_name(name), nargs="+")
+    return parser.parse_known_args(arguments)[0]
+
+
 def build_parser(paints: bool = True) -> argparse.ArgumentParser:
     """The parser of the command line; only a run that paints must name pictures."""
     parser = _Parser(
@@ -81,6 +102,37 @@ def add_file_options(group: Any, required: bool) -> None:
         action="store_true",
         help="print the names of the network's layers, and do nothing else",
     )
+    group.add_argument(
+        "--settings-from",
+        metavar="PICTURE",
+        help="paint with the settings of a picture made here, and from its inputs, which are "
+        "looked for here and beside it; options given win",
+    )
+    group.add_argument(
+        "--save-settings", metavar="FILE", help="write the settings as a recipe, as in my.args"
+    )
+    group.add_argument(
+        "--save-state",
+        metavar="FILE",
+        help="keep the whole run in FILE, so that --resume goes on with it: now and then, at the "
+        "end and when it is stopped",
+    )
+    group.add_argument(
+        "--state-iterations",
+        metavar="N",
+        type=positive,
+        help="how often (steps; default: twenty times a run)",
+    )
+    group.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="go on with the run in FILE, with its options, and more --iterations if you like",
+    )
+    group.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="resume even with other settings or inputs than before",
+    )
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
     group.add_argument(
         "--max-megapixels",
@@ -102,6 +154,17 @@ def add_progress_options(group: Any) -> None:
         "--checkpoint-full-size",
         action="store_true",
         help="enlarge the checkpoints of coarse stages to the size of the result",
+    )
+    group.add_argument(
+        "--timelapse",
+        metavar="FILE",
+        help="make a film of the checkpoints, or of 60 pictures (.gif .webp, or .mp4, which needs "
+        "imageio-ffmpeg)",
+    )
+    group.add_argument(
+        "--log-dir",
+        metavar="FOLDER",
+        help="write losses, pictures and settings there for TensorBoard",
     )
     group.add_argument(
         "--progress-write",
@@ -128,7 +191,7 @@ def add_progress_options(group: Any) -> None:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of threads: give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is no count: give 1 or more")
     return int(text)
 
 

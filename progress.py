@@ -1,5 +1,6 @@
 """Progress: a step -> terminal bar, log lines, table and plot of the losses."""
 
+import contextlib
 import csv
 import io
 import sys
@@ -22,6 +23,7 @@ LINE_EVERY_SECONDS = 5.0  # where stderr is no terminal
 LOOK_EVERY_SECONDS = 0.25  # a look at the losses waits for the device
 WIDE = 100  # columns of a terminal that hold the bar and every loss
 LOSSES = ("content", "style", "tv", "total")
+COLUMNS = ("iteration", "seconds", *LOSSES)
 
 
 class Progress:
@@ -96,11 +98,17 @@ class Progress:
         seconds = time_in_words(step.seconds)
         self.note(f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}")
 
+    def continue_table(self, path: str, iteration: int) -> None:
+        """Goes on with the table that the same run saved before that step, if it is there."""
+        with contextlib.suppress(OSError, ValueError), open(path, newline="") as file:
+            rows = [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)]
+            self._rows = [[int(row[0]), *row[1:]] for row in rows if row[0] < iteration]
+
     def save_table(self, path: str) -> None:
         """Writes the losses of every step as CSV with a header."""
         text = io.StringIO()
         table = csv.writer(text)
-        table.writerow(["iteration", "seconds", *LOSSES])
+        table.writerow(COLUMNS)
         table.writerows(self._rows)
         files.write(path, text.getvalue().encode())
 

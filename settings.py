@@ -22,6 +22,7 @@ STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
+TERMINATED = 143  # and of one that SIGTERM ended
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
 

@@ -6,6 +6,7 @@ Factors in Neural Style Transfer", section 6.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from settings import SMALLEST_SIDE, Settings, UsageError
@@ -54,6 +55,24 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
             steps[number - 1],
         )
         for number in range(1, count + 1)
+    ]
+
+
+def in_numbers(plan: list[Stage]) -> list[list[int]]:
+    """A plan as rows of numbers, for the state of a run; 0 stands for no tiles."""
+    return [[s.height, s.width, s.iterations, s.tile or 0] for s in plan]
+
+
+def continued(numbers: Sequence[Sequence[int]], iterations: int, taken: int) -> list[Stage]:
+    """The plan that `in_numbers` told, with so many iterations in all: the last stage has what is
+    more. Raises `UsageError` for fewer than have been taken."""
+    rows = [list(map(int, row)) for row in numbers]
+    rows[-1][2] += iterations - sum(row[2] for row in rows)
+    if iterations < taken or rows[-1][2] < 0:
+        raise UsageError(f"iterations is {iterations} and {taken} are done: give as many or more")
+    return [
+        Stage(number, len(rows), height, width, steps, tile or None)
+        for number, (height, width, steps, tile) in enumerate(rows, 1)
     ]
 
 

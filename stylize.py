@@ -2,12 +2,13 @@
 
 import dataclasses
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 import colors
 import hardware
@@ -17,7 +18,7 @@ import tiling
 import vgg
 from descent import Descent, NotFiniteError, Scored, resized
 from masks import GivenMasks
-from optimizers import LBFGS, LBFGSB, Adam, Optimizer
+from optimizers import LBFGS, LBFGSB, Adam, Optimizer, State
 from settings import SMALLEST_SIDE, Settings, UsageError, settings_from
 from stages import Stage
 
@@ -35,6 +36,7 @@ class Step(NamedTuple):
     seconds: float  # since the first step began
     losses: Callable[[], dict[str, float]]  # of the picture that the step set out from
     image: Callable[[], np.ndarray]  # as it stands: [H, W, 3] float32 RGB, 0..255, of the stage
+    state: Callable[[], State]  # named tensors, for `resume` to go on from here
 
 
 def stylize(
@@ -48,6 +50,7 @@ def stylize(
     style_source_masks: Sequence[np.ndarray | None] | None = None,
     on_step: Callable[[Step], None] | None = None,
     plan: list[Stage] | None = None,
+    resume: Mapping[str, ArrayLike] | None = None,
     **options: Any,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     """Repaints a photo in the style of one or more paintings (Gatys, Ecker and Bethge 2016).
@@ -61,6 +64,9 @@ def stylize(
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
     on_step: called after every step with a `Step`, and once more at the end.
     plan: the stages to paint in; by default those of `stages.plan`, in tiles as memory asks for.
+    resume: the `Step.state()` of another run, to go on from where that was; in its stages. With the
+        same arguments the picture is that of a run that never stopped, to the bit. More iterations
+        may be asked for: the last stage has them.
     options: the fields of `settings.Settings` by name, for instance `iterations`,
         `content_weight`, `checkpoint_iterations`.
 
@@ -92,13 +98,16 @@ def stylize(
     if not settings.normalization:
         network = vgg.without_normalization(network)
     settings = with_checked_layers(network, settings)
-    if plan is None:
+    if resume is not None:
+        plan = _plan_of(resume, content, settings)
+    elif plan is None:
         plan = stages.plan(*content.shape[:2], settings, initial is not None)
         precision = hardware.precision(settings.precision)
         plan = tiling.in_tiles(
             plan, network, [style.shape[:2] for style in styles], settings, precision
         )
-    return _paint(network, content, styles, initial, given, on_step, settings, plan)
+    resume = resume and dict(resume)  # who called need not keep it
+    return _paint(network, content, styles, initial, given, on_step, settings, plan, resume)
 
 
 def initial_picture(
@@ -140,11 +149,12 @@ def _paint(
     on_step: Callable[[Step], None] | None,
     settings: Settings,
     plan: list[Stage],
+    resume: Mapping[str, ArrayLike] | None,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     precision = hardware.precision(settings.precision)
     every = settings.checkpoint_iterations
     descent = objective = losses = None
-    for stage in plan:
+    for stage in plan if resume is None else plan[int(resume["stage"]) - 1 :]:
         if objective is not None:
             objective = losses = None  # gone before the next are made
             gc.collect()  # graphs are held in circles
@@ -155,15 +165,20 @@ def _paint(
         objective, losses = tiling.make_objective(
             network, photo, paintings, settings, precision, stage.tile, masks
         )
-        if descent is None:
-            base = initial if initial is None else images.resize(initial, *pictures[0].shape[:2])
-            start = initial_picture(pictures[0], base, network.mean_pixel, settings)
-            descent = Descent(tf.constant(start[np.newaxis]), settings)
-            del start  # pictures may be large
-        descent.begin_stage(_optimizer(settings, stage.iterations), stage.height, stage.width)
+        optimizer = _optimizer(settings, stage.iterations)
+        if descent is None and resume is not None:
+            descent = Descent.restored(resume, optimizer, settings)
+            resume = None  # it may be large
+        else:
+            if descent is None:
+                base = initial if initial is None else images.resize(initial, *photo.shape[1:3])
+                start = initial_picture(pictures[0], base, network.mean_pixel, settings)
+                descent = Descent(tf.constant(start[np.newaxis]), settings)
+                del start  # pictures may be large
+            descent.begin_stage(optimizer, stage.height, stage.width)
         for iteration, scored in descent.steps(objective, stage.iterations, frame):
             if on_step is not None:
-                on_step(_step(iteration, stage, scored, descent, settings))
+                on_step(_step(iteration, stage, plan, scored, descent))
             if every and iteration % every == 0:
                 yield iteration, _image(descent.seen)
         if descent.is_over:
@@ -172,7 +187,7 @@ def _paint(
     if on_step is not None:
         if precision != tf.float32:
             best = Scored(best.picture, losses(frame.picture(best.picture)))
-        on_step(_step(None, stage, best, descent, settings))
+        on_step(_step(None, stage, plan, best, descent))
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
     image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
@@ -212,17 +227,34 @@ def _optimizer(settings: Settings, iterations: int) -> Optimizer:
 
 
 def _step(
-    iteration: int | None, stage: Stage, scored: Scored, descent: Descent, settings: Settings
+    iteration: int | None, stage: Stage, plan: list[Stage], scored: Scored, descent: Descent
 ) -> Step:
     picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
+    where = {"stage": tf.constant(stage.number), "plan": tf.constant(stages.in_numbers(plan))}
     return Step(
         iteration,
-        settings.iterations,
+        sum(stage.iterations for stage in plan),
         stage,
         descent.seconds,
         lambda: {name: float(loss) for name, loss in scored.losses.items()},
         lambda: _image(picture),
+        lambda: descent.state() | where,
     )
+
+
+def _plan_of(
+    resume: Mapping[str, ArrayLike], content: np.ndarray, settings: Settings
+) -> list[Stage]:
+    """The stages of the run that `resume` is the state of. Raises `UsageError` for one of another
+    size."""
+    taken = int(resume["iterations"])
+    plan = stages.continued(np.asarray(resume["plan"]).tolist(), settings.iterations, taken)
+    if (plan[-1].height, plan[-1].width) != content.shape[:2]:
+        raise UsageError(
+            f"content is {_size(content)} and the run to resume painted "
+            f"{plan[-1].width}x{plan[-1].height}: give that size"
+        )
+    return plan
 
 
 def _checked(name: str, picture: Any) -> np.ndarray:

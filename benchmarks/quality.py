@@ -22,10 +22,13 @@ Measures, all in float32 from the file; of each the mean over the pairs:
 """
 
 import argparse
+import functools
 import itertools
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,6 +39,10 @@ from scipy.ndimage import gaussian_filter
 import colors
 import images
 import neural_style
+from settings import Settings
+
+if TYPE_CHECKING:
+    import vgg
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = [("china", "church-at-auvers"), ("cat", "painter-on-the-road"), ("rocket", "cafe-terrace")]
@@ -53,6 +60,11 @@ def layer_weights(*weights: float) -> list[str]:
     return ["--style-layers", *(f"{n}={w:.6g}" for n, w in zip(LAYER_NAMES, shares, strict=True))]
 
 
+def recipe(name: str) -> str:
+    return f"@{ROOT / 'recipes' / name}.args"
+
+
+AVERAGED = "the mean of the steps"  # instead of the best picture
 VARIANTS = {
     "default": [],
     "start: photo": ["--initial-noiseblend", "0"],
@@ -68,8 +80,13 @@ VARIANTS = {
     "steps: 150": ["--iterations", "150"],
     "steps: 600": ["--iterations", "600"],
     "scales: 2": ["--scales", "2"],
-    "lbfgs": ["@recipes/lbfgs.args"],
-    "recipe A": ["@recipes/prisma.args"],
+    "style loss: moments": ["--style-loss", "moments"],
+    "style loss: wasserstein": ["--style-loss", "wasserstein"],
+    "averaged": [AVERAGED],
+    "lbfgs": [recipe("lbfgs")],
+    "recipe A": [recipe("prisma")],
+    "recipe C": [recipe("average-pooling")],
+    "recipe E": [recipe("keras-noise")],
 }
 CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
 
@@ -109,12 +126,38 @@ def paint(folder: Path, arguments: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for pair in PAIRS:
         photo, painting, name = files_of(*pair)
-        if (folder / name).exists():
+        output = (folder / name).resolve()
+        if output.exists():
             continue
+        if arguments == [AVERAGED]:
+            images.save(output, averaged(photo, painting))
+            continue
+        height, width = size_of(photo)
         command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
         command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
-        command += ["--output", str((folder / name).resolve()), "--size", str(SIZE)]
-        subprocess.run(command, check=True, cwd=ROOT)
+        command += ["--output", str(output), "--width", str(width), "--height", str(height)]
+        with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
+            subprocess.run(command, check=True, cwd=elsewhere)
+
+
+def size_of(photo: Path) -> tuple[int, int]:
+    return images.target_size(*images.read(photo).pixels.shape[:2], Settings(size=SIZE))
+
+
+def averaged(photo: Path, painting: Path) -> np.ndarray:
+    """The mean of all pictures on the way, each counting 0.99 of the next (bias-corrected)."""
+    neural_style.start_tensorflow(debug=False)
+    from stylize import stylize
+
+    height, width = size_of(photo)
+    content = images.resize(images.read(photo).pixels, height, width)
+    style = images.read(painting).pixels
+    style = images.resize(style, *images.style_size(*style.shape[:2], width, 1.0))
+    total, count = np.zeros_like(content), 0.0
+    for iteration, image in stylize(network(), content, [style], checkpoint_iterations=1):
+        if iteration is not None:
+            total, count = 0.99 * total + image, 0.99 * count + 1
+    return total / count
 
 
 def measured(folder: Path) -> dict[str, float]:
@@ -140,7 +183,11 @@ def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, flo
     }
 
 
-_networks = []
+@functools.cache
+def network() -> "vgg.Network":
+    import vgg
+
+    return vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
 
 
 def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
@@ -150,11 +197,8 @@ def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
     import vgg
     from passes import Passes
 
-    if not _networks:
-        _networks.append(vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat"))
-    network = _networks[0]
-    passes = Passes(network.layers, layers, "max")
-    found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network.mean_pixel))
+    passes = Passes(network().layers, layers, "max")
+    found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel))
     return [np.reshape(found[name], (-1, found[name].shape[-1])) for name in layers]
 
 

@@ -31,7 +31,7 @@ class Logs:
 
     def see(self, step: "Step") -> None:
         """Takes the losses of a step in."""
-        with self._writer.as_default(step=step.iteration or step.total):
+        with self._writer.as_default(step=step.total if step.iteration is None else step.iteration):
             for name, loss in step.losses().items():
                 tf.summary.scalar(f"loss/{name}", loss)
         if step.iteration is None:

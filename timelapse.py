@@ -58,15 +58,15 @@ class Timelapse:
             yield iio.imread(frame, extension=".png")
 
     def _as_animation(self, suffix: str) -> bytes:
-        milliseconds = [1000 // FRAMES_PER_SECOND] * len(self._frames)
-        milliseconds[-1] = 1000 * HELD_SECONDS
+        held = 1000 * HELD_SECONDS
+        milliseconds = [1000 // FRAMES_PER_SECOND] * (len(self._frames) - 1) + [held]
         options = {"quality": 90} if suffix == ".webp" else {}
         return iio.imwrite(
             "<bytes>",
             list(self._each()),
             plugin="pillow",
             extension=suffix,
-            duration=milliseconds,
+            duration=milliseconds if len(self._frames) > 1 else held,
             loop=0,
             **options,
         )

@@ -16,6 +16,7 @@ from PIL import Image
 
 import images
 import neural_style
+import results
 from settings import UserError
 
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
@@ -372,7 +373,7 @@ def test_an_existing_checkpoint_is_kept_unless_told(run, folder):
     ],
 )
 def test_checkpoint_names(pattern, name):
-    assert neural_style.checkpoint_path(pattern, 7) == name
+    assert results.checkpoint_path(pattern, 7) == name
 
 
 # Interruption

@@ -19,8 +19,10 @@ PLAN = [STAGE]
 def steps(count):
     for iteration in range(count):
         losses = {name: loss / (iteration + 1) for name, loss in LOSSES.items()}
-        yield Step(iteration, count, STAGE, 2.0 * iteration, lambda losses=losses: losses, None)
-    yield Step(None, count, STAGE, 2.0 * count, lambda: LOSSES, None)
+        yield Step(
+            iteration, count, STAGE, 2.0 * iteration, lambda losses=losses: losses, None, None
+        )
+    yield Step(None, count, STAGE, 2.0 * count, lambda: LOSSES, None, None)
 
 
 def test_the_end_is_told_in_a_line(capsys):
@@ -67,7 +69,7 @@ def test_losses_are_only_looked_at_when_somebody_wants_them():
 
     with Progress(Settings(iterations=50), PLAN) as progress:
         for iteration in range(50):
-            progress.show(Step(iteration, 50, STAGE, 0.1, looked, looked))
+            progress.show(Step(iteration, 50, STAGE, 0.1, looked, looked, looked))
 
 
 def test_table_and_plot(tmp_path):

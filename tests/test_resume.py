@@ -1,0 +1,293 @@
+"""A run that is stopped and goes on is the run that never stopped, to the bit."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_command_line import COMMAND, error_of, start, wait_for
+
+import images
+import states
+from settings import UsageError, UserError
+from stylize import stylize
+
+RUNS = {
+    "adam": {},
+    "lbfgs": {"optimizer": "lbfgs"},
+    "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3},
+    "stages": {"scales": 2},
+    "stages, lbfgs": {"scales": 2, "optimizer": "lbfgs"},
+    "tiles in bfloat16": {"scales": 2, "tile": 64, "precision": "bfloat16"},
+    "patience": {"patience": 2, "learning_rate": 200.0},
+}
+
+
+def states_of(network, pictures, **options):
+    """The last picture of a run, and its state after every step, fetched at once."""
+    found = {}
+
+    def keep(step):
+        found[step.iteration] = {name: np.array(one) for name, one in step.state().items()}
+
+    return list(stylize(network, *pictures, on_step=keep, **options))[-1][1], found
+
+
+@pytest.fixture
+def pictures(picture):
+    return picture(70, 90), [picture(60, 50, seed=1)]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_state_leads_to_the_same_picture(network, pictures, name):
+    options = {"iterations": 8} | RUNS[name]
+    whole, found = states_of(network, pictures, **options)
+    for at in {0, 4, 5, None} & set(found):
+        again = list(stylize(network, *pictures, resume=found[at], **options))[-1][1]
+        np.testing.assert_array_equal(again, whole)
+
+
+@pytest.mark.parametrize("options", [{"learning_rate_schedule": "constant"}, RUNS["lbfgs"]])
+def test_ten_and_ten_more_are_twenty(network, pictures, options):
+    _, found = states_of(network, pictures, iterations=10, **options)
+    more = list(stylize(network, *pictures, resume=found[None], iterations=20, **options))
+    whole = list(stylize(network, *pictures, iterations=20, **options))
+    np.testing.assert_array_equal(more[-1][1], whole[-1][1])
+
+
+def test_more_iterations_are_the_last_stage_s(network, pictures):
+    _, found = states_of(network, pictures, iterations=6, scales=2)
+    told = []
+    list(stylize(network, *pictures, resume=found[None], iterations=9, on_step=told.append))
+    assert [step.iteration for step in told] == [6, 7, 8, None]
+    assert all(step.stage.count == 2 and step.total == 9 for step in told)
+
+
+def test_what_does_not_fit_is_refused(network, pictures, picture):
+    _, found = states_of(network, pictures, iterations=3)
+    state = found[None]
+    with pytest.raises(UsageError, match="iterations is 2 and 3 are done: give as many or more"):
+        stylize(network, *pictures, resume=state, iterations=2)
+    with pytest.raises(UsageError, match="content is 45x34 and the run to resume painted 90x70"):
+        stylize(network, picture(), pictures[1], resume=state, iterations=4)
+    with pytest.raises(UsageError, match="the state to resume is not of optimizer lbfgs"):
+        list(stylize(network, *pictures, resume=state, iterations=4, optimizer="lbfgs"))
+
+
+def test_a_state_keeps_arrays_and_what_is_told_about_them(tmp_path):
+    path = tmp_path / "run.npz"
+    state = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.float64(3)}
+    states.save(path, state, {"name": "фото"})
+    arrays, about = states.load(path)
+    assert about == {"name": "фото"} and arrays.keys() == state.keys()
+    np.testing.assert_array_equal(arrays["a/b"], state["a/b"])
+
+
+@pytest.mark.parametrize("data", [b"hello", b"PK\3\4 cut short", b""])
+def test_a_file_that_is_no_state_is_told(tmp_path, data):
+    path = tmp_path / "run.npz"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"is no state of a run|is empty"):
+        states.load(path)
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    path = tmp_path / "run.npz"
+    np.savez(path, about=np.array([{"evil": 1}], dtype=object))
+    with pytest.raises(UserError, match="is no state of a run"):
+        states.load(path)
+
+
+# The command line
+
+
+def resume(folder, *options, state="run.npz"):
+    command = [*COMMAND, "--resume", state, *map(str, options)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+SAVE = ["--save-state", "run.npz", "--scales", 2]
+
+
+def test_a_finished_run_goes_on_with_more_iterations(run, folder):
+    more = ["--progress-write", "--state-iterations", 4]
+    assert run("--iterations", 6, *SAVE, *more).returncode == 0
+    result = resume(folder, "--iterations", 9)
+    assert result.returncode == 0, result.stderr
+    assert "out.png: 9 steps in " in result.stderr
+    assert images.metadata(folder / "out.png")["iterations"] == 9
+    rows = (folder / "out-progress.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]
+    _, about = states.load(folder / "run.npz")
+    assert about["description"]["iterations"] == 9
+
+
+def test_other_settings_and_inputs_are_named_and_refused(run, folder):
+    assert run("--iterations", 3, *SAVE).returncode == 0
+    before = (folder / "out.png").read_bytes()
+    assert error_of(resume(folder, "--iterations", 4, "--tv-weight", 7), 2) == (
+        "the run in run.npz had other settings: --tv-weight (was 300.0, now 7.0): "
+        "leave them, or give --allow-changes"
+    )
+    (folder / "other.png").replace(folder / "painting.png")
+    assert error_of(resume(folder, "--iterations", 4), 2) == (
+        "the run in run.npz had other settings: --styles (another file than ['painting.png']): "
+        "leave them, or give --allow-changes"
+    )
+    assert (folder / "out.png").read_bytes() == before
+    assert resume(folder, "--iterations", 4, "--allow-changes").returncode == 0
+
+
+def test_an_output_that_is_not_the_run_s_is_kept(run, folder):
+    assert run("--iterations", 3, *SAVE).returncode == 0
+    (folder / "new.png").write_bytes(b"precious")
+    message = "new.png exists: give another name, or --overwrite to replace it"
+    assert error_of(resume(folder, "--output", "new.png"), 1) == message
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(run, folder, number, status):
+    options = ["--save-state", "a run.npz", "--checkpoint-output", "c-%d.png"]
+    process = start(folder, *options, "--checkpoint-iterations", "50", iterations=1_000)
+    wait_for(folder / "c-50.png")
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status, stderr
+    command = re.search(r"^to go on: python \S+ --resume '(.+)'$", stderr, re.MULTILINE)
+    assert command[1] == "a run.npz"
+    done = int(re.search(r"^out.png: (\d+) of 1000 steps", stderr, re.MULTILINE)[1])
+    state, _ = states.load(folder / "a run.npz")
+    assert state["iterations"] == done
+    if status == 143:
+        assert resume(folder, state="a run.npz").returncode == 0
+        assert run("--iterations", 1_000, output="whole.png").returncode == 0
+        ours, whole = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
+        np.testing.assert_array_equal(ours, whole)
+
+
+KILLS = 20
+# A run in processes of its own, forked where TensorFlow is imported but not yet started: each
+# begins in a second. It kills each after a moment, and looks at what is there.
+KILLED = """
+import os, random, signal, sys, time
+import neural_style, inputs, results, progress, provenance
+with neural_style.silence(), neural_style.without_keras():
+    import tensorflow, tiling, vgg, stylize
+import images, states
+begin, kills = sys.argv[2:], int(sys.argv[1])
+random.seed(int(os.environ["KILLS_SEED"]))
+
+def start(arguments):
+    child = os.fork()
+    if child == 0:
+        neural_style.leave(neural_style.main(arguments))
+    return child
+
+def next_arguments():
+    return ["--resume", "run.npz"] if os.path.exists("run.npz") else [*begin, "--overwrite"]
+
+def moment():
+    return os.path.exists("run.npz") and os.stat("run.npz").st_ino
+
+reached = []
+for _ in range(kills):
+    before, child = moment(), start(next_arguments())
+    while moment() == before:  # until it has begun to work
+        time.sleep(0.01)
+    time.sleep(random.uniform(0.0, 0.1))
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "done before it could be killed"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    state, _ = states.load("run.npz")
+    reached.append(int(state["iterations"]))
+    for name in os.listdir():
+        if name.startswith("c-"):
+            images.read(name)
+_, status = os.waitpid(start(next_arguments() + ["--iterations", str(reached[-1] + 3)]), 0)
+print(os.waitstatus_to_exitcode(status), *reached)
+"""
+
+
+def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
+    options = ["--checkpoint-output", "c-%d.png", "--checkpoint-iterations", 50]
+    options += ["--learning-rate-schedule", "constant"]  # the end is not known at the beginning
+    options += ["--network", "network.mat"]
+    begin = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    begin += [*options, "--iterations", "100000", "--quiet", "--save-state", "run.npz"]
+    begin += ["--state-iterations", "2"]
+    seed = str(random.randrange(1_000_000))
+    result = subprocess.run(
+        [sys.executable, "-c", KILLED, str(KILLS), *map(str, begin)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"KILLS_SEED": seed, "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 0, (seed, result.stderr[-2000:])
+    status, *reached = map(int, result.stdout.split())
+    assert status == 0 and len(reached) == KILLS and reached == sorted(reached), (seed, result)
+    assert len(set(reached)) == KILLS  # they were killed at work
+    whole = ["--learning-rate-schedule", "constant", "--iterations", reached[-1] + 3]
+    assert run(*whole, output="whole.png").returncode == 0
+    ours, theirs = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
+    np.testing.assert_array_equal(ours, theirs)
+    assert not [name for name in os.listdir(folder) if name.endswith(".tmp")][KILLS:]
+
+
+# A picture that says what made it
+
+
+def test_a_picture_is_painted_again_from_what_it_says(run, folder):
+    mask = np.zeros((34, 45), np.float32)
+    mask[:, 20:] = 255
+    images.save(folder / "mask.png", np.repeat(mask[..., None], 3, -1))
+    options = ["--iterations", 4, "--pooling", "max", "--style-layers", "relu1_1=1", "relu2_1=0.5"]
+    options += ["--style-masks", "mask.png", "-", "--style-blend-weights", 2, 1, "--no-clip"]
+    styles = ["painting.png", "other.png"]
+    assert run(*options, "--save-settings", "my.args", styles=styles).returncode == 0
+    command = [*COMMAND, "--settings-from", "out.png", "--output", "again.png"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "again.png").read_bytes() == (folder / "out.png").read_bytes()
+    # the recipe has the settings, the command line the pictures
+    more = ["--style-masks", "mask.png", "-"]
+    assert run("@my.args", *more, styles=styles, output="recipe.png").returncode == 0
+    assert (folder / "recipe.png").read_bytes() == (folder / "out.png").read_bytes()
+
+
+def test_what_made_a_picture_is_in_it(run, folder):
+    assert run("--iterations", 1, "--seed", 5).returncode == 0
+    told = images.metadata(folder / "out.png")
+    assert told["styles"] == ["painting.png"] and told["network"] == "network.mat"
+    assert len(told["sha256"]["content"]) == 64 and len(told["sha256"]["styles"]) == 1
+    assert told["versions"].keys() == {"neural-style", "tensorflow", "numpy", "python"}
+    assert told["device"].startswith(("CPU", "GPU")) and told["seed"] == 5
+    assert str(folder) not in json.dumps(told)
+
+
+def test_inputs_that_are_not_what_they_were_are_told(run, folder):
+    assert run("--iterations", 1).returncode == 0
+    command = [*COMMAND, "--settings-from", "out.png", "--output", "again.png"]
+
+    def again(*options):
+        return subprocess.run(
+            [*command, *options], cwd=folder, capture_output=True, text=True, timeout=120
+        )
+
+    (folder / "other.png").replace(folder / "painting.png")
+    message = "painting.png is not the file that made the picture: give --styles"
+    assert error_of(again(), 1) == message
+    (folder / "painting.png").rename(folder / "moved.png")
+    message = "no file painting.png here or beside the picture: give --styles"
+    assert error_of(again(), 1) == message
+    assert again("--styles", "moved.png").returncode == 0
+    message = "photo.png does not say what made it: give a picture of this program"
+    command[2:4] = ["--settings-from", "photo.png"]
+    assert error_of(again(), 1) == message

@@ -1,0 +1,89 @@
+"""Films of a run, and TensorBoard's files."""
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+from test_command_line import error_of
+
+import timelapse
+from settings import UsageError, UserError
+from timelapse import Timelapse
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_a_film_has_frames_of_one_size_and_holds_the_last(tmp_path, ending):
+    path = tmp_path / f"film{ending}"
+    film = Timelapse(str(path), 61, 91)
+    for level in (0.0, 100.0, 200.0):
+        film.add(np.full((30, 45, 3), level))
+    film.save()
+    with Image.open(path) as image:
+        assert image.size == (92, 60) and image.n_frames == 3
+        for frame, level in enumerate((0, 100, 200)):
+            image.seek(frame)
+            assert np.abs(np.asarray(image.convert("RGB"), int) - level).max() < 6
+            assert image.info["duration"] == (2000 if frame == 2 else 100)
+
+
+def test_a_film_as_mp4(tmp_path):
+    pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "film.mp4"
+    film = Timelapse(str(path), 60, 90)
+    for level in (0.0, 100.0, 200.0):
+        film.add(np.full((60, 90, 3), level))
+    film.save()
+    frames = iio.imread(path, plugin="FFMPEG")
+    assert frames.shape == (2 + 20, 60, 90, 3)
+    np.testing.assert_allclose(frames.mean((1, 2, 3))[[0, 1, 2, -1]], [0, 100, 200, 200], atol=6)
+
+
+def test_large_pictures_make_films_that_a_screen_shows(tmp_path):
+    film = Timelapse(str(tmp_path / "film.gif"), 1200, 4800)
+    film.add(np.zeros((12, 48, 3)))
+    film.save()
+    with Image.open(tmp_path / "film.gif") as image:
+        assert image.size == (1080, 270)
+
+
+def test_a_film_that_cannot_be_made_is_told(monkeypatch):
+    with pytest.raises(UsageError, match=r"no known ending \(did you mean .gif\?\): end it in"):
+        Timelapse.check("film.gifs")
+    monkeypatch.setattr(timelapse.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install -r requirements-video.txt"):
+        Timelapse.check("film.mp4")
+
+
+def test_a_run_is_filmed_with_its_stages(run, folder):
+    options = ["--iterations", 6, "--scales", 2, "--checkpoint-iterations", 2]
+    assert run(*options, "--timelapse", "film.gif").returncode == 0
+    with Image.open(folder / "film.gif") as film:
+        assert film.size == (44, 34) and film.n_frames == 4
+        assert not list(folder.glob("*0*.png"))
+    message = "film.gif exists: give another name, or --overwrite to replace it"
+    assert error_of(run(*options, "--timelapse", "film.gif", output="two.png"), 1) == message
+
+
+def test_tensorboard_finds_losses_pictures_and_settings(run, folder):
+    import tensorflow as tf
+
+    options = ["--iterations", 4, "--checkpoint-iterations", 2, "--log-dir", "logs/one"]
+    assert run(*options).returncode == 0
+    (path,) = (folder / "logs" / "one").iterdir()
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value))
+    for name in ("content", "style", "tv", "total"):
+        assert [step for step, _ in found[f"loss/{name}"]] == [0, 1, 2, 3, 4]
+    assert [step for step, _ in found["picture"]] == [0, 2]
+    picture = found["picture"][0][1].tensor.string_val[2]
+    assert tf.io.decode_png(picture).shape == (34, 45, 3)
+    assert b'"seed": 0' in found["settings"][0][1].tensor.string_val[0]
+
+
+def test_a_folder_that_cannot_be_logged_to_is_told(run, folder):
+    (folder / "logs").write_text("")
+    assert error_of(run("--log-dir", "logs", "--quiet"), 1).startswith(
+        "cannot write to the folder logs ("
+    )

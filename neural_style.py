@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from inputs import Pictures
+    from preview import Preview
     from stages import Stage
     from stylize import Step
 
@@ -60,7 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
             resumed.check(options, description)
         if options.save_settings:
             save_settings(options, settings)
-        return paint(options, settings, inputs.load(options, settings), description, resumed)
+        preview = open_preview(options)
+        pictures = inputs.load(options, settings)
+        with contextlib.closing(preview) if preview else contextlib.nullcontext():
+            status = paint(options, settings, pictures, description, resumed, preview)
+            if preview and (status in (0, 1) or preview.has_stopped_the_run):
+                preview.wait()
+            return status
     except UserError as error:
         if debug:
             raise
@@ -113,6 +120,22 @@ class Resumed(NamedTuple):
         return stages.continued(self.state["plan"], iterations, int(self.state["iterations"]))
 
 
+def open_preview(options: argparse.Namespace) -> "Preview | None":
+    """The page of a run, if it is to have one."""
+    if options.preview is None:
+        return None
+    from preview import Preview
+
+    preview = Preview(options.preview_host, options.preview, os.path.basename(options.output))
+    if not options.quiet:
+        print(f"watch at {preview.address}", file=sys.stderr, flush=True)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(preview.address)
+    return preview
+
+
 def list_layers(options: argparse.Namespace) -> int:
     """Prints the names of the network's layers."""
     start_tensorflow(options.debug)
@@ -128,6 +151,7 @@ def paint(
     pictures: "Pictures",
     description: provenance.Description,
     resumed: Resumed | None,
+    preview: "Preview | None",
 ) -> int:
     """Paints, and saves what comes out. Returns the exit status."""
     from progress import Progress
@@ -162,13 +186,17 @@ def paint(
         told = ", then ".join(map(stage_in_words, plan))
         progress.note(f"{told} on {device} in {precision.name} with {network.title}")
         first = int(resumed.state["iterations"]) if resumed else 0
-        results = Results(options, settings, pictures, description, progress, first)
+        on_checkpoint = preview and preview.add_checkpoint
+        results = Results(options, settings, pictures, description, progress, first, on_checkpoint)
         watchers = [progress.show, results.see]
         if options.log_dir:
             from logs import Logs
 
             logs = Logs(options.log_dir, description)
             watchers.append(logs.see)
+        if preview:
+            preview.begin(pictures.content, plan, stop.request, results.in_its_colors)
+            watchers.append(preview.see)
         latest = None
 
         def on_step(step: "Step") -> None:
@@ -176,7 +204,16 @@ def paint(
             latest = step
             for watch in watchers:
                 watch(step)
+            if preview and step.iteration is not None and preview.save_is_asked_for():
+                results.save_meanwhile(step.image())
+                preview.tell(f"saved as {options.output} after step {step.iteration + 1}")
             stop.check()
+
+        def save(image: "np.ndarray") -> None:
+            results.save(image)
+            if preview:
+                preview.show(results.in_its_colors(image))
+                preview.tell(progress.last_words, "done")
 
         images = stylize(
             network,
@@ -195,7 +232,7 @@ def paint(
         try:
             for iteration, image in images:
                 if iteration is None:
-                    results.save(image)
+                    save(image)
                 else:
                     results.save_checkpoint(iteration, image)
                     if options.log_dir:
@@ -203,7 +240,7 @@ def paint(
         except KeyboardInterrupt:
             if latest is None:
                 raise
-            results.save(latest.image())
+            save(latest.image())
             results.save_state(latest)
             if options.save_state:
                 command = ["python", sys.argv[0], "--resume", options.save_state]
@@ -211,7 +248,7 @@ def paint(
             return stop.exit_status
         except NotFiniteError as error:
             if error.image is not None:
-                results.save(error.image)
+                save(error.image)
             raise
         return results.exit_status
 

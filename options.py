@@ -156,6 +156,22 @@ def add_progress_options(group: Any) -> None:
         help="enlarge the checkpoints of coarse stages to the size of the result",
     )
     group.add_argument(
+        "--preview",
+        metavar="PORT",
+        nargs="?",
+        const=0,
+        type=int,
+        help="show the run on a page in the browser, at this port or a free one; it stays until it "
+        "is closed there (needs starlette and uvicorn)",
+    )
+    group.add_argument(
+        "--preview-host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="where the page is to be had; 0.0.0.0 lets others watch (default: this machine only)",
+    )
+    group.add_argument("--open", action="store_true", help="open the page")
+    group.add_argument(
         "--timelapse",
         metavar="FILE",
         help="make a film of the checkpoints, or of 60 pictures (.gif .webp, or .mp4, which needs "

@@ -47,6 +47,7 @@ class Progress:
         self._rows: list[list[float]] = []
         self._last: Step | None = None
         self._done = 0
+        self.last_words = ""  # what was saved where
         self._looked = time.monotonic()
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
         self._errors = Console(file=sys.stderr, highlight=False) if quiet else self._console
@@ -96,7 +97,8 @@ class Progress:
         step = self._last
         of = "" if self._done == self._total else f" of {self._total}"
         seconds = time_in_words(step.seconds)
-        self.note(f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}")
+        self.last_words = f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}"
+        self.note(self.last_words)
 
     def continue_table(self, path: str, iteration: int) -> None:
         """Goes on with the table that the same run saved before that step, if it is there."""

@@ -33,7 +33,8 @@ class Results:
     """Saves the pictures of a run: checkpoints on a thread of its own, while the next steps run.
     One that cannot be saved is told, and the run goes on: `exit_status` says so at the end.
 
-    description: what makes the picture, kept in its file.
+    description: what makes the picture, kept in its file. on_checkpoint: told of those that are
+    there, their step and file.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Results:
         description: provenance.Description,
         progress: "Progress",
         first_iteration: int = 0,
+        on_checkpoint: Callable[[int, str], None] | None = None,
     ):
         self.exit_status = 0
         self._options, self._settings, self._pictures = options, settings, pictures
         self._description = description
-        self._progress = progress
+        self._progress, self._on_checkpoint = progress, on_checkpoint
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future | None = None
         self._pattern = checkpoint_pattern(options)
@@ -102,16 +104,24 @@ class Results:
         if plot:
             self._or_tell(self._progress.save_plot, plot)
         if self._timelapse:
-            self._timelapse.add(self._in_its_colors(image))
+            self._timelapse.add(self.in_its_colors(image))
             self._or_tell(self._timelapse.save)
+
+    def in_its_colors(self, image: "np.ndarray") -> "np.ndarray":
+        """The picture as its file shows it."""
+        if self._settings.preserve_colors != "luma":
+            return image
+        return colors.luma_only(image, images.resize(self._pictures.content, *image.shape[:2]))
 
     def _write_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
         if self._timelapse:
-            self._timelapse.add(self._in_its_colors(image))
+            self._timelapse.add(self.in_its_colors(image))
         if self._pattern:
             if self._options.checkpoint_full_size:
                 image = self._at_full_size(image)
-            self._or_tell(self._write, checkpoint_path(self._pattern, iteration), image)
+            path = checkpoint_path(self._pattern, iteration)
+            if self._or_tell(self._write, path, image) and self._on_checkpoint:
+                self._on_checkpoint(iteration, path)
 
     def _finish_writing(self) -> None:
         writing, self._writing = self._writing, None
@@ -128,16 +138,11 @@ class Results:
         mask = mask[..., None]  # what stays of the photo was as small as the rest
         return mask * image + (1 - mask) * content
 
-    def _in_its_colors(self, image: "np.ndarray") -> "np.ndarray":
-        if self._settings.preserve_colors != "luma":
-            return image
-        return colors.luma_only(image, images.resize(self._pictures.content, *image.shape[:2]))
-
     def _write(self, path: str, image: "np.ndarray") -> None:
         alpha = self._pictures.alpha
         if alpha is not None:
             alpha = images.resize(alpha, *image.shape[:2])
-        images.save(path, self._in_its_colors(image), alpha, self._description)
+        images.save(path, self.in_its_colors(image), alpha, self._description)
 
     def _or_tell(self, write: Callable, *arguments: Any) -> bool:
         """Whether it could be written. If not, that is told at once, and by the exit status."""

@@ -1,0 +1,105 @@
+"""Preview: what a page in the browser costs the run that it shows.
+
+    .venv/bin/python benchmarks/preview.py [--size 512] [--viewers 1] [--rounds 7]
+
+Paints the example pair; by turns ten steps are shown on the page, to viewers who fetch each
+picture, and ten are not. Prints the medians and their ratio.
+"""
+
+import argparse
+import http.client
+import json
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import images
+import neural_style
+import stages
+from benchmarks import memory
+from preview import Preview
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 10  # a turn
+WARM_UP = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--viewers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    plain, shown, pictures = seconds(options.size, options.viewers, options.rounds)
+    print("| a step | seconds |\n| --- | --- |")
+    print(f"| {options.size}x{options.size} | {plain:.4f} |")
+    print(f"| shown to {options.viewers}, {pictures} pictures fetched | {shown:.4f} |")
+    print(f"\n{shown / plain - 1:+.1%}; {memory.peak():.0f} MB")
+
+
+def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
+    """Medians of a step alone and of one that is shown, and how many pictures were fetched."""
+    neural_style.start_tensorflow(debug=False)
+    from stylize import stylize
+
+    photo, painting = (
+        images.resize(images.read(ROOT / "examples" / name).pixels, size, size)
+        for name in ("china.jpg", "church-at-auvers.jpg")
+    )
+    steps = WARM_UP + 2 * rounds * STEPS
+    settings = Settings(iterations=steps, scales="off")
+    preview = Preview("127.0.0.1", 0, "benchmark")
+    preview.begin(photo, stages.plan(size, size, settings), lambda: None, lambda image: image)
+    fetched = []
+    for _ in range(viewers):
+        threading.Thread(target=look, args=(preview.address, fetched), daemon=True).start()
+    turns: dict[bool, list[float]] = {False: [], True: []}
+    began = None
+
+    def on_step(step) -> None:
+        nonlocal began
+        number = (step.iteration or 0) - WARM_UP
+        is_shown = number // STEPS % 2 == 1
+        if step.iteration is not None and is_shown:
+            preview.see(step)
+        if number % STEPS == STEPS - 1 and number > 0:
+            step.losses()  # waits for the device
+            turns[is_shown].append((time.perf_counter() - began) / STEPS)
+        if number % STEPS == STEPS - 1:
+            began = time.perf_counter()
+
+    list(
+        stylize(
+            ROOT / "imagenet-vgg-verydeep-19.mat",
+            photo,
+            [painting],
+            on_step=on_step,
+            iterations=steps,
+            scales="off",
+        )
+    )
+    preview.close()
+    return statistics.median(turns[False]), statistics.median(turns[True]), len(fetched)
+
+
+def look(address: str, fetched: list[int]) -> None:
+    """What a browser does: reads the news, and fetches each new picture."""
+    place = address.removeprefix("http://").rstrip("/")
+    news = http.client.HTTPConnection(place)
+    news.request("GET", "/events")
+    seen = 0
+    for line in news.getresponse():
+        if line.startswith(b"data: ") and (version := json.loads(line[6:])["version"]) > seen:
+            seen = version
+            picture = http.client.HTTPConnection(place)
+            picture.request("GET", "/picture")
+            fetched.append(len(picture.getresponse().read()))
+
+
+if __name__ == "__main__":
+    main()

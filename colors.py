@@ -4,7 +4,11 @@ Pictures are [H, W, 3] float32 RGB, 0..255. For brightness alone see Gatys et al
 Color in Neural Artistic Style Transfer", section 3; for matched colours section 2.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+
+from settings import Settings
 
 LEAST_VARIANCE = 1e-5  # of RGB from 0 to 1, added to each: a grey picture's covariance is singular
 
@@ -19,12 +23,28 @@ def luma_only(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
     return np.clip(moved, 0, 255).astype(np.float32)
 
 
-def matched(painting: np.ndarray, photo: np.ndarray, kind: str) -> np.ndarray:
-    """The painting in the photo's colours: in their mean and covariance ("match") or, channel by
-    channel, in their very distribution ("histogram"). Values of the first may lie beyond 0..255."""
+def matched(picture: np.ndarray, other: np.ndarray, kind: str) -> np.ndarray:
+    """One picture in the colours of another: in their mean and covariance ("match") or, channel
+    by channel, in their very distribution ("histogram"). Values of the first may lie beyond
+    0..255."""
     shift = _match_statistics if kind == "match" else _match_histograms
-    found = shift(painting.reshape(-1, 3), photo.reshape(-1, 3))
-    return found.reshape(painting.shape).astype(np.float32)
+    found = shift(picture.reshape(-1, 3), other.reshape(-1, 3))
+    return found.reshape(picture.shape).astype(np.float32)
+
+
+def in_colors_of(
+    photo: np.ndarray, paintings: Sequence[np.ndarray], settings: Settings
+) -> np.ndarray:
+    """The photo in the paintings' colours, blended by their shares, as `initial_colors` says."""
+    kind = settings.initial_colors
+    if kind == "photo":
+        return photo
+    shares = settings.style_shares(len(paintings))
+    found = sum(
+        share * matched(photo, painting, kind)
+        for share, painting in zip(shares, paintings, strict=True)
+    )
+    return np.clip(found, 0, 255)
 
 
 def _match_statistics(values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -90,6 +90,8 @@ def stylize(
             raise UsageError(
                 f"initial is {_size(initial)} and content {_size(content)}: give equal sizes"
             )
+        if settings.initial_colors != "photo":
+            raise UsageError("initial_colors has no say beside initial: give one")
     if settings.preserve_colors in ("match", "histogram"):
         styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
     given = GivenMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
@@ -111,13 +113,12 @@ def stylize(
 
 
 def initial_picture(
-    content: np.ndarray, initial: np.ndarray | None, mean_pixel: np.ndarray, settings: Settings
+    base: np.ndarray, blend: float, mean_pixel: np.ndarray, settings: Settings
 ) -> np.ndarray:
-    """The picture to start from, [H, W, 3] float32 RGB, 0..255: `initial` (or the content)
-    blended with noise around the network's mean pixel."""
-    blend = settings.noise_share(initial is not None)
+    """The picture to start from, [H, W, 3] float32 RGB, 0..255: `base` blended with a share of
+    noise around the network's mean pixel."""
     generator = np.random.default_rng(settings.seed)
-    picture = np.array(content if initial is None else initial, np.float32)
+    picture = np.array(base, np.float32)
     for rows in picture:  # one after another: the noise is float64, and pictures may be large
         if settings.noise_range is None:
             noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(rows.shape)
@@ -171,8 +172,12 @@ def _paint(
             resume = None  # it may be large
         else:
             if descent is None:
-                base = initial if initial is None else images.resize(initial, *photo.shape[1:3])
-                start = initial_picture(pictures[0], base, network.mean_pixel, settings)
+                if initial is None:
+                    base = colors.in_colors_of(pictures[0], pictures[1:], settings)
+                else:
+                    base = images.resize(initial, *photo.shape[1:3])
+                noise = settings.noise_share(initial is not None)
+                start = initial_picture(base, noise, network.mean_pixel, settings)
                 descent = Descent(tf.constant(start[np.newaxis]), settings)
                 del start  # pictures may be large
             descent.begin_stage(optimizer, stage.height, stage.width)

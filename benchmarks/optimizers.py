@@ -46,7 +46,11 @@ MARKS = (
 )  # evaluations after which a picture is saved
 RUNS = {
     "adam": {},
-    "lbfgs recipe": {"optimizer": "lbfgs", "initial_noiseblend": 0.2},
+    "lbfgs recipe": {
+        "optimizer": "lbfgs",
+        "initial_colors": "match",
+        "initial_noiseblend": 0.0,
+    },
     "lbfgs, default start": {"optimizer": "lbfgs"},
     "l-bfgs-b": {"optimizer": "l-bfgs-b", "initial_noiseblend": 0.2, "evaluations": 25},
 }

@@ -69,6 +69,8 @@ VARIANTS = {
     "default": [],
     "start: photo": ["--initial-noiseblend", "0"],
     "start: noise": ["--initial-noiseblend", "1"],
+    "start: in colours": ["--initial-colors", "match"],
+    "start: photo in colours": ["--initial-colors", "match", "--initial-noiseblend", "0"],
     "layers: 1/C^2": layer_weights(*(1 / count**2 for count in (64, 128, 256, 512, 512))),
     "layers: 256:64:16:4:1": layer_weights(256, 64, 16, 4, 1),
     "padding: zero": ["--padding", "zero"],

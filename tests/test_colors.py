@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import colors
+from settings import Settings, UsageError
 from stylize import stylize
 
 PICTURES = hnp.arrays(np.float32, (5, 7, 3), elements=st.floats(0, 255, width=32))
@@ -79,3 +80,24 @@ def test_a_run_takes_over_the_colors_of_the_photo(kind, network, picture):
     )
     target = photo.mean((0, 1))
     assert np.abs(matched.mean((0, 1)) - target).mean() < np.abs(plain.mean((0, 1)) - target).mean()
+
+
+def test_the_start_may_have_the_paintings_colours(network, picture):
+    photo, paintings = picture(30, 40), [picture(seed=1), picture(seed=2)]
+    settings = Settings(initial_colors="match", style_blend_weights=[3, 1])
+    found = colors.in_colors_of(photo, paintings, settings)
+    means = [painting.mean((0, 1)) for painting in paintings]
+    np.testing.assert_allclose(found.mean((0, 1)), 0.75 * means[0] + 0.25 * means[1], atol=6)
+    assert found.min() >= 0 and found.max() <= 255
+    assert colors.in_colors_of(photo, paintings, Settings()) is photo
+    started = []
+    options = {"initial_colors": "match", "initial_noiseblend": 0, "learning_rate": 1e-6}
+    for _, image in stylize(network, photo, paintings[:1], iterations=1, **options):
+        started.append(image)
+    np.testing.assert_allclose(started[-1].mean((0, 1)), means[0], atol=6)
+
+
+def test_a_picture_to_start_from_keeps_its_colours(network, picture):
+    photo = picture(30, 40)
+    with pytest.raises(UsageError, match="initial_colors has no say beside initial"):
+        stylize(network, photo, [photo], initial=photo, initial_colors="match")

@@ -115,31 +115,49 @@ def descend(optimizer, objective, picture, steps, state=None):
     return pictures, state, evaluations
 
 
-def low_pass(shape, corner):
+def dense_filter(shape, corner, learnt=0.0, pairs=()):
     """The filter of `LBFGS` as a dense matrix, by the plain Fourier transform."""
     basis = np.eye(np.prod(shape))
     if corner is None:
         return basis
     _, height, width, _ = shape
+    colors = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
     squared = np.add.outer(np.fft.fftfreq(height) ** 2, np.fft.fftfreq(width) ** 2)
-    gain = 1 / np.sqrt(1 + squared / corner**2)
-    spectra = np.fft.fft2(basis.reshape(-1, *shape), axes=(2, 3)) * gain[:, :, np.newaxis]
-    return np.fft.ifft2(spectra, axes=(2, 3)).real.reshape(basis.shape)
+    gain = np.repeat((1 / np.sqrt(1 + squared / corner**2))[..., np.newaxis], 3, -1)
+
+    def spectra(pictures):
+        return np.fft.fft2(np.reshape(pictures, (-1, *shape)) @ colors.T, axes=(2, 3))
+
+    if learnt and len(pairs) >= 3:
+        edges = np.geomspace(2 / max(width, height, 8), 0.5**0.5, 16)[:-1]
+        band = np.searchsorted(edges, np.float32(np.sqrt(squared)), side="right")
+        energies = np.zeros((2, 16, 3))
+        for pair in pairs:
+            power = np.abs(spectra(pair)[:, 0]) ** 2
+            for number in range(16):
+                energies[:, number] = 0.9 * energies[:, number] + power[:, band == number].sum(1)
+        there = (energies > 0).all(0)
+        ratios = 0.5 * np.log(np.divide(*energies, where=there, out=np.ones_like(energies[0])))
+        ratios[there] -= ratios[there].mean()
+        gain = gain ** (1 - learnt) * np.exp(learnt * ratios)[band]
+    filtered = np.fft.ifft2(spectra(basis) * gain, axes=(2, 3)).real @ colors
+    return filtered.reshape(basis.shape)
 
 
-def lbfgs_in_numpy(slope, picture, steps, history, corner):
+def lbfgs_in_numpy(slope, picture, steps, history, **filtering):
     """Nocedal and Wright 2006, eq. 7.19 with dense matrices, and unit steps."""
-    identity, base = np.eye(picture.size), low_pass(picture.shape, corner)
+    identity, base = np.eye(picture.size), dense_filter(picture.shape, **filtering)
     pictures, pairs, gradient = [picture], [], slope(picture)
     inverse_hessian = base / np.abs(base @ gradient).mean()
     for _ in range(steps):
         step = -inverse_hessian @ gradient
         pictures.append(pictures[-1] + step.reshape(picture.shape))
         gradient, last = slope(pictures[-1]), gradient
-        pairs = [*pairs, (step, gradient - last)][-history:]
+        pairs = [*pairs, (step, gradient - last)]
+        base = dense_filter(picture.shape, **filtering, pairs=pairs)
         step, change = pairs[-1]
         inverse_hessian = base * (step @ change) / (change @ base @ change)
-        for step, change in pairs:
+        for step, change in pairs[-history:]:
             shift = identity - np.outer(change, step) / (step @ change)
             inverse_hessian = shift.T @ inverse_hessian @ shift
             inverse_hessian += np.outer(step, step) / (step @ change)
@@ -156,13 +174,14 @@ def solution():
     return np.random.default_rng(2).uniform(90, 160, (1, 3, 4, 3))
 
 
-@pytest.mark.parametrize("corner", [None, 0.2])
+@pytest.mark.parametrize("corner, learnt", [(None, 0.0), (0.2, 0.0), (0.2, 0.7)])
 @pytest.mark.parametrize("history", [4, 20])
-def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history, corner):
+def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history, corner, learnt):
     slope, objective = quadratic(solution, condition=30)
-    optimizer = LBFGS(history, longest_step=1e6, corner=corner)
+    optimizer = LBFGS(history, longest_step=1e6, corner=corner, learnt=learnt)
     pictures, _, _ = descend(optimizer, objective, start, 25)
-    expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history, corner)
+    filtering = {"corner": corner, "learnt": learnt}
+    expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history, **filtering)
     np.testing.assert_allclose(pictures, expected, atol=1e-3)
     assert np.min(expected) > 0 and np.max(expected) < 255
 

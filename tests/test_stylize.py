@@ -132,7 +132,11 @@ def test_the_start_is_noise_picture_or_a_blend(picture):
     mean_pixel = np.array([120, 110, 100], "f4")
 
     def start(initial, **options):
-        return initial_picture(content, initial, mean_pixel, Settings(**options))
+        settings = Settings(**options)
+        base = content if initial is None else initial
+        return initial_picture(
+            base, settings.noise_share(initial is not None), mean_pixel, settings
+        )
 
     np.testing.assert_array_equal(start(initial), initial)
     np.testing.assert_array_equal(start(None, initial_noiseblend=0), content)

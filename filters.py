@@ -1,0 +1,116 @@
+"""Filters: the inverse Hessian that L-BFGS sets out from, by frequency and colour.
+
+Large shapes are slow to come from a multiple of the identity. A low-pass filter knows that much
+beforehand; how curved the loss really is shows in the pairs of steps and gradient changes, band by
+band of frequencies and for each of three opponent colours.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+BANDS = 16  # of frequencies, on a logarithmic scale
+PAIRS_TO_LEARN = 3  # before what was learnt counts
+# rows: grey, red against blue, green against both; orthonormal
+COLORS = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Pictures [1, H, W, 3] -> theirs with each frequency and opponent colour times a gain.
+
+    The gain is that of a low-pass filter, 1 / sqrt(1 + (f / corner)^2), to the power of 1 - learnt,
+    times the root of |s|^2 / |y|^2 to that of learnt: of the steps s and gradient changes y so far,
+    band by band, each `fading` times the next. Its scale means nothing.
+    """
+
+    corner: float  # cycles a pixel
+    learnt: float  # share of what the pairs say, 0 to 1
+    fading: float
+
+    def init(self) -> dict[str, tf.Tensor]:
+        """What is known before the first pair."""
+        energies = tf.zeros([BANDS, 3])
+        return {"steps": energies, "changes": energies, "pairs": tf.zeros(())}
+
+    def learn(
+        self, known: dict[str, tf.Tensor], step: tf.Tensor, change: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """What is known after one more pair."""
+        return {
+            "steps": self.fading * known["steps"] + _energies(step),
+            "changes": self.fading * known["changes"] + _energies(change),
+            "pairs": known["pairs"] + 1,
+        }
+
+    def apply(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
+        """The filtered picture."""
+        height, width = picture.shape[1:3]
+        spectrum = _spectrum(picture) * tf.cast(self._gain(known, height, width), tf.complex64)
+        opponent = tf.signal.irfft2d(spectrum, (height, width))
+        return tf.einsum("khw,kc->hwc", opponent, _colors())[tf.newaxis]
+
+    def norm(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
+        """The product of a picture with itself filtered, by Parseval's theorem."""
+        height, width = picture.shape[1:3]
+        power = _power(_spectrum(picture), width)
+        return tf.reduce_sum(power * self._gain(known, height, width)) / (height * width)
+
+    def _gain(self, known: dict[str, tf.Tensor], height: int, width: int) -> tf.Tensor:
+        """[3 colours, H, W // 2 + 1]"""
+        frequencies = _frequencies(height, width)
+        low_pass = tf.math.rsqrt(1 + tf.square(frequencies / self.corner))
+        if not self.learnt:
+            return tf.repeat(low_pass[tf.newaxis], 3, 0)
+        steps, changes = known["steps"], known["changes"]
+        there = (steps > 0) & (changes > 0)  # bands that the picture has, and something moved in
+        ratios = tf.where(there, 0.5 * tf.math.log(tf.where(there, steps / changes, 1.0)), 0.0)
+        mean = tf.reduce_sum(ratios) / tf.maximum(1.0, tf.reduce_sum(tf.cast(there, tf.float32)))
+        learnt = tf.exp(self.learnt * tf.where(there, ratios - mean, 0.0))  # [bands, colours]
+        learnt = tf.transpose(tf.gather(learnt, _bands(frequencies)), (2, 0, 1))
+        return tf.where(
+            known["pairs"] < PAIRS_TO_LEARN, low_pass, low_pass ** (1 - self.learnt) * learnt
+        )
+
+
+def _spectrum(picture: tf.Tensor) -> tf.Tensor:
+    """[3, H, W // 2 + 1] complex64, of the opponent colours."""
+    return tf.signal.rfft2d(tf.einsum("hwc,kc->khw", picture[0], _colors()))
+
+
+def _colors() -> tf.Tensor:
+    return tf.constant(COLORS, tf.float32)
+
+
+def _power(spectrum: tf.Tensor, width: int) -> tf.Tensor:
+    """|X|^2, with what real pictures have twice counted twice."""
+    columns = spectrum.shape[-1]
+    alone = [column == 0 or 2 * column == width for column in range(columns)]
+    return tf.square(tf.abs(spectrum)) * tf.constant([1.0 if one else 2.0 for one in alone])
+
+
+def _energies(picture: tf.Tensor) -> tf.Tensor:
+    """[bands, colours]"""
+    height, width = picture.shape[1:3]
+    bands = tf.reshape(_bands(_frequencies(height, width)), [-1])
+    power = tf.reshape(_power(_spectrum(picture), width), [3, -1])
+    return tf.math.unsorted_segment_sum(tf.transpose(power), bands, BANDS)
+
+
+def _frequencies(height: int, width: int) -> tf.Tensor:
+    """[H, W // 2 + 1], cycles a pixel."""
+    rows = tf.range(height, dtype=tf.float32)
+    down = tf.minimum(rows, height - rows)[:, tf.newaxis] / height
+    across = tf.range(width // 2 + 1, dtype=tf.float32) / width
+    return tf.sqrt(tf.square(down) + tf.square(across))
+
+
+def _bands(frequencies: tf.Tensor) -> tf.Tensor:
+    """The band of each frequency, 0 to BANDS - 1: from two periods a side up, and all below."""
+    lowest = 2 / max(frequencies.shape[0], 2 * frequencies.shape[1] - 2, 8)
+    ratio = (math.sqrt(0.5) / lowest) ** (1 / (BANDS - 1))
+    edges = tf.constant([lowest * ratio**band for band in range(BANDS - 1)])
+    flat = tf.reshape(frequencies, [-1])
+    return tf.reshape(tf.searchsorted(edges, flat, side="right"), frequencies.shape)

@@ -78,7 +78,9 @@ class Settings:
     style_scales: tuple[float, ...] | None = knob(None, "size",
         "width of each style as a share of the result's width: larger means larger strokes",
         kind=float, many=True, unit="one number a style, default 1", above=0)
-
+    style_stages: str = knob("scale", "size",
+        "scale the styles with the stages, or keep them fixed at the size of the last: larger "
+        "strokes in the coarse stages", kind=str, choices=("scale", "fixed"))
     style_fit: str = knob("keep", "size",
         "keep a style's proportions, or stretch it to the very size of the result",
         kind=str, choices=("keep", "stretch"))

@@ -58,6 +58,16 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     ]
 
 
+def style_size(
+    height: int, width: int, stage: Stage, last: Stage, settings: Settings
+) -> tuple[int, int]:
+    """Height and width, at a stage, of a style that has these at the last."""
+    if settings.style_stages == "fixed":
+        return height, width
+    share = stage.width / last.width
+    return max(SMALLEST_SIDE, round(height * share)), max(SMALLEST_SIDE, round(width * share))
+
+
 def in_numbers(plan: list[Stage]) -> list[list[int]]:
     """A plan as rows of numbers, for the state of a run; 0 stands for no tiles."""
     return [[s.height, s.width, s.iterations, s.tile or 0] for s in plan]

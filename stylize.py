@@ -160,7 +160,9 @@ def _paint(
             objective = losses = None  # gone before the next are made
             gc.collect()  # graphs are held in circles
         pictures = [images.resize(content, stage.height, stage.width)]
-        pictures += [_scaled(style, stage, plan[-1]) for style in styles]
+        for style in styles:
+            size = stages.style_size(*style.shape[:2], stage, plan[-1], settings)
+            pictures.append(images.resize(style, *size))
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, frame = given.at(photo, paintings)
         objective, losses = tiling.make_objective(
@@ -200,14 +202,6 @@ def _paint(
     del objective, losses, descent, styles, pictures, photo, paintings
     gc.collect()
     yield None, image
-
-
-def _scaled(style: np.ndarray, stage: Stage, last: Stage) -> np.ndarray:
-    """A style as large against the stage as it is against the result."""
-    height, width = (
-        max(SMALLEST_SIDE, round(side * stage.width / last.width)) for side in style.shape[:2]
-    )
-    return images.resize(style, height, width)
 
 
 def _optimizer(settings: Settings, iterations: int) -> Optimizer:

@@ -21,6 +21,7 @@ import files
 import hardware
 import losses
 import objective
+import stages
 import vgg
 from masks import Masks, at_layers
 from objective import NO_MASKS, Evaluation, Objective, Statistics, Targets
@@ -74,8 +75,7 @@ def in_tiles(
     last."""
 
     def tile(stage: Stage) -> int | None:
-        share = stage.width / plan[-1].width
-        scaled = [(round(height * share), round(width * share)) for height, width in styles]
+        scaled = [stages.style_size(*size, stage, plan[-1], settings) for size in styles]
         return choose_size(network, [(stage.height, stage.width), *scaled], settings, dtype)
 
     return [stage._replace(tile=tile(stage)) for stage in plan]

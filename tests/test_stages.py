@@ -98,7 +98,10 @@ def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer)
     assert first.losses()["total"] < told["off"][0].losses()["total"] / 2
 
 
-def test_styles_are_scaled_with_the_stage(network, picture, monkeypatch):
+@pytest.mark.parametrize(
+    "kind, first", [("scale", [(20, 50), (16, 16)]), ("fixed", [(40, 100), (18, 20)])]
+)
+def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch, kind, first):
     sizes = []
     make = tiling.make_objective
 
@@ -108,8 +111,9 @@ def test_styles_are_scaled_with_the_stage(network, picture, monkeypatch):
 
     monkeypatch.setattr(tiling, "make_objective", noted)
     styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
-    list(stylize(network, picture(64, 80), styles, scales=2, iterations=3))
-    assert sizes == [[(32, 40), (20, 50), (16, 16)], [(64, 80), (40, 100), (18, 20)]]
+    options = {"scales": 2, "iterations": 3, "style_stages": kind}
+    list(stylize(network, picture(64, 80), styles, **options))
+    assert sizes == [[(32, 40), *first], [(64, 80), (40, 100), (18, 20)]]
 
 
 def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):

@@ -11,12 +11,16 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+import images
 import neural_style
 from tools import paint_examples
 
 QUICK = ["--iterations", "2", "--quiet"]
 PAGES = {page: (ROOT / page).read_text() for page in (*paint_examples.PAGES, "recipes/README.md")}
 COMMANDS = paint_examples.commands(PAGES)
+GO_ON = [c for c in COMMANDS if "--resume" in c or "--settings-from" in c]  # from another's files
+PAINT = [c for c in COMMANDS if "--output" in c and c not in GO_ON]
+OTHERS = [c for c in COMMANDS if c not in GO_ON + PAINT]
 
 
 @pytest.fixture
@@ -34,8 +38,10 @@ def place(tmp_path, monkeypatch, tiny, picture):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "--output" in c], ids=" ".join)
-def test_neural_style_commands(place, tiny, command):
+@pytest.mark.parametrize("command", PAINT, ids=" ".join)
+def test_neural_style_commands(place, tiny, command, monkeypatch):
+    monkeypatch.setattr("preview.Preview.wait", lambda self: None)
+    monkeypatch.setattr("webbrowser.open", lambda address: None)
     output = Path(command[command.index("--output") + 1])
     output.unlink(missing_ok=True)
     options = command[len(paint_examples.PROGRAM) :]
@@ -50,7 +56,25 @@ def test_neural_style_commands(place, tiny, command):
         assert max(image.size) == 64
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "--output" not in c], ids=" ".join)
+def test_commands_that_go_on(place):
+    """In their order, after the one whose state is saved."""
+    saving = next(command for command in COMMANDS if "--save-state" in command)
+    assert len(GO_ON) == 4
+    for command in [saving, *GO_ON]:
+        options = command[len(paint_examples.PROGRAM) :]
+        if command is saving:
+            options += ["--size", "64", "--network", "imagenet-vgg-verydeep-19.mat", *QUICK]
+        if "--iterations" in options and command is not saving:
+            options[options.index("--iterations") + 1] = "4"
+        assert neural_style.main(options) == 0, command
+    for name, size in (("out.jpg", (64, 48)), ("again.jpg", (64, 48)), ("cat.jpg", (64, 43))):
+        with Image.open(name) as image:
+            assert image.size == size
+    assert images.metadata("out.jpg")["iterations"] == 4
+    assert "--size 64" in Path("mine.args").read_text()
+
+
+@pytest.mark.parametrize("command", OTHERS, ids=" ".join)
 def test_other_commands(tiny, command, capsys):
     options = command[len(paint_examples.PROGRAM) :]
     assert neural_style.main([*options, "--network", str(tiny)]) == 0

@@ -19,6 +19,8 @@ PROGRAM = [".venv/bin/python", "neural_style.py"]
 def main() -> None:
     wanted = sys.argv[1:]
     for command in commands():
+        if "--output" not in command:
+            continue
         output = command[command.index("--output") + 1]
         if output.startswith("examples/") and (
             not wanted or any(part in output for part in wanted)

@@ -291,3 +291,34 @@ def test_inputs_that_are_not_what_they_were_are_told(run, folder):
     message = "photo.png does not say what made it: give a picture of this program"
     command[2:4] = ["--settings-from", "photo.png"]
     assert error_of(again(), 1) == message
+
+
+def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
+    """The run goes on in memory meanwhile, and says so at once."""
+    place = folder / "place"
+    place.mkdir()
+    options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
+    process = start(folder, *options, iterations=100_000)
+    wait_for(place / "run.npz")
+    place.rename(folder / "gone")  # in one moment, whatever is being written
+    told = "error: cannot write place/run.npz (No such file or directory): make room there"
+    assert any(line.startswith(told) for line in process.stderr)
+    place.mkdir()
+    wait_for(place / "run.npz")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    states.load(place / "run.npz")
+    assert images.read(folder / "out.png").pixels.shape == (34, 45, 3)
+
+
+def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
+    place = folder / "place"
+    place.mkdir()
+    options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
+    process = start(folder, *options, iterations=3000)
+    wait_for(place / "run.npz")
+    place.rename(folder / "gone")  # in one moment, whatever is being written
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1 and "error: cannot write place/run.npz" in stderr
+    assert "out.png: 3000 steps in " in stderr

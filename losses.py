@@ -108,7 +108,8 @@ def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0)
     "wasserstein": squared Wasserstein-2 distance of two Gaussians that have the features' means
         and covariances, over N. Olkin and Pukelsheim 1982; K. Crowson, style-transfer-pytorch.
 
-    The last two are in the units of the first: times the target's mean square over N^2.
+    The last two are in the units of the first: times the target's mean square over N^2. An eighth
+    of the last leaves as much of the photo as the first does (docs/quality.md).
     """
     channels = gram.products.shape[-1]
     if scale in WITH_SUMS:
@@ -116,7 +117,8 @@ def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0)
         unit = tf.reduce_mean(tf.linalg.diag_part(theirs.second)) / channels**2
         means = tf.math.squared_difference(ours.mean, theirs.mean)
         if scale == "wasserstein":
-            return unit * (tf.reduce_sum(means) + _covariance_distance(ours, target)) / channels
+            distance = tf.reduce_sum(means) + _covariance_distance(ours, target)
+            return unit / 8 * distance / channels
         spread = tf.math.squared_difference(_deviations(ours), _deviations(theirs))
         squares = tf.math.squared_difference(ours.second / channels, theirs.second / channels)
         return tf.reduce_mean(squares) + unit * tf.reduce_mean(means + spread)

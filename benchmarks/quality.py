@@ -2,11 +2,13 @@
 
     .venv/bin/python benchmarks/quality.py FOLDER [--only NAME ...] [--more NAME=FOLDER ...]
     .venv/bin/python benchmarks/quality.py FOLDER --curve
+    .venv/bin/python benchmarks/quality.py FOLDER --sizes 256 512 1024 2048
 
 Paints three photos with each variant of the settings into FOLDER/NAME, unless they are there, and
 prints a table; FOLDER/sheet.png has them side by side. --more adds another program's pictures,
 named as ours are. --curve paints five content weights and draws style against content
-(FOLDER/curve.png; needs matplotlib).
+(FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each size with the default
+settings: do they look the same (FOLDER/sizes.png)?
 
 Measures, all in float32 from the file; of each the mean over the pairs:
 
@@ -99,7 +101,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of the variants")
     parser.add_argument("--more", nargs="+", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--sizes", type=int, nargs="+")
     options = parser.parse_args()
+    if options.sizes:
+        table(sizes(options.folder, options.sizes))
+        return
     if options.curve:
         variants = {f"content {w:g}": ["--content-weight", str(w)] for w in CURVE}
     else:
@@ -110,13 +116,34 @@ def main() -> None:
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
     neural_style.start_tensorflow(debug=False)
     found = {name: measured(folder) for name, folder in folders.items()}
+    table(found)
+    sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
+    if options.curve:
+        curve(found, options.folder / "curve.png")
+
+
+def table(found: dict[str, dict[str, float]]) -> None:
     columns = next(iter(found.values()))
     print(f"| what | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     for name, row in found.items():
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
-    sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
-    if options.curve:
-        curve(found, options.folder / "curve.png")
+
+
+def sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]]:
+    """The first pair's measures at each size, and the sheet."""
+    found, shown = {}, []
+    for size in wanted:
+        photo, painting, name = files_of(*PAIRS[0])
+        paint_one(photo, painting, folder / f"size {size}" / name, [], size)
+        found[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
+        shown.append(images.read(folder / f"size {size}" / name).pixels)
+    height, width = size_of(files_of(*PAIRS[0])[0], 2 * SIZE)
+    rows = [np.hstack([images.resize(one, height, width) for one in shown[:2]])]
+    rows += [np.hstack([images.resize(one, height, width) for one in shown[2:4]])] * (
+        len(shown) > 3
+    )
+    images.save(folder / "sizes.png", np.vstack(rows))
+    return found
 
 
 def files_of(photo: str, painting: str) -> tuple[Path, Path, str]:
@@ -125,25 +152,29 @@ def files_of(photo: str, painting: str) -> tuple[Path, Path, str]:
 
 
 def paint(folder: Path, arguments: list[str]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for pair in PAIRS:
         photo, painting, name = files_of(*pair)
-        output = (folder / name).resolve()
-        if output.exists():
-            continue
-        if arguments == [AVERAGED]:
-            images.save(output, averaged(photo, painting))
-            continue
-        height, width = size_of(photo)
-        command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
-        command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
-        command += ["--output", str(output), "--width", str(width), "--height", str(height)]
-        with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
-            subprocess.run(command, check=True, cwd=elsewhere)
+        paint_one(photo, painting, folder / name, arguments, SIZE)
 
 
-def size_of(photo: Path) -> tuple[int, int]:
-    return images.target_size(*images.read(photo).pixels.shape[:2], Settings(size=SIZE))
+def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], size: int) -> None:
+    """Paints it, unless it is there."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if arguments == [AVERAGED]:
+        images.save(path, averaged(photo, painting))
+        return
+    height, width = size_of(photo, size)
+    command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
+    command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
+    command += ["--output", str(path.resolve()), "--width", str(width), "--height", str(height)]
+    with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
+        subprocess.run(command, check=True, cwd=elsewhere)
+
+
+def size_of(photo: Path, size: int) -> tuple[int, int]:
+    return images.target_size(*images.read(photo).pixels.shape[:2], Settings(size=size))
 
 
 def averaged(photo: Path, painting: Path) -> np.ndarray:
@@ -151,7 +182,7 @@ def averaged(photo: Path, painting: Path) -> np.ndarray:
     neural_style.start_tensorflow(debug=False)
     from stylize import stylize
 
-    height, width = size_of(photo)
+    height, width = size_of(photo, SIZE)
     content = images.resize(images.read(photo).pixels, height, width)
     style = images.read(painting).pixels
     style = images.resize(style, *images.style_size(*style.shape[:2], width, 1.0))

@@ -123,7 +123,7 @@ def test_losses_of_means_follow_their_formulas(kind, channels):
         middle = scipy.linalg.sqrtm(root @ covariance @ root)
         distance = np.sum((mean - other) ** 2)
         distance += np.trace(covariance) + np.trace(target) - 2 * np.trace(middle).real
-        expected = unit * distance / channels
+        expected = unit / 8 * distance / channels
     ours, theirs = (losses.gram(tf.constant(array), with_sums=True) for array in arrays)
     found = losses.style_loss(ours, theirs, kind)
     np.testing.assert_allclose(found, expected, rtol=2e-3 if channels > 24 else 1e-4)

@@ -113,6 +113,13 @@ class Resumed(NamedTuple):
                 "leave them, or give --allow-changes"
             )
 
+    def is_replanned(self, settings: Settings) -> bool:
+        """Whether so many steps at once would have been others: learning rates that fall over the
+        run, and stages, hang on how many there are."""
+        hangs = settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
+        before = self.description["iterations"]
+        return settings.iterations != before and (hangs or len(self.state["plan"]) > 1)
+
     def plan(self, iterations: int) -> "list[Stage]":
         """Its stages, with so many steps in all."""
         import stages
@@ -185,6 +192,12 @@ def paint(
     ):
         told = ", then ".join(map(stage_in_words, plan))
         progress.note(f"{told} on {device} in {precision.name} with {network.title}")
+        if resumed and resumed.is_replanned(settings):
+            before = resumed.description["iterations"]
+            progress.note(
+                f"planned for {before} steps, goes on to {settings.iterations}: another picture "
+                "than of as many at once"
+            )
         first = int(resumed.state["iterations"]) if resumed else 0
         on_checkpoint = preview and preview.add_checkpoint
         results = Results(options, settings, pictures, description, progress, first, on_checkpoint)

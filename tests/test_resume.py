@@ -121,6 +121,7 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder):
     result = resume(folder, "--iterations", 9)
     assert result.returncode == 0, result.stderr
     assert "out.png: 9 steps in " in result.stderr
+    assert "planned for 6 steps, goes on to 9: another picture than of as" in result.stderr
     assert images.metadata(folder / "out.png")["iterations"] == 9
     rows = (folder / "out-progress.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]

@@ -97,6 +97,11 @@ class Descent:
         descent._began = time.monotonic() - descent.seconds
         return descent
 
+    def release(self) -> None:
+        """Lets all pictures go; `state` is no more."""
+        self.picture = self.best = None
+        self._state = {}
+
     @property
     def seen(self) -> tf.Tensor:
         """The picture as it stands, within its frame."""

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ MEMORY = Path("/proc/meminfo")
 WORTHWHILE = 1.5
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))
+REPEATS = 7
 
 
 def threads() -> int:
@@ -159,12 +159,12 @@ def _fastest_precision() -> "tf.DType":
 
 def _gain(side: int, channels: int) -> float:
     """How many times faster a convolution is in bfloat16 than in float32, each as it runs in a
-    painting."""
+    painting. By turns, and the best of each: what else runs on the machine has no say."""
     import tensorflow as tf
 
-    plain, low = (
-        _median_seconds(*_convolution(side, channels, dtype)) for dtype in (tf.float32, tf.bfloat16)
-    )
+    runs = [_convolution(side, channels, dtype) for dtype in (tf.float32, tf.bfloat16)]
+    turns = [[_seconds(*run) for run in runs] for _ in range(1 + REPEATS)]
+    plain, low = map(min, zip(*turns[1:], strict=True))  # the first is traced
     return plain / low
 
 
@@ -181,11 +181,7 @@ def _convolution(side: int, channels: int, dtype: "tf.DType") -> tuple[Callable,
     return run, tf.ones((1, side, side, channels), dtype)
 
 
-def _median_seconds(run: Callable, features: "tf.Tensor") -> float:
-    def once() -> float:
-        began = time.perf_counter()
-        run(features)[0, 0, 0, 0].numpy()
-        return time.perf_counter() - began
-
-    once()
-    return statistics.median(once() for _ in range(5))
+def _seconds(run: Callable, features: "tf.Tensor") -> float:
+    began = time.perf_counter()
+    run(features)[0, 0, 0, 0].numpy()
+    return time.perf_counter() - began

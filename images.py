@@ -83,6 +83,14 @@ def read_mask(path: StrPath, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarr
     return np.clip(white, 0, 1).astype(np.float32)
 
 
+def to_bytes(samples: np.ndarray) -> np.ndarray:
+    """The samples rounded to 8 bits; beyond 0..255 they are clipped."""
+    found = np.empty(samples.shape, np.uint8)
+    for rows, made in zip(samples, found, strict=True):  # pictures may be large
+        made[:] = np.clip(np.rint(rows), 0, 255)
+    return found
+
+
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """The picture or alpha at another size: Lanczos, antialiased where it shrinks.
 
@@ -175,10 +183,10 @@ def save(
     """
     name = _format_of(path)
     if alpha is None or name in ("JPEG", "BMP"):
-        samples = _to_bytes(pixels)
+        samples = to_bytes(pixels)
     else:
         pixels = _off_white(pixels, alpha)
-        samples = np.dstack([_to_bytes(pixels), _to_bytes(alpha * 255)])  # [H, W, 4]
+        samples = np.dstack([to_bytes(pixels), to_bytes(alpha * 255)])  # [H, W, 4]
     data = _encode(path, samples, _encoder_options(name, metadata))
     files.write(path, data)
 
@@ -453,13 +461,6 @@ def _format_of(path: StrPath) -> str:
     if not suffix:
         raise UsageError(f"{path} has no ending that names a format: {known}")
     raise UsageError(f"{path} has an unknown ending{nearest(suffix, list(FORMATS))}: {known}")
-
-
-def _to_bytes(samples: np.ndarray) -> np.ndarray:
-    found = np.empty(samples.shape, np.uint8)
-    for rows, made in zip(samples, found, strict=True):  # pictures may be large
-        made[:] = np.clip(np.rint(rows), 0, 255)
-    return found
 
 
 def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -14,12 +14,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hardware
 import inputs
 import provenance
-from options import in_option_names, knob_names, parse, parse_sources
+from options import given_options, in_option_names, knob_names, option_name, parse
 from settings import INTERRUPTED, Settings, UsageError, UserError, settings_from
 from stopping import EXIT_STATUS, Stop
 
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
 STATES_A_RUN = 20  # that are saved, unless told otherwise
 FILMED_STEPS = 60  # of a run, likewise
+NEEDED = {  # by options that say nothing alone
+    "state_iterations": {"save_state", "resume"},
+    "allow_changes": {"resume"},
+    "open": {"preview"},
+    "preview_host": {"preview"},
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         options, resumed = read_options(arguments)
         settings = settings_from({name: getattr(options, name) for name in knob_names()})
         if (options.timelapse or options.log_dir) and not settings.checkpoint_iterations:
-            every = max(1, settings.iterations // FILMED_STEPS)
+            every = -(-settings.iterations // FILMED_STEPS)
             settings = dataclasses.replace(settings, checkpoint_iterations=every)
         options.state_iterations = options.state_iterations or -(
             -settings.iterations // STATES_A_RUN
@@ -55,17 +61,19 @@ def main(arguments: list[str] | None = None) -> int:
         settings.check_styles(len(options.styles))
         inputs.check_masks(options)
         options.network = find_network(options)
-        check_files(options, settings)
+        check_files(options, settings, resumed.files() if resumed else [])
         description = provenance.describe(options, settings)
         if resumed:
             resumed.check(options, description)
-        if options.save_settings:
-            save_settings(options, settings)
         preview = open_preview(options)
         pictures = inputs.load(options, settings)
+        if options.save_settings:
+            save_settings(options, settings)
         with contextlib.closing(preview) if preview else contextlib.nullcontext():
             status = paint(options, settings, pictures, description, resumed, preview)
             if preview and (status in (0, 1) or preview.has_stopped_the_run):
+                if not options.quiet:
+                    print(f"{preview.address} stays until it is closed there", file=sys.stderr)
                 preview.wait()
             return status
     except UserError as error:
@@ -81,20 +89,25 @@ def main(arguments: list[str] | None = None) -> int:
 def read_options(arguments: list[str]) -> tuple[argparse.Namespace, "Resumed | None"]:
     """The options of a command line, and the run that it goes on with. What is not given comes
     from that run, or from the picture whose settings are asked for."""
-    sources = parse_sources(arguments)
-    if sources.resume and sources.settings_from:
+    given = vars(given_options(arguments))
+    if "resume" in given and "settings_from" in given:
         raise UsageError("--resume has its own settings: give it or --settings-from")
-    if sources.resume:
+    for name, needed in NEEDED.items():
+        if name in given and not needed & given.keys():
+            wanted = " or ".join(map(option_name, sorted(needed)))
+            raise UsageError(f"{option_name(name)} has no say without {wanted}")
+    if "resume" in given:
         import states
 
-        state, about = states.load(sources.resume)
-        resumed = Resumed(state, about["description"])
-        given = about["options"] | {"save_state": os.path.abspath(sources.resume)}
-        options = parse(arguments, given | provenance.settings_in(resumed.description))
-        options.overwrite |= options.output == given["output"]  # the picture of the same run
-        return options, resumed
-    if sources.settings_from:
-        return parse(arguments, provenance.options_of(sources.settings_from, sources)), None
+        path = os.path.abspath(given["resume"])
+        state, about = states.load(path)
+        before = about["options"] | {"save_state": path, "asked": about["description"]["asked"]}
+        resumed = Resumed(state, before, about["description"])
+        settings = provenance.settings_in(resumed.description)
+        return parse(arguments, before | settings), resumed
+    if "settings_from" in given:
+        inherited = provenance.options_of(given["settings_from"], given)
+        return parse(arguments, inherited), None
     return parse(arguments, {}), None
 
 
@@ -102,11 +115,21 @@ class Resumed(NamedTuple):
     """A run to go on with."""
 
     state: "dict[str, np.ndarray]"
+    options: dict[str, Any]
     description: provenance.Description
+
+    def files(self) -> list[str]:
+        """Those that it has written, or was to write."""
+        import results
+
+        options = argparse.Namespace(**self.options)
+        return results.outputs(options, Settings(**provenance.settings_in(self.description)))
 
     def check(self, options: argparse.Namespace, description: provenance.Description) -> None:
         """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
         changes = provenance.changes(self.description, description)
+        if description["scales"] != self.description["scales"]:
+            raise UsageError("a run keeps its stages: leave --scales as it was")
         if changes and not options.allow_changes:
             raise UsageError(
                 f"the run in {options.resume} had other settings: {', '.join(changes)}: "
@@ -124,7 +147,12 @@ class Resumed(NamedTuple):
         """Its stages, with so many steps in all."""
         import stages
 
-        return stages.continued(self.state["plan"], iterations, int(self.state["iterations"]))
+        return stages.continued(self.state["plan"], iterations, self.done)
+
+    @property
+    def done(self) -> int:
+        """Steps."""
+        return int(self.state["iterations"])
 
 
 def open_preview(options: argparse.Namespace) -> "Preview | None":
@@ -172,11 +200,10 @@ def paint(
     network = vgg.load(options.network)
     settings = with_checked_layers(network, settings)
     precision = hardware.precision(settings.precision)
-    if resumed:
-        plan = resumed.plan(settings.iterations)
-    else:
+    plan = resumed.plan(settings.iterations) if resumed else pictures.plan
+    if not resumed or settings.tile != resumed.description["tile"]:
         sizes = [style.shape[:2] for style in pictures.styles]
-        plan = tiling.in_tiles(pictures.plan, network, sizes, settings, precision)
+        plan = tiling.in_tiles(plan, network, sizes, settings, precision)
     settings = dataclasses.replace(
         settings,
         precision=precision.name,
@@ -198,7 +225,10 @@ def paint(
                 f"planned for {before} steps, goes on to {settings.iterations}: another picture "
                 "than of as many at once"
             )
-        first = int(resumed.state["iterations"]) if resumed else 0
+        first = 0
+        if resumed:
+            first = resumed.done
+            progress.go_on(first, resumed.state["rows"])
         on_checkpoint = preview and preview.add_checkpoint
         results = Results(options, settings, pictures, description, progress, first, on_checkpoint)
         watchers = [progress.show, results.see]
@@ -206,7 +236,7 @@ def paint(
             from logs import Logs
 
             logs = Logs(options.log_dir, description)
-            watchers.append(logs.see)
+            watchers.append(lambda step: results.or_tell(logs.see, step))
         if preview:
             preview.begin(pictures.content, plan, stop.request, results.in_its_colors)
             watchers.append(preview.see)
@@ -218,8 +248,8 @@ def paint(
             for watch in watchers:
                 watch(step)
             if preview and step.iteration is not None and preview.save_is_asked_for():
-                results.save_meanwhile(step.image())
-                preview.tell(f"saved as {options.output} after step {step.iteration + 1}")
+                told = f"saved as {options.output} after step {step.iteration + 1}"
+                results.save_meanwhile(step.image(), lambda: preview.tell(told))
             stop.check()
 
         def save(image: "np.ndarray") -> None:
@@ -249,7 +279,8 @@ def paint(
                 else:
                     results.save_checkpoint(iteration, image)
                     if options.log_dir:
-                        logs.add_picture(iteration, image)
+                        image = results.in_its_colors(image)
+                        results.or_tell(logs.add_picture, iteration, image)
         except KeyboardInterrupt:
             if latest is None:
                 raise
@@ -272,15 +303,18 @@ def stage_in_words(stage: "Stage") -> str:
     return f"{stage.width}x{stage.height}{tiles}"
 
 
-def check_files(options: argparse.Namespace, settings: Settings) -> None:
-    """Raises `UserError` for what could not be read or written, or would cost a picture."""
+def check_files(options: argparse.Namespace, settings: Settings, own: list[str]) -> None:
+    """Raises `UserError` for what could not be read or written, or would cost a file. own: those
+    of the run that goes on."""
     import files
     import results
 
     given = [options.content, *options.styles, *filter(None, [options.initial])]
-    results.check(options, settings, given + inputs.mask_files(options))
+    results.check(options, settings, given + inputs.mask_files(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
+    if options.log_dir and not importlib.util.find_spec("tensorboard"):
+        raise UserError("--log-dir needs tensorboard: pip install -r requirements-logs.txt")
     files.open_to_read(options.network).close()
 
 

@@ -20,24 +20,37 @@ GROUPS = {
 }
 
 
-def parse(arguments: list[str], given: Mapping[str, Any]) -> argparse.Namespace:
-    """The options of a command line. given: what those default to that a picture or a state
+# Settings that exclude each other: one given here stands in for the others' inherited ones.
+RIVALS = (
+    ({"size"}, {"width", "height"}),
+    ({"stylization"}, {"style_weight"}),
+    ({"content_layers"}, {"content_weight_blend"}),
+    ({"style_layers"}, {"style_layer_weight_exp"}),
+)
+
+
+def parse(arguments: list[str], inherited: Mapping[str, Any]) -> argparse.Namespace:
+    """The options of a command line. inherited: what those default to that a picture or a state
     has told already."""
+    given = vars(given_options(arguments)) if inherited else {}
+    rivals = set()
+    for one, other in RIVALS:
+        rivals |= (other if given.keys() & one else set()) | (
+            one if given.keys() & other else set()
+        )
+    inherited = {name: value for name, value in inherited.items() if name not in rivals}
     parser = build_parser(paints="--list-layers" not in arguments)
-    parser.set_defaults(**given)
+    parser.set_defaults(**inherited)
     for action in parser._actions:
-        action.required = action.required and action.dest not in given
+        action.required = action.required and action.dest not in inherited
     return parser.parse_args(arguments)
 
 
-def parse_sources(arguments: list[str]) -> argparse.Namespace:
-    """Where a command line takes its options from: `resume` and `settings_from`, with the inputs
-    that it names itself; each None where it is not given."""
-    parser = _Parser(add_help=False, fromfile_prefix_chars="@", allow_abbrev=False)
-    for name in ("resume", "settings_from", "content", "initial", "content_mask", "network"):
-        parser.add_argument(option_name(name))
-    for name in ("styles", "style_masks", "style_source_masks"):
-        parser.add_argument(option_name(name), nargs="+")
+def given_options(arguments: list[str]) -> argparse.Namespace:
+    """The options that a command line names itself, without any default."""
+    parser = build_parser(paints=False)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
     return parser.parse_known_args(arguments)[0]
 
 
@@ -168,19 +181,20 @@ def add_progress_options(group: Any) -> None:
         "--preview-host",
         metavar="ADDRESS",
         default="127.0.0.1",
-        help="where the page is to be had; 0.0.0.0 lets others watch (default: this machine only)",
+        help="where the page is to be had; with 0.0.0.0 others may watch the run, and stop it "
+        "(default: this machine only)",
     )
     group.add_argument("--open", action="store_true", help="open the page")
     group.add_argument(
         "--timelapse",
         metavar="FILE",
-        help="make a film of the checkpoints, or of 60 pictures (.gif .webp, or .mp4, which needs "
-        "imageio-ffmpeg)",
+        help="make a film of the checkpoints, or of some 60 pictures (.gif .webp, or .mp4, which "
+        "needs imageio-ffmpeg)",
     )
     group.add_argument(
         "--log-dir",
         metavar="FOLDER",
-        help="write losses, pictures and settings there for TensorBoard",
+        help="write losses, pictures and settings there for TensorBoard (needs tensorboard)",
     )
     group.add_argument(
         "--progress-write",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+import images
 import stages
 from progress import LOSSES
 from settings import UserError
@@ -38,6 +39,7 @@ SHARE = 0.02  # of the run's time, for its pictures
 PICTURE_EVERY = 1.0  # seconds, at the most often
 LOSSES_EVERY = 0.25  # seconds: a look at them waits for the device
 MOST_POINTS = 400  # of the curves; from then on every other one goes
+LONGEST_SIDE = 2048  # pixels, of a picture on the page
 HEARTBEAT = 10.0  # seconds: a viewer that has gone is noticed
 SHUTDOWN = 1  # seconds, for the last answers
 
@@ -168,7 +170,8 @@ class Preview:
 
     def _publish(self, **told: Any) -> None:
         """Has every viewer told what is new."""
-        self._told = self._told | told
+        with self._lock:
+            self._told = self._told | told
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._wake)
 
@@ -232,7 +235,7 @@ class Preview:
                 return PlainTextResponse("no such checkpoint", 404)
             try:
                 return picture(await asyncio.to_thread(_file, self._checkpoints[number][1]))
-            except OSError:
+            except (OSError, Image.DecompressionBombError):
                 return PlainTextResponse("the checkpoint is gone", 404)
 
         async def events(_) -> Response:
@@ -329,6 +332,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _shown(host: str, port: int) -> tuple[str, int]:
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
     return (f"[{host}]" if ":" in host else host), port
 
 
@@ -340,7 +345,8 @@ def _is_ours(host: str, own: str) -> bool:
         ipaddress.ip_address(name)
         return True
     except ValueError:
-        return name in {"localhost", own.lower(), socket.gethostname().lower()}
+        ours = {"localhost", own.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+        return name in ours
 
 
 def _short(loss: float) -> float | None:
@@ -349,9 +355,11 @@ def _short(loss: float) -> float | None:
 
 
 def _jpeg(picture: np.ndarray) -> bytes:
+    """A file of it, of at most `LONGEST_SIDE`."""
     found = io.BytesIO()
-    samples = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    Image.fromarray(samples).save(found, "JPEG", quality=90)
+    image = Image.fromarray(images.to_bytes(picture))
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    image.save(found, "JPEG", quality=90)
     return found.getvalue()
 
 

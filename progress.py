@@ -1,6 +1,5 @@
 """Progress: a step -> terminal bar, log lines, table and plot of the losses."""
 
-import contextlib
 import csv
 import io
 import sys
@@ -17,6 +16,8 @@ from settings import Settings
 from stages import Stage
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from stylize import Step
 
 LINE_EVERY_SECONDS = 5.0  # where stderr is no terminal
@@ -44,9 +45,10 @@ class Progress:
         self._total = settings.iterations
         self._print_iterations = settings.print_iterations
         self._keep_losses = keep_losses
-        self._rows: list[list[float]] = []
+        self.rows: list[list[float]] = []  # losses of each step, as in the table
         self._last: Step | None = None
         self._done = 0
+        self._is_first = True
         self.last_words = ""  # what was saved where
         self._looked = time.monotonic()
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
@@ -82,12 +84,13 @@ class Progress:
         if step.iteration is None:
             return
         self._done = step.iteration + 1
-        if step.iteration == 0:
+        if self._is_first:
             self._bar.start()
         if self._keep_losses:
             losses = step.losses()
-            self._rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
+            self.rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
         self._show_in_bar(step) if self._console.is_terminal else self._show_in_line(step)
+        self._is_first = False
         if self._print_iterations and step.iteration % self._print_iterations == 0:
             self.note(f"step {step.iteration + 1}: {losses_in_words(step)}")
 
@@ -100,18 +103,17 @@ class Progress:
         self.last_words = f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}"
         self.note(self.last_words)
 
-    def continue_table(self, path: str, iteration: int) -> None:
-        """Goes on with the table that the same run saved before that step, if it is there."""
-        with contextlib.suppress(OSError, ValueError), open(path, newline="") as file:
-            rows = [[float(row[name]) for name in COLUMNS] for row in csv.DictReader(file)]
-            self._rows = [[int(row[0]), *row[1:]] for row in rows if row[0] < iteration]
+    def go_on(self, iterations: int, rows: "np.ndarray") -> None:
+        """Continues another's: so many steps are done, with these `rows`."""
+        self._done = iterations
+        self.rows = [[int(row[0]), *map(float, row[1:])] for row in rows if row[0] < iterations]
 
     def save_table(self, path: str) -> None:
         """Writes the losses of every step as CSV with a header."""
         text = io.StringIO()
         table = csv.writer(text)
         table.writerow(COLUMNS)
-        table.writerows(self._rows)
+        table.writerows(self.rows)
         files.write(path, text.getvalue().encode())
 
     def save_plot(self, path: str) -> None:
@@ -120,9 +122,9 @@ class Progress:
 
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel="weighted loss", yscale="log")
-        steps = [row[0] + 1 for row in self._rows]
+        steps = [row[0] + 1 for row in self.rows]
         for column, name in enumerate(LOSSES, 2):
-            axes.plot(steps, [row[column] for row in self._rows], label=name)
+            axes.plot(steps, [row[column] for row in self.rows], label=name)
         axes.grid(alpha=0.3)
         axes.legend()
         data = io.BytesIO()
@@ -131,7 +133,7 @@ class Progress:
 
     def _show_in_bar(self, step: "Step") -> None:
         now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY_SECONDS or step.iteration == 0:
+        if now - self._looked >= LOOK_EVERY_SECONDS or self._is_first:
             self._looked = now
             names = LOSSES if self._console.width >= WIDE else ("total",)
             description = f"{losses_in_words(step, names)}  {self._times(step)}"

@@ -8,12 +8,12 @@ import dataclasses
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import files
-from options import NETWORK, option_name
+from options import option_name
 from settings import VERSION, Settings, UserError
 
 # The options that name input files, one or a list.
@@ -22,7 +22,12 @@ INPUTS = (*PICTURES, "network")
 NO_FILE = (None, "-")
 OUTPUTS = ("output", "checkpoint_output", "save_state", "timelapse", "log_dir")
 # Options of one command, that the next one does not inherit.
-NOT_KEPT = {"resume", "settings_from", "save_settings", "allow_changes", "overwrite"}
+NOT_KEPT = {
+    *("resume", "settings_from", "save_settings", "allow_changes", "overwrite", "list_layers"),
+    *("preview", "preview_host", "open", "quiet", "debug", "threads"),
+}
+# Settings that a run resolves for this machine and size; what was asked for is kept beside them.
+RESOLVED = ("precision", "scales", "tile")
 
 # Settings that say how far to go and what to tell, not what the picture is.
 FREE = {
@@ -46,10 +51,13 @@ def describe(options: argparse.Namespace, settings: Settings) -> Description:
     """What makes a picture: every setting, the names of the inputs without their folders, and
     their SHA-256. Raises `UserError` for one that cannot be read."""
     named = {name: getattr(options, name) for name in INPUTS}
+    # painting a picture again, or going on, inherits what was asked at first
+    asked = getattr(options, "asked", {name: getattr(settings, name) for name in RESOLVED})
     return {
         **{name: _each(os.path.basename, value) for name, value in named.items()},
         "sha256": {name: _each(digest, value) for name, value in named.items()},
         **dataclasses.asdict(settings),
+        "asked": asked,
     }
 
 
@@ -81,9 +89,10 @@ def digest(path: str | os.PathLike) -> str:
         return found.hexdigest()
 
 
-def options_of(picture: str, given: argparse.Namespace) -> dict[str, Any]:
-    """The settings and inputs that made a picture, as defaults of the options. The inputs that
-    `given` has not are looked for by name, here and beside the picture.
+def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
+    """The settings and inputs that made a picture, as defaults of the options. The inputs that are
+    not `given` are looked for by name, here and beside the picture. With another photo or size,
+    what hangs on these is resolved anew.
 
     Raises `UserError` for a picture from elsewhere, and for an input that is not what it was.
     """
@@ -97,8 +106,12 @@ def options_of(picture: str, given: argparse.Namespace) -> dict[str, Any]:
     for field in dataclasses.fields(Settings):
         if not shapes_pictures(field):
             del found[field.name]
+    if {"content", "size", "width", "height"} & set(given):
+        found |= description["asked"]
+    else:
+        found["asked"] = description["asked"]
     for name in INPUTS:
-        if getattr(given, name, None) is None:
+        if name not in given:
             names, digests, option = (
                 description[name],
                 description["sha256"][name],
@@ -115,7 +128,7 @@ def options_of(picture: str, given: argparse.Namespace) -> dict[str, Any]:
 def settings_in(description: Description) -> dict[str, Any]:
     """The settings of a description. Raises `UserError` for one that is unknown here."""
     known = {field.name for field in dataclasses.fields(Settings)}
-    others = {*INPUTS, "sha256", "versions", "device"}
+    others = {*INPUTS, "sha256", "versions", "device", "asked"}
     unknown = description.keys() - known - others
     if unknown:
         version = description.get("versions", {}).get("neural-style", "another version")
@@ -148,7 +161,7 @@ def recipe(settings: Settings, title: str) -> str:
         if isinstance(value, bool):
             lines.append(option if value else option.replace("--", "--no-", 1))
         elif isinstance(value, Mapping):
-            lines.append(" ".join([option, *(f"{name}={one:g}" for name, one in value.items())]))
+            lines.append(" ".join([option, *(f"{name}={one!r}" for name, one in value.items())]))
         elif isinstance(value, tuple):
             lines.append(" ".join([option, *map(repr, value)]))
         else:
@@ -161,8 +174,10 @@ def _find(option: str, file: str | None, sha256: str | None, folders: list[Path]
     if file in NO_FILE:
         return file
     candidates = [folder / file for folder in folders]
-    if file == NETWORK.name:
-        candidates.append(NETWORK)
+    if option == "--network":
+        import weights
+
+        candidates += [folder / file for folder in weights.folders()]
     there = [path for path in candidates if path.is_file()]
     for path in there:
         if digest(path) == sha256:

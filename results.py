@@ -4,10 +4,12 @@ import argparse
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import colors
 import files
@@ -19,8 +21,6 @@ from settings import Settings, UsageError, UserError
 from timelapse import Timelapse
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from inputs import Pictures
     from progress import Progress
     from stylize import Step
@@ -56,95 +56,71 @@ class Results:
         self._pattern = checkpoint_pattern(options)
         if self._pattern:
             Path(self._pattern).parent.mkdir(exist_ok=True)
-        table, _ = loss_paths(options)
-        if table and options.resume:
-            progress.continue_table(table, first_iteration)
         self._timelapse = None
         if options.timelapse:
-            self._timelapse = Timelapse(options.timelapse, *pictures.content.shape[:2])
+            path = Path(options.timelapse)
+            if first_iteration:  # the film of the steps before stays
+                path = path.with_stem(f"{path.stem}-from-{first_iteration}")
+            self._timelapse = Timelapse(str(path), *pictures.content.shape[:2])
+        self._saved_after: int | None = None  # steps that the state was saved after
+        self._done = first_iteration
 
     def see(self, step: "Step") -> None:
         """Saves the state when it is time."""
-        every = self._options.state_iterations
-        if self._options.save_state and (
-            step.iteration is None or (step.iteration + 1) % every == 0
-        ):
+        is_last = step.iteration is None
+        if not is_last:
+            self._done = step.iteration + 1
+        if is_last or self._done % self._options.state_iterations == 0:
             self.save_state(step)
 
     def save_state(self, step: "Step") -> None:
-        """Saves the run as it stands, if that is wanted."""
-        if self._options.save_state:
-            about = {"options": provenance.kept(self._options), "description": self._description}
-            self._or_tell(states.save, self._options.save_state, step.state(), about)
+        """Saves the run as it stands, if that is wanted, and it is sound."""
+        if not self._options.save_state or self._saved_after == self._done:
+            return
+        state = step.state()
+        if not np.isfinite(np.asarray(state["picture"])).all():
+            return  # the state before is worth more
+        state = state | {"rows": np.array(self._progress.rows)}
+        about = {"options": provenance.kept(self._options), "description": self._description}
+        if self.or_tell(states.save, self._options.save_state, state, about):
+            self._saved_after = self._done
 
-    def save_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
+    def save_checkpoint(self, iteration: int, image: np.ndarray) -> None:
         """Begins to; waits for the one before, so that there is never more than one to hold."""
         self._finish_writing()
         self._writing = self._writer.submit(self._write_checkpoint, iteration, image)
 
-    def save_meanwhile(self, image: "np.ndarray") -> None:
-        """Begins to save the picture as it stands in the place of the result."""
-        self._finish_writing()
-        image = self._at_full_size(image)
-        self._writing = self._writer.submit(self._or_tell, self._write, self._options.output, image)
+    def save_meanwhile(self, image: np.ndarray, saved: Callable[[], None]) -> None:
+        """Begins to save the picture as it stands in the place of the result. saved: called when
+        it is."""
 
-    def save(self, image: "np.ndarray") -> None:
+        def save() -> None:
+            if self.or_tell(self._write, self._options.output, self._at_full_size(image)):
+                saved()
+
+        self._finish_writing()
+        self._writing = self._writer.submit(save)
+
+    def save(self, image: np.ndarray) -> None:
         """Saves the result, at full size whatever its stage; in the temporary folder if its own
         place is gone. Then what else is wanted."""
         path, image = self._options.output, self._at_full_size(image)
         self._finish_writing()
-        if not self._or_tell(self._write, path, image):
+        if not self.or_tell(self._write, path, image):
             path = os.path.join(tempfile.mkdtemp(), os.path.basename(path))
             self._write(path, image)
             self._progress.tell_error(f"saved as {path} instead")
         self._progress.finish(path)
         table, plot = loss_paths(self._options)
         if table:
-            self._or_tell(self._progress.save_table, table)
+            self.or_tell(self._progress.save_table, table)
         if plot:
-            self._or_tell(self._progress.save_plot, plot)
+            self.or_tell(self._progress.save_plot, plot)
         if self._timelapse:
             self._timelapse.add(self.in_its_colors(image))
-            self._or_tell(self._timelapse.save)
+            self.or_tell(self._timelapse.save)
 
-    def in_its_colors(self, image: "np.ndarray") -> "np.ndarray":
-        """The picture as its file shows it."""
-        if self._settings.preserve_colors != "luma":
-            return image
-        return colors.luma_only(image, images.resize(self._pictures.content, *image.shape[:2]))
-
-    def _write_checkpoint(self, iteration: int, image: "np.ndarray") -> None:
-        if self._timelapse:
-            self._timelapse.add(self.in_its_colors(image))
-        if self._pattern:
-            if self._options.checkpoint_full_size:
-                image = self._at_full_size(image)
-            path = checkpoint_path(self._pattern, iteration)
-            if self._or_tell(self._write, path, image) and self._on_checkpoint:
-                self._on_checkpoint(iteration, path)
-
-    def _finish_writing(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
-
-    def _at_full_size(self, image: "np.ndarray") -> "np.ndarray":
-        content, mask = self._pictures.content, self._pictures.masks["content_mask"]
-        if image.shape == content.shape:
-            return image
-        image = images.resize(image, *content.shape[:2])
-        if mask is None:
-            return image
-        mask = mask[..., None]  # what stays of the photo was as small as the rest
-        return mask * image + (1 - mask) * content
-
-    def _write(self, path: str, image: "np.ndarray") -> None:
-        alpha = self._pictures.alpha
-        if alpha is not None:
-            alpha = images.resize(alpha, *image.shape[:2])
-        images.save(path, self.in_its_colors(image), alpha, self._description)
-
-    def _or_tell(self, write: Callable, *arguments: Any) -> bool:
+    def or_tell(self, write: Callable, *arguments: Any) -> bool:
         """Whether it could be written. If not, that is told at once, and by the exit status."""
         try:
             write(*arguments)
@@ -154,28 +130,80 @@ class Results:
             return False
         return True
 
+    def in_its_colors(self, image: np.ndarray) -> np.ndarray:
+        """The picture as its file shows it."""
+        if self._settings.preserve_colors != "luma":
+            return image
+        return colors.luma_only(image, images.resize(self._pictures.content, *image.shape[:2]))
 
-def check(options: argparse.Namespace, settings: Settings, inputs: list[str]) -> None:
-    """Raises `UserError` for what could not be written, or would cost one of the inputs."""
-    checkpoints = checkpoint_paths(options, settings)
-    others = [*filter(None, [options.save_state, options.timelapse, options.save_settings])]
-    others += filter(None, loss_paths(options))
-    pictures = [options.output, *checkpoints]
-    for path in [*pictures, *others]:
+    def _write_checkpoint(self, iteration: int, image: np.ndarray) -> None:
+        if self._timelapse:
+            self._timelapse.add(self.in_its_colors(image))
+        if self._pattern:
+            if self._options.checkpoint_full_size:
+                image = self._at_full_size(image)
+            path = checkpoint_path(self._pattern, iteration)
+            if self.or_tell(self._write, path, image) and self._on_checkpoint:
+                self._on_checkpoint(iteration, path)
+
+    def _finish_writing(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def _at_full_size(self, image: np.ndarray) -> np.ndarray:
+        content, mask = self._pictures.content, self._pictures.masks["content_mask"]
+        if image.shape == content.shape:
+            return image
+        image = images.resize(image, *content.shape[:2])
+        if mask is None:
+            return image
+        mask = mask[..., None]  # what stays of the photo was as small as the rest
+        return mask * image + (1 - mask) * content
+
+    def _write(self, path: str, image: np.ndarray) -> None:
+        alpha = self._pictures.alpha
+        if alpha is not None:
+            alpha = images.resize(alpha, *image.shape[:2])
+        images.save(path, self.in_its_colors(image), alpha, self._description)
+
+
+def check(
+    options: argparse.Namespace, settings: Settings, inputs: list[str], own: Collection[str]
+) -> None:
+    """Raises `UserError` for what could not be written, or would cost a file. own: those that the
+    run has written before, and may write again."""
+    checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
+    found: set[str] = set()
+    for path in outputs(options, settings):
         if any(_is_same_file(path, name) for name in inputs):
             raise UsageError(f"output {path} is an input picture: give another name")
-    if options.output in checkpoints:
-        raise UsageError(f"output {options.output} is a checkpoint's name too: give another")
-    images.check_output(options.output, options.overwrite)
+        if os.path.realpath(path) in found:
+            raise UsageError(f"{path} is the name of two outputs: give each its own")
+        found.add(os.path.realpath(path))
+
+    def may_replace(path: str) -> bool:
+        return options.overwrite or os.path.realpath(path) in own
+
+    images.check_output(options.output, may_replace(options.output))
     for path in checkpoints[:1]:
-        images.check_output(path, options.overwrite, make_folder=True)
+        images.check_output(path, may_replace(path), make_folder=True)
     for path in checkpoints[1:]:
-        files.check_free(path, options.overwrite)
-    for path in others:
-        same_run = options.resume is not None and _is_same_file(path, options.resume)
-        files.check_writable(path, options.overwrite or same_run)
+        files.check_free(path, may_replace(path))
+    for path in _other_outputs(options):
+        files.check_writable(path, may_replace(path))
     if options.timelapse:
         Timelapse.check(options.timelapse)
+
+
+def outputs(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """Every file that a run writes."""
+    return [options.output, *checkpoint_paths(options, settings), *_other_outputs(options)]
+
+
+def _other_outputs(options: argparse.Namespace) -> list[str]:
+    named = (getattr(options, name, None) for name in ("save_state", "timelapse", "save_settings"))
+    return [*filter(None, named), *filter(None, loss_paths(options))]
 
 
 def _is_same_file(path: str, other: str) -> bool:

@@ -171,8 +171,8 @@ class Settings:
         "grey noise in the start: 1 is all noise, 0 the photo (or the --initial picture)",
         kind=float, unit="0 to 1; default 0.8, with --initial 0", at_least=0, at_most=1)
     initial_colors: str = knob("photo", "run",
-        "colours of the photo in the start: its own, or the paintings', as --preserve-colors gives "
-        "them the photo's", kind=str, choices=("photo", "match", "histogram"))
+        "colours of the picture to start from: its own, or the paintings', as --preserve-colors "
+        "gives them the photo's", kind=str, choices=("photo", "match", "histogram"))
     noise_range: tuple[float, ...] | None = knob(None, "run",
         "even noise from LOW to HIGH around the network's mean pixel, instead of a faint one",
         kind=float, many=True, unit="grey levels of 255, two numbers")

@@ -12,6 +12,11 @@ from numpy.typing import ArrayLike
 import files
 from settings import UserError
 
+# what NumPy raises for files of anything else
+_BROKEN = (
+    *(OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError),
+    zipfile.BadZipFile,
+)
 ABOUT = "about"  # the name of what is no array: JSON, as bytes
 
 
@@ -25,14 +30,16 @@ def save(path: str | os.PathLike, state: Mapping[str, ArrayLike], about: Mapping
 
 
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The state in a file, and what was told about it. Raises `UserError` for a file of anything
-    else."""
+    """The state in a file, and what was told about it: its options and its description. Raises
+    `UserError` for a file of anything else."""
     with files.open_to_read(path) as file:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 state = dict(arrays)
-            return state, json.loads(state.pop(ABOUT).tobytes())
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+            about = json.loads(state.pop(ABOUT).tobytes())
+            _ = about["options"], about["description"]
+            return state, about
+        except _BROKEN as error:
             raise UserError(
-                f"{path} is no state of a run ({files.reason(e)}): give what --save-state wrote"
-            ) from e
+                f"{path} is no state of a run ({files.reason(error)}): give what --save-state wrote"
+            ) from error

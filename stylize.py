@@ -90,8 +90,6 @@ def stylize(
             raise UsageError(
                 f"initial is {_size(initial)} and content {_size(content)}: give equal sizes"
             )
-        if settings.initial_colors != "photo":
-            raise UsageError("initial_colors has no say beside initial: give one")
     if settings.preserve_colors in ("match", "histogram"):
         styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
     given = GivenMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
@@ -101,7 +99,7 @@ def stylize(
         network = vgg.without_normalization(network)
     settings = with_checked_layers(network, settings)
     if resume is not None:
-        plan = _plan_of(resume, content, settings)
+        plan = _plan_of(resume, content, settings, plan)
     elif plan is None:
         plan = stages.plan(*content.shape[:2], settings, initial is not None)
         precision = hardware.precision(settings.precision)
@@ -174,20 +172,20 @@ def _paint(
             resume = None  # it may be large
         else:
             if descent is None:
-                if initial is None:
-                    base = colors.in_colors_of(pictures[0], pictures[1:], settings)
-                else:
+                base = pictures[0]
+                if initial is not None:
                     base = images.resize(initial, *photo.shape[1:3])
+                base = colors.in_colors_of(base, pictures[1:], settings)
                 noise = settings.noise_share(initial is not None)
                 start = initial_picture(base, noise, network.mean_pixel, settings)
                 descent = Descent(tf.constant(start[np.newaxis]), settings)
                 del start  # pictures may be large
             descent.begin_stage(optimizer, stage.height, stage.width)
         for iteration, scored in descent.steps(objective, stage.iterations, frame):
-            if on_step is not None:
-                on_step(_step(iteration, stage, plan, scored, descent))
             if every and iteration % every == 0:
                 yield iteration, _image(descent.seen)
+            if on_step is not None:  # last: it may end the run
+                on_step(_step(iteration, stage, plan, scored, descent))
         if descent.is_over:
             break
     best = descent.best
@@ -199,6 +197,7 @@ def _paint(
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
     image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
     # who saves a large picture needs their memory
+    descent.release()
     del objective, losses, descent, styles, pictures, photo, paintings
     gc.collect()
     yield None, image
@@ -242,12 +241,16 @@ def _step(
 
 
 def _plan_of(
-    resume: Mapping[str, ArrayLike], content: np.ndarray, settings: Settings
+    resume: Mapping[str, ArrayLike],
+    content: np.ndarray,
+    settings: Settings,
+    plan: list[Stage] | None,
 ) -> list[Stage]:
-    """The stages of the run that `resume` is the state of. Raises `UsageError` for one of another
-    size."""
-    taken = int(resume["iterations"])
-    plan = stages.continued(np.asarray(resume["plan"]).tolist(), settings.iterations, taken)
+    """The stages of the run that `resume` is the state of, unless they are given. Raises
+    `UsageError` for a run of another size."""
+    if plan is None:
+        taken = int(resume["iterations"])
+        plan = stages.continued(np.asarray(resume["plan"]).tolist(), settings.iterations, taken)
     if (plan[-1].height, plan[-1].width) != content.shape[:2]:
         raise UsageError(
             f"content is {_size(content)} and the run to resume painted "

@@ -1,6 +1,5 @@
 """Timelapse: the checkpoints of a run -> a film of it, through imageio."""
 
-import importlib.util
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +30,15 @@ class Timelapse:
                 f"--timelapse {path} has no known ending{nearest(suffix, list(FORMATS))}: "
                 f"end it in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
             )
-        if suffix == ".mp4" and not importlib.util.find_spec("imageio_ffmpeg"):
-            raise UserError("a .mp4 needs imageio-ffmpeg: pip install -r requirements-video.txt")
+        if suffix != ".mp4":
+            return
+        try:
+            import imageio_ffmpeg
+
+            imageio_ffmpeg.get_ffmpeg_exe()
+        except (ImportError, RuntimeError):
+            told = "a .mp4 needs imageio-ffmpeg: pip install -r requirements-video.txt"
+            raise UserError(told) from None
 
     def __init__(self, path: str, height: int, width: int):
         """height, width: of the result; frames are as large, up to `LONGEST_SIDE`."""
@@ -44,7 +50,7 @@ class Timelapse:
 
     def add(self, image: np.ndarray) -> None:
         """Takes one more frame, [H, W, 3] float RGB, 0..255, of any size."""
-        frame = np.clip(np.rint(images.resize(image, *self._size)), 0, 255).astype(np.uint8)
+        frame = images.to_bytes(images.resize(image, *self._size))
         self._frames.append(iio.imwrite("<bytes>", frame, extension=".png", compress_level=1))
 
     def save(self) -> None:

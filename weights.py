@@ -81,11 +81,16 @@ def find(name: str | Path) -> str | Path:
     if name not in PUBLISHED:
         return name
     address, _ = PUBLISHED[name]
-    for folder in (PROGRAM_FOLDER, _keras_folder()):
+    for folder in folders():
         path = folder / address.rpartition("/")[2]
         if os.path.isfile(path):
             return path
     return _fetch(name)
+
+
+def folders() -> list[Path]:
+    """Where networks are looked for: beside the program, and in Keras's own folder."""
+    return [PROGRAM_FOLDER, _keras_folder()]
 
 
 def read(path: str | Path) -> Weights:

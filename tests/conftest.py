@@ -63,13 +63,15 @@ def folder(tmp_path, tiny, picture):
 
 @pytest.fixture
 def run(folder):
-    """A function that runs the command line in `folder`, with its pictures and tiny network
-    unless told otherwise. Returns status, stdout and stderr."""
+    """A function that runs the command line in `folder`, with its pictures and tiny network, in
+    float32, unless told otherwise. Returns status, stdout and stderr."""
 
     def run(*options, content="photo.png", styles=("painting.png",), output="out.png", **more):
         arguments = ["--content", content, "--styles", *styles, "--output", output]
         if "--network" not in options:
             arguments += ["--network", "network.mat"]
+        if "--precision" not in options:  # what is fastest may hang on what else runs
+            arguments += ["--precision", "float32"]
         command = [sys.executable, str(ROOT / "neural_style.py"), *arguments, *map(str, options)]
         more = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120} | more
         return subprocess.run(command, **more)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import colors
-from settings import Settings, UsageError
+from settings import Settings
 from stylize import stylize
 
 PICTURES = hnp.arrays(np.float32, (5, 7, 3), elements=st.floats(0, 255, width=32))
@@ -95,9 +95,3 @@ def test_the_start_may_have_the_paintings_colours(network, picture):
     for _, image in stylize(network, photo, paintings[:1], iterations=1, **options):
         started.append(image)
     np.testing.assert_allclose(started[-1].mean((0, 1)), means[0], atol=6)
-
-
-def test_a_picture_to_start_from_keeps_its_colours(network, picture):
-    photo = picture(30, 40)
-    with pytest.raises(UsageError, match="initial_colors has no say beside initial"):
-        stylize(network, photo, [photo], initial=photo, initial_colors="match")

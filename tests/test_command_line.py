@@ -382,6 +382,7 @@ def test_checkpoint_names(pattern, name):
 def start(folder, *options, iterations=100_000):
     command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
     command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
+    command += ["--precision", "float32"]
     command += [*options]
     # whoever runs the tests in the background has Ctrl-C ignored: not so the program
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,12 +1,13 @@
 """Films of a run, and TensorBoard's files."""
 
+import sys
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
 from test_command_line import error_of
 
-import timelapse
 from settings import UsageError, UserError
 from timelapse import Timelapse
 
@@ -49,7 +50,7 @@ def test_large_pictures_make_films_that_a_screen_shows(tmp_path):
 def test_a_film_that_cannot_be_made_is_told(monkeypatch):
     with pytest.raises(UsageError, match=r"no known ending \(did you mean .gif\?\): end it in"):
         Timelapse.check("film.gifs")
-    monkeypatch.setattr(timelapse.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match=r"pip install -r requirements-video.txt"):
         Timelapse.check("film.mp4")
 
@@ -82,8 +83,22 @@ def test_tensorboard_finds_losses_pictures_and_settings(run, folder):
     assert b'"seed": 0' in found["settings"][0][1].tensor.string_val[0]
 
 
-def test_a_folder_that_cannot_be_logged_to_is_told(run, folder):
+def test_a_folder_that_cannot_be_logged_to_is_told_before_the_run(run, folder):
     (folder / "logs").write_text("")
     assert error_of(run("--log-dir", "logs", "--quiet"), 1).startswith(
         "cannot write to the folder logs ("
     )
+    assert not (folder / "out.png").exists()
+
+
+def test_a_log_that_breaks_is_told_once_and_costs_no_picture(tmp_path):
+    from logs import Logs
+
+    def breaks(*_):
+        raise OSError(28, "No space left on device")
+
+    logs = Logs(str(tmp_path), {})
+    logs._add_picture = breaks
+    with pytest.raises(UserError, match=r"cannot write to the folder .* \(No space left on device"):
+        logs.add_picture(0, None)
+    logs.add_picture(1, None)

@@ -88,6 +88,7 @@ VARIANTS = {
     "style loss: wasserstein": ["--style-loss", "wasserstein"],
     "averaged": [AVERAGED],
     "lbfgs": [recipe("lbfgs")],
+    "lbfgs, wasserstein": [recipe("lbfgs"), "--style-loss", "wasserstein"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
     "recipe E": [recipe("keras-noise")],

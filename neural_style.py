@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
+        if {"-h", "--help"} & set(arguments):
+            parse(arguments, {})  # prints it, and exits
         if "--list-layers" in arguments:
             return list_layers(parse(arguments, {}))
         options, resumed = read_options(arguments)

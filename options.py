@@ -152,7 +152,7 @@ def add_file_options(group: Any, required: bool) -> None:
         metavar="N",
         type=float,
         default=MAX_MEGAPIXELS,
-        help="refuse larger input pictures (million pixels; default %(default)s)",
+        help=f"refuse larger input pictures (million pixels; default {MAX_MEGAPIXELS})",
     )
 
 

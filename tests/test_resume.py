@@ -23,7 +23,6 @@ RUNS = {
     "adam": {},
     "lbfgs": {"optimizer": "lbfgs"},
     "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3},
-    "stages": {"scales": 2},
     "stages, lbfgs": {"scales": 2, "optimizer": "lbfgs"},
     "tiles in bfloat16": {"scales": 2, "tile": 64, "precision": "bfloat16"},
     "patience": {"patience": 2, "learning_rate": 200.0},

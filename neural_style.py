@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.util
+import math
 import os
 import shlex
 import signal
@@ -55,11 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         options, resumed = read_options(arguments)
         settings = settings_from({name: getattr(options, name) for name in knob_names()})
         if (options.timelapse or options.log_dir) and not settings.checkpoint_iterations:
-            every = -(-settings.iterations // FILMED_STEPS)
+            every = math.ceil(settings.iterations / FILMED_STEPS)
             settings = dataclasses.replace(settings, checkpoint_iterations=every)
-        options.state_iterations = options.state_iterations or -(
-            -settings.iterations // STATES_A_RUN
-        )
+        every = math.ceil(settings.iterations / STATES_A_RUN)
+        options.state_iterations = options.state_iterations or every
         settings.check_styles(len(options.styles))
         inputs.check_masks(options)
         options.network = find_network(options)

@@ -347,14 +347,20 @@ def test_inputs_that_are_not_what_they_were_are_told(run, folder):
     assert error_of(again(), 1) == message
 
 
-def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
-    """The run goes on in memory meanwhile, and says so at once."""
+def start_and_take_its_folder_away(folder, iterations):
+    """A run whose state is saved in a folder that is there no more, and that folder."""
     place = folder / "place"
     place.mkdir()
     options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
-    process = start(folder, *options, iterations=100_000)
+    process = start(folder, *options, iterations=iterations)
     wait_for(place / "run.npz")
     place.rename(folder / "gone")  # in one moment, whatever is being written
+    return process, place
+
+
+def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
+    """The run goes on in memory meanwhile, and says so at once."""
+    process, place = start_and_take_its_folder_away(folder, iterations=100_000)
     told = "error: cannot write place/run.npz (No such file or directory): make room there"
     assert any(line.startswith(told) for line in process.stderr)
     place.mkdir()
@@ -367,12 +373,7 @@ def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
 
 
 def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
-    place = folder / "place"
-    place.mkdir()
-    options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
-    process = start(folder, *options, iterations=3000)
-    wait_for(place / "run.npz")
-    place.rename(folder / "gone")  # in one moment, whatever is being written
+    process, _ = start_and_take_its_folder_away(folder, iterations=3000)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1 and "error: cannot write place/run.npz" in stderr
     assert "out.png: 3000 steps in " in stderr

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+import files
 import images
 import stages
 from progress import LOSSES
@@ -324,9 +325,9 @@ def _listen(host: str, port: int) -> socket.socket:
         found.listen()  # at once, who comes early waits
     except (OSError, OverflowError) as error:
         found.close()
-        told = getattr(error, "strerror", None) or error
         raise UserError(
-            f"cannot listen at {host} port {port} ({told}): give --preview another port, or none"
+            f"cannot listen at {host} port {port} ({files.reason(error)}): "
+            "give --preview another port, or none"
         ) from error
     return found
 

@@ -5,6 +5,7 @@ parts added up. What compares them with a target comes after, and sees no featur
 is found in two steps, too: at the statistics, then from there at the features.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -96,7 +97,32 @@ def gram_gradient(features: tf.Tensor, slope: Gram, weights: tf.Tensor | None = 
     return gradient
 
 
-def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0) -> tf.Tensor:
+class Gaussian(NamedTuple):
+    """What Wasserstein's distance is measured to."""
+
+    mean: tf.Tensor  # [channels] float32
+    covariance: tf.Tensor  # [channels, channels] float64
+    root: tf.Tensor  # its square root
+    unit: tf.Tensor  # float32 scalar: what brings distances to the units of "mean"
+
+
+StyleTarget = Gram | Gaussian
+
+
+def style_target(gram: Gram, scale: str) -> StyleTarget:
+    """The style of a painting's features as `style_loss` is to compare with it."""
+    if scale != "wasserstein":
+        return gram
+    moments = _moments(gram)
+    covariance = _covariances([gram])[0]
+    values, vectors = tf.linalg.eigh(covariance)
+    root = (vectors * tf.sqrt(tf.maximum(values, LEAST_VARIANCE))) @ tf.transpose(vectors)
+    return Gaussian(moments.mean, covariance, root, _unit(moments))
+
+
+def style_loss(
+    gram: Gram, target: StyleTarget, scale: str = "mean", pixels: float = 0
+) -> tf.Tensor:
     """Squared differences of two Grams over N channels, in one of the published scales.
 
     "mean": their mean, each Gram first divided by its M positions times N.
@@ -112,22 +138,27 @@ def style_loss(gram: Gram, target: Gram, scale: str = "mean", pixels: float = 0)
     of the last leaves as much of the photo as the first does (docs/quality.md).
     """
     channels = gram.products.shape[-1]
-    if scale in WITH_SUMS:
+    if scale == "wasserstein":
+        return _gaussian_losses([(gram, target)])[0]
+    if scale == "moments":
         ours, theirs = map(_moments, (gram, target))
-        unit = tf.reduce_mean(tf.linalg.diag_part(theirs.second)) / channels**2
         means = tf.math.squared_difference(ours.mean, theirs.mean)
-        if scale == "wasserstein":
-            distance = tf.reduce_sum(means) + _covariance_distance(ours, target)
-            return unit / 8 * distance / channels
         spread = tf.math.squared_difference(_deviations(ours), _deviations(theirs))
         squares = tf.math.squared_difference(ours.second / channels, theirs.second / channels)
-        return tf.reduce_mean(squares) + unit * tf.reduce_mean(means + spread)
+        return tf.reduce_mean(squares) + _unit(theirs) * tf.reduce_mean(means + spread)
     if scale == "mean":
         ours, theirs = (one.products / (one.positions * channels) for one in (gram, target))
         return tf.reduce_mean(tf.math.squared_difference(ours, theirs))
     size = {"layer": gram.positions * channels, "picture": 3 * pixels}[scale]
     # divided before it is squared: the squares of large pictures would overflow
     return tf.reduce_sum(tf.square((gram.products - target.products) / (2 * size)))
+
+
+def style_losses(pairs: Sequence[tuple[Gram, Gram]], scale: str, pixels: float) -> list[tf.Tensor]:
+    """The style loss of each pair of a Gram and its target; all at once where that is faster."""
+    if scale == "wasserstein":
+        return _gaussian_losses(pairs)
+    return [style_loss(gram, target, scale, pixels) for gram, target in pairs]
 
 
 WITH_SUMS = ("moments", "wasserstein")  # these need `Gram.sums`
@@ -148,36 +179,60 @@ def _deviations(moments: _Moments) -> tf.Tensor:
     return tf.sqrt(tf.nn.relu(variances) + LEAST_VARIANCE)
 
 
-def _covariance(moments: _Moments) -> tf.Tensor:
-    """In float64: what is left of two large numbers, and to be inverted."""
-    mean, second = (tf.cast(moment, tf.float64) for moment in moments)
-    covariance = second - mean[:, tf.newaxis] * mean
-    return covariance + LEAST_VARIANCE * tf.eye(mean.shape[0], dtype=tf.float64)
+def _unit(target: _Moments) -> tf.Tensor:
+    """What brings a distance of moments to the units of Grams that are means."""
+    squares = tf.linalg.diag_part(target.second)
+    return tf.reduce_mean(squares) / tf.size(squares, tf.float32) ** 2
 
 
-def _covariance_distance(ours: _Moments, gram: Gram) -> tf.Tensor:
-    """tr C + tr T - 2 tr (T^1/2 C T^1/2)^1/2 for two covariances C and T, the one of a target."""
-    with tf.init_scope():  # a target does not change: its root is found once
-        target = _covariance(_moments(gram))
-        values, vectors = tf.linalg.eigh(target)
-        root = (vectors * tf.sqrt(tf.maximum(values, LEAST_VARIANCE))) @ tf.transpose(vectors)
-    covariance = _covariance(ours)
-    traces = tf.linalg.trace(covariance) + tf.linalg.trace(target)
-    return tf.cast(traces - 2 * _trace_of_root(covariance, root), tf.float32)
+def _gaussian_losses(pairs: Sequence[tuple[Gram, Gaussian]]) -> list[tf.Tensor]:
+    """Those of "wasserstein". What has equally many channels is decomposed at once, each matrix
+    on a thread of its own: most of the time goes there."""
+    by_channels: dict[int, list[int]] = {}
+    for number, (gram, _) in enumerate(pairs):
+        by_channels.setdefault(gram.products.shape[-1], []).append(number)
+    found = {}
+    for channels, numbers in by_channels.items():
+        ours, theirs = zip(*(pairs[number] for number in numbers), strict=True)
+        distances = _covariance_distances(ours, theirs)
+        for number, gram, target, distance in zip(numbers, ours, theirs, distances, strict=True):
+            means = tf.math.squared_difference(_moments(gram).mean, target.mean)
+            found[number] = target.unit / 8 * (tf.reduce_sum(means) + distance) / channels
+    return [found[number] for number in range(len(pairs))]
+
+
+def _covariance_distances(ours: Sequence[Gram], theirs: Sequence[Gaussian]) -> list[tf.Tensor]:
+    """tr C + tr T - 2 tr (T^1/2 C T^1/2)^1/2 for every two covariances C and T, as float32
+    scalars."""
+    covariances, targets = _covariances(ours), tf.stack([one.covariance for one in theirs])
+    roots = _traces_of_roots(covariances, tf.stack([one.root for one in theirs]))
+    distances = tf.linalg.trace(covariances) + tf.linalg.trace(targets) - 2 * roots
+    return tf.unstack(tf.cast(distances, tf.float32))
+
+
+def _covariances(grams: Sequence[Gram]) -> tf.Tensor:
+    """[pairs, channels, channels] float64: what is left of two large numbers, and to be
+    inverted."""
+    moments = [_moments(gram) for gram in grams]
+    means = tf.cast(tf.stack([one.mean for one in moments]), tf.float64)
+    seconds = tf.cast(tf.stack([one.second for one in moments]), tf.float64)
+    products = means[:, :, tf.newaxis] * means[:, tf.newaxis]
+    return seconds - products + LEAST_VARIANCE * tf.eye(means.shape[1], dtype=tf.float64)
 
 
 @tf.custom_gradient
-def _trace_of_root(covariance: tf.Tensor, root: tf.Tensor) -> tuple:
-    """tr (R C R)^1/2, and its gradient R (R C R)^-1/2 R / 2 at C: TensorFlow's own divides by
-    differences of eigenvalues."""
-    values, vectors = tf.linalg.eigh(root @ covariance @ root)
-    roots = tf.sqrt(tf.maximum(values, LEAST_VARIANCE**2))
+def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor) -> tuple:
+    """tr (R C R)^1/2 of each, and its gradient R (R C R)^-1/2 R / 2 at C: TensorFlow's own divides
+    by differences of eigenvalues."""
+    values, vectors = tf.linalg.eigh(roots @ covariances @ roots)
+    found = tf.sqrt(tf.maximum(values, LEAST_VARIANCE**2))
 
-    def gradient(slope: tf.Tensor) -> tuple:
-        turned = root @ vectors
-        return slope / 2 * (turned / roots) @ tf.transpose(turned), None
+    def gradient(slopes: tf.Tensor) -> tuple:
+        turned = roots @ vectors
+        products = tf.matmul(turned / found[:, tf.newaxis], turned, transpose_b=True)
+        return slopes[:, tf.newaxis, tf.newaxis] / 2 * products, None
 
-    return tf.reduce_sum(roots), gradient
+    return tf.reduce_sum(found, -1), gradient
 
 
 class Roughness(NamedTuple):

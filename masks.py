@@ -23,6 +23,12 @@ class Masks(NamedTuple):
     regions: np.ndarray | None = None
     sources: list[np.ndarray | None] | None = None  # of each style [1, h, w, 1]: what is learnt
 
+    def region(self, style: int) -> np.ndarray | None:
+        """[H, W]: where a style paints; None for everywhere."""
+        if self.regions is None:
+            return None
+        return self.regions[0, ..., style if self.regions.shape[-1] > 1 else 0]
+
     def source(self, style: int) -> np.ndarray | None:
         return self.sources[style] if self.sources else None
 
@@ -35,6 +41,9 @@ class Masks(NamedTuple):
         areas = self.regions.mean((0, 1, 2), dtype=np.float64)
         each = np.broadcast_to(areas, styles)
         return [len(areas) * area * share for area, share in zip(each, shares, strict=True)]
+
+
+NO_MASKS = Masks()
 
 
 def at_layers(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 import losses
 import vgg
-from masks import Masks, at_layers
+from masks import NO_MASKS, Masks, at_layers
 from passes import Gradients, Passes
 from settings import Settings
 
@@ -25,14 +26,11 @@ class Evaluation(NamedTuple):
 Objective = Callable[[tf.Tensor], Evaluation]
 
 
-NO_MASKS = Masks()
-
-
 class Targets(NamedTuple):
     """What the picture is pulled towards, by layer name."""
 
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
-    styles: list[dict[str, losses.Gram]]  # of each painting
+    styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
 
 
@@ -52,26 +50,12 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
-    content_layers = passes_of(network, settings.content_layer_weights(), settings)
-    style_layers = passes_of(network, settings.style_layer_weights(), settings)
-
-    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        return content_layers.features(vgg.preprocess(picture, network.mean_pixel))
-
-    def grams(source: tf.Tensor | None, picture: tf.Tensor) -> dict[str, losses.Gram]:
-        found = style_layers.features(vgg.preprocess(picture, network.mean_pixel))
-        weights = at_layers(source, style_layers.reach())
-        with_sums = settings.style_loss in losses.WITH_SUMS
-        return {
-            layer: grams_of(of_layer, weights, layer, with_sums)[0]
-            for layer, of_layer in found.items()
-        }
-
-    of_styles = [
-        _in_graph(functools.partial(grams, as_tensor(masks.source(number))), style)
-        for number, style in enumerate(styles)
-    ]
-    return make_targets(_in_graph(features, content), of_styles, settings, masks)
+    content_features = _kept(_content_features, network, settings, content.shape)
+    of_styles = []
+    for number, style in enumerate(styles):
+        grams = _kept(_style_grams, network, settings, style.shape)
+        of_styles.append(grams(style, as_tensor(masks.source(number))))
+    return make_targets(content_features(content), of_styles, settings, masks)
 
 
 def make_targets(
@@ -85,9 +69,13 @@ def make_targets(
     shares = masks.shares(settings, len(styles))
     has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
     if settings.style_loss == "wasserstein" and not has_regions:
-        blend = {layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}
-        return Targets(content, [blend], [sum(shares)])
-    return Targets(content, styles, shares)
+        styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
+        shares = [sum(shares)]
+    targets = [
+        {layer: losses.style_target(gram, settings.style_loss) for layer, gram in of.items()}
+        for of in styles
+    ]
+    return Targets(content, targets, [float(share) for share in shares])
 
 
 def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
@@ -101,12 +89,6 @@ def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
     )
 
 
-def _in_graph(function: Callable, picture: tf.Tensor) -> Any:
-    """What the function says of a picture, computed as a graph: that takes less memory than one
-    operation after another."""
-    return tf.function(function, autograph=False).get_concrete_function(picture)(picture)
-
-
 def make_objective(
     network: vgg.Network,
     targets: Targets,
@@ -114,41 +96,103 @@ def make_objective(
     dtype: tf.DType = tf.float32,
     masks: Masks = NO_MASKS,
 ) -> Objective:
-    """The objective with features of `dtype`, traced once for each size of picture."""
-    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
-    passes = passes_of(network, layers, settings, dtype, often=True)
+    """The objective with features of `dtype`."""
+    evaluate = _kept(_evaluation, network, settings, _shapes(targets), dtype)
     regions = as_tensor(masks.regions)
-
-    @tf.function(autograph=False)
-    def objective(picture: tf.Tensor) -> Evaluation:
-        features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
-        weights = at_layers(regions, passes.reach())
-        statistics = measure(features, targets, weights)
-        content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
-        scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
-        gradients = gradients_of(features, targets, slopes, scale, weights)
-        gradient = passes.backward(kept, gradients) / scale
-        return with_total_variation(picture, gradient, content, style, settings)
-
-    return objective
+    return lambda picture: evaluate(picture, targets, regions)
 
 
 def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
+    evaluate = _kept(_loss_terms, network, settings, _shapes(targets))
+    regions = as_tensor(masks.regions)
+    return lambda picture: evaluate(picture, targets, regions)
+
+
+GRAPHS_KEPT = 16  # for the next pictures of the same sizes
+
+_graphs: OrderedDict[tuple, tuple[vgg.Network, Callable]] = OrderedDict()
+
+
+def _kept(
+    make: Callable, network: vgg.Network, settings: Settings, shapes: Any, *options: Any
+) -> Callable:
+    """The graph that `make` makes of the network, the settings and the options. To trace one takes
+    a second, so those of late are kept: they hold no pictures nor targets, but take them."""
+    key = (make, id(network), repr(settings), tuple(shapes), *options)
+    if key not in _graphs:
+        _graphs[key] = network, make(network, settings, *options)  # an id lives with its network
+    _graphs.move_to_end(key)
+    while len(_graphs) > GRAPHS_KEPT:
+        _graphs.popitem(last=False)
+    return _graphs[key][1]
+
+
+def _shapes(targets: Targets) -> list[tf.TensorShape]:
+    return [tf.convert_to_tensor(value).shape for value in tf.nest.flatten(targets)]
+
+
+def _content_features(network: vgg.Network, settings: Settings) -> Callable:
+    passes = passes_of(network, settings.content_layer_weights(), settings)
+
+    @tf.function(autograph=False)
+    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        return passes.features(vgg.preprocess(picture, network.mean_pixel))
+
+    return features
+
+
+def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
+    passes = passes_of(network, settings.style_layer_weights(), settings)
+    with_sums = settings.style_loss in losses.WITH_SUMS
+
+    @tf.function(autograph=False)
+    def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
+        found = passes.features(vgg.preprocess(picture, network.mean_pixel))
+        weights = at_layers(source, passes.reach())
+        return {
+            layer: grams_of(of_layer, weights, layer, with_sums)[0]
+            for layer, of_layer in found.items()
+        }
+
+    return grams
+
+
+def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
+    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    passes = passes_of(network, layers, settings, dtype, often=True)
+
+    @tf.function(autograph=False)
+    def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
+        features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
+        weights = at_layers(regions, passes.reach())
+        statistics = measure(features, targets, settings, weights)
+        content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
+        scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
+        gradients = gradients_of(features, targets, slopes, scale, weights)
+        gradient = passes.backward(kept, gradients) / scale
+        return with_total_variation(picture, gradient, content, style, settings)
+
+    return evaluate
+
+
+def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
     layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = passes_of(network, layers, settings)
-    regions = as_tensor(masks.regions)
 
-    def evaluate(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+    @tf.function(autograph=False)
+    def evaluate(
+        picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
-        statistics = measure(features, targets, at_layers(regions, passes.reach()))
+        statistics = measure(features, targets, settings, at_layers(regions, passes.reach()))
         content, style = compare(statistics, targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
         return terms_of(content, style, settings.tv_weight * roughness)
 
-    return functools.partial(_in_graph, evaluate)
+    return evaluate
 
 
 def as_tensor(mask: np.ndarray | None) -> tf.Tensor | None:
@@ -156,15 +200,16 @@ def as_tensor(mask: np.ndarray | None) -> tf.Tensor | None:
 
 
 def measure(
-    features: dict[str, tf.Tensor], targets: Targets, weights: dict[str, tf.Tensor] | None
+    features: dict[str, tf.Tensor],
+    targets: Targets,
+    settings: Settings,
+    weights: dict[str, tf.Tensor] | None,
 ) -> Statistics:
     """The statistics of a picture from its features; weights: of the regions at each layer."""
+    with_sums = settings.style_loss in losses.WITH_SUMS
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
-        {
-            name: grams_of(features[name], weights, name, with_sums=bool(target.sums.shape[0]))
-            for name, target in targets.styles[0].items()
-        },
+        {name: grams_of(features[name], weights, name, with_sums) for name in targets.styles[0]},
     )
 
 
@@ -185,19 +230,15 @@ def compare(
         weight * losses.content_loss(statistics.content[layer], settings.content_loss)
         for layer, weight in settings.content_layer_weights().items()
     )
-    pixels = shape[1] * shape[2]
-
-    def style_loss(layer: str, style: int) -> tf.Tensor:
-        regions = statistics.style[layer]
-        ours = regions[style if len(regions) > 1 else 0]
-        theirs = targets.styles[style][layer]
-        return losses.style_loss(ours, theirs, settings.style_loss, pixels)
-
-    style = sum(
-        share * weight * style_loss(layer, number)
-        for number, share in enumerate(targets.shares)
-        for layer, weight in settings.style_layer_weights().items()
-    )
+    weights, pairs = [], []
+    for number, share in enumerate(targets.shares):
+        for layer, weight in settings.style_layer_weights().items():
+            regions = statistics.style[layer]
+            ours = regions[number if len(regions) > 1 else 0]
+            weights.append(share * weight)
+            pairs.append((ours, targets.styles[number][layer]))
+    found = losses.style_losses(pairs, settings.style_loss, shape[1] * shape[2])
+    style = sum(weight * loss for weight, loss in zip(weights, found, strict=True))
     return settings.content_weight * content, settings.weight_of_style() * style
 
 

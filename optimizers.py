@@ -13,6 +13,8 @@ from objective import Evaluation, Objective
 State = dict[str, tf.Tensor]
 
 CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
+HISTORY = 30  # pairs that L-BFGS remembers
+HISTORY_BYTES = 1 << 29  # that they may take, where that leaves three
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
 
@@ -139,7 +141,7 @@ class LBFGS:
 
     recovers: ClassVar[bool] = True
 
-    history: int = 30  # pairs
+    history: int = HISTORY  # pairs
     low: float = 0.0
     high: float = 255.0
     # Grey levels. One pair is too little to tell how far to go: measured from noise at 192x128,
@@ -275,6 +277,12 @@ class LBFGS:
     def _shortened(self, direction: tf.Tensor) -> tf.Tensor:
         length = tf.reduce_mean(tf.abs(direction))  # grey levels
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
+
+
+def history_of(height: int, width: int) -> int:
+    """The pairs to remember of pictures of that size: of large ones fewer, or they would take more
+    memory than all else."""
+    return max(3, min(HISTORY, HISTORY_BYTES // (2 * 12 * height * width)))
 
 
 # Every picture of the history is a tensor of its own: to move them on by one copies none.

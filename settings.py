@@ -14,8 +14,14 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # The content layers that `content_weight_blend` mixes.
 CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
-# Share of noise in the start: the painting's palette takes over, the photo's shapes stay.
-DEFAULT_NOISE = 0.8
+# Steps of each optimizer, unless told otherwise.
+ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
+LEARNING_RATE = 20.0  # likewise
+# What only Adam asks for: who gives one of these and no optimizer means Adam.
+OF_ADAM = (
+    *("learning_rate", "learning_rate_schedule", "decay_every", "decay_factor"),
+    *("beta1", "beta2", "eps"),
+)
 
 DEFAULT_STYLE_WEIGHT = 5000.0
 STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
@@ -61,7 +67,8 @@ class Settings:
     """What shapes the picture, checked as it is made.
 
     Raises `UsageError` for a value that breaks its rule. A variant is
-    `dataclasses.replace(settings, iterations=10)`. `None` means "not given".
+    `dataclasses.replace(settings, iterations=10)`. `None` means "not given"; optimizer and
+    iterations are then chosen as their texts say.
     """
 
     # fmt: off
@@ -118,11 +125,12 @@ class Settings:
         kind=str, choices=("sum", "mean"))
     content_loss: str = knob("mean", "losses", "squared differences of features, joined so",
         kind=str, choices=("mean", "sum"))
-    style_loss: str = knob("mean", "losses",
-        "squared differences of Gram matrices: mean of normalised ones; layer: sum over 4 M^2 N^2 "
-        "for M positions and N channels; picture: sum over 36 (H W)^2; moments: mean, and of the "
-        "channels' means and deviations; wasserstein: distance of Gaussians instead (slower)",
-        kind=str, choices=("mean", "layer", "picture", "moments", "wasserstein"))
+    style_loss: str = knob("wasserstein", "losses",
+        "wasserstein: distance of Gaussians that have the features' means and covariances; the "
+        "others: squared differences of Gram matrices. mean of normalised ones (faster); layer: "
+        "sum over 4 M^2 N^2 for M positions and N channels; picture: sum over 36 (H W)^2; moments: "
+        "mean, and of the channels' means and deviations",
+        kind=str, choices=("wasserstein", "mean", "layer", "picture", "moments"))
     tv_loss: str = knob("squares", "losses",
         "smoothness: squares: mean of squared steps; power: sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))
@@ -139,10 +147,13 @@ class Settings:
         "feed the network as it was trained; without, a torchvision network gets RGB 0..1 as it is",
         kind=bool)
 
-    iterations: int = knob(300, "run", "steps", kind=int, at_least=1)
-    optimizer: str = knob("adam", "run",
-        "adam; lbfgs: faster to a low loss, a unit step at a time; l-bfgs-b: SciPy's, a round of "
-        "evaluations a step", kind=str, choices=("adam", "lbfgs", "l-bfgs-b"))
+    iterations: int | None = knob(None, "run", "steps", kind=int, at_least=1,
+        unit=f"default {ITERATIONS['lbfgs']}, adam {ITERATIONS['adam']}, l-bfgs-b "
+        f"{ITERATIONS['l-bfgs-b']}")
+    optimizer: str | None = knob(None, "run",
+        "lbfgs: a unit step at a time; adam: with less memory; l-bfgs-b: SciPy's, a round of "
+        "evaluations a step", kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
+        unit="default lbfgs, or adam where its learning rate or the like is given")
     evaluations: int = knob(20, "run", "l-bfgs-b: evaluations a step", kind=int, at_least=1)
     clip: bool = knob(True, "run", "keep to the valid range 0..255 at every step", kind=bool)
     max_evaluations: int | None = knob(None, "run", "stop after so many evaluations of the loss",
@@ -151,10 +162,10 @@ class Settings:
         unit="seconds", above=0)
     patience: int | None = knob(None, "run", "stop when the loss has not fallen for so long",
         kind=int, unit="steps", at_least=1)
-    learning_rate: float = knob(20.0, "run", "how far a step moves",
-        kind=float, unit="grey levels of 255", above=0)
+    learning_rate: float | None = knob(None, "run", "Adam: how far a step moves",
+        kind=float, unit=f"grey levels of 255; default {LEARNING_RATE:g}", above=0)
     learning_rate_schedule: str = knob("cosine", "run",
-        "constant; cosine: falls to 0 over the run, for a calmer picture; step: times "
+        "Adam: constant; cosine: falls to 0 over the run, for a calmer picture; step: times "
         "--decay-factor every --decay-every steps",
         kind=str, choices=("constant", "cosine", "step"))
     decay_every: int = knob(100, "run", "step schedule: how often", kind=int, unit="steps",
@@ -167,12 +178,13 @@ class Settings:
         kind=float, at_least=0, below=1)
     eps: float = knob(1e-8, "run", "Adam: guards the division",
         kind=float, above=0)
-    initial_noiseblend: float | None = knob(None, "run",
+    initial_noiseblend: float = knob(0.0, "run",
         "grey noise in the start: 1 is all noise, 0 the photo (or the --initial picture)",
-        kind=float, unit="0 to 1; default 0.8, with --initial 0", at_least=0, at_most=1)
-    initial_colors: str = knob("photo", "run",
-        "colours of the picture to start from: its own, or the paintings', as --preserve-colors "
-        "gives them the photo's", kind=str, choices=("photo", "match", "histogram"))
+        kind=float, unit="0 to 1", at_least=0, at_most=1)
+    initial_colors: str | None = knob(None, "run",
+        "colours of the picture to start from: the paintings', as --preserve-colors gives them the "
+        "photo's, or its own", kind=str, choices=("match", "histogram", "own"),
+        unit="default match, with --initial own")
     noise_range: tuple[float, ...] | None = knob(None, "run",
         "even noise from LOW to HIGH around the network's mean pixel, instead of a faint one",
         kind=float, many=True, unit="grey levels of 255, two numbers")
@@ -213,6 +225,12 @@ class Settings:
             if rule["kind"] is int:
                 value = int(value)  # 300.0 is a whole number too
             object.__setattr__(self, knob.name, value)
+        if self.optimizer is None:
+            of_adam = (knob for knob in dataclasses.fields(self) if knob.name in OF_ADAM)
+            means_adam = any(getattr(self, knob.name) != knob.default for knob in of_adam)
+            object.__setattr__(self, "optimizer", "adam" if means_adam else "lbfgs")
+        if self.iterations is None:
+            object.__setattr__(self, "iterations", ITERATIONS[self.optimizer])
         self._check_together()
 
     def _check_together(self) -> None:
@@ -279,12 +297,6 @@ class Settings:
     def _reduced(self, weights: dict[str, float]) -> dict[str, float]:
         count = len(weights) if self.layer_reduction == "mean" else 1
         return {layer: weight / count for layer, weight in weights.items()}
-
-    def noise_share(self, has_initial: bool) -> float:
-        """How much of the start is noise."""
-        if self.initial_noiseblend is not None:
-            return self.initial_noiseblend
-        return 0.0 if has_initial else DEFAULT_NOISE
 
     def style_shares(self, count: int) -> list[float]:
         """The share of each of `count` styles; they sum to 1."""

@@ -21,18 +21,19 @@ import files
 import hardware
 import losses
 import objective
+import optimizers
 import stages
 import vgg
-from masks import Masks, at_layers
-from objective import NO_MASKS, Evaluation, Objective, Statistics, Targets
+from masks import NO_MASKS, Masks, at_layers
+from objective import Evaluation, Objective, Statistics, Targets
 from passes import Gradients, Passes
 from settings import SMALLEST_TILE, Settings, UserError
 from stages import Stage
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
-# Pictures [H, W, 3] that a run holds beside its features, most of them its optimizer's.
-PICTURES_BESIDE = {"adam": 20, "lbfgs": 90, "l-bfgs-b": 80}
+# Pictures [H, W, 3] that a run holds beside its features, but for the pairs of L-BFGS.
+PICTURES_BESIDE = {"adam": 20, "lbfgs": 30, "l-bfgs-b": 80}
 BAND = 128  # rows
 SHARE_OF_FREE = 0.8  # of the memory that is free
 
@@ -55,7 +56,10 @@ def choose_size(
         return None
     passes = objective.passes_of(network, _layers(settings), settings, dtype)
     height, width = sizes[0]
-    free = SHARE_OF_FREE * free - PICTURES_BESIDE[settings.optimizer] * 12 * height * width
+    beside = PICTURES_BESIDE[settings.optimizer]
+    if settings.optimizer == "lbfgs":
+        beside += 2 * optimizers.history_of(height, width)
+    free = SHARE_OF_FREE * free - beside * 12 * height * width
     pixels = free / passes.bytes_per_pixel()
     if max(height * width for height, width in sizes) <= pixels:
         return None
@@ -337,7 +341,7 @@ class TiledObjective:
     ) -> Statistics:
         """The statistics of what counts in a tile."""
         features, counts = self._part.inside(features, place)
-        content, style = objective.measure(features, targets, weights)
+        content, style = objective.measure(features, targets, self._settings, weights)
         if weights is None:
             style = {
                 name: [found._replace(positions=counts[name]) for found in regions]

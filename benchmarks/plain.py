@@ -57,7 +57,13 @@ def make_objective(
     of_content = features(network, content, wanted, settings)
     of_styles = [features(network, style, wanted, settings) for style in styles]
     gram = functools.partial(losses.gram, with_sums=settings.style_loss in losses.WITH_SUMS)
-    grams = [{name: gram(found[name]) for name in style_weights} for found in of_styles]
+    grams = [
+        {
+            name: losses.style_target(gram(found[name]), settings.style_loss)
+            for name in style_weights
+        }
+        for found in of_styles
+    ]
     shares = settings.style_shares(len(styles))
 
     @tf.function

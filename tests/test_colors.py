@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import colors
+from masks import NO_MASKS, Masks
 from settings import Settings
 from stylize import stylize
 
@@ -82,16 +83,33 @@ def test_a_run_takes_over_the_colors_of_the_photo(kind, network, picture):
     assert np.abs(matched.mean((0, 1)) - target).mean() < np.abs(plain.mean((0, 1)) - target).mean()
 
 
-def test_the_start_may_have_the_paintings_colours(network, picture):
+def test_the_start_has_the_paintings_colours(network, picture):
     photo, paintings = picture(30, 40), [picture(seed=1), picture(seed=2)]
-    settings = Settings(initial_colors="match", style_blend_weights=[3, 1])
-    found = colors.in_colors_of(photo, paintings, settings)
+    settings = Settings(style_blend_weights=[3, 1])
+    found = colors.in_colors_of(photo, paintings, "match", settings, NO_MASKS)
     means = [painting.mean((0, 1)) for painting in paintings]
     np.testing.assert_allclose(found.mean((0, 1)), 0.75 * means[0] + 0.25 * means[1], atol=6)
     assert found.min() >= 0 and found.max() <= 255
-    assert colors.in_colors_of(photo, paintings, Settings()) is photo
-    started = []
-    options = {"initial_colors": "match", "initial_noiseblend": 0, "learning_rate": 1e-6}
-    for _, image in stylize(network, photo, paintings[:1], iterations=1, **options):
-        started.append(image)
-    np.testing.assert_allclose(started[-1].mean((0, 1)), means[0], atol=6)
+    assert colors.in_colors_of(photo, paintings, "own", settings, NO_MASKS) is photo
+    for initial, expected in ((None, means[0]), (photo, photo.mean((0, 1)))):
+        options = {"initial": initial, "learning_rate": 1e-6, "iterations": 1}
+        started = list(stylize(network, photo, paintings[:1], **options))[-1][1]
+        np.testing.assert_allclose(started.mean((0, 1)), expected, atol=6)
+
+
+@pytest.mark.parametrize("kind", ["match", "histogram"])
+def test_the_start_has_each_paintings_colours_where_it_paints(kind, picture):
+    photo = picture(30, 40)
+    dark_and_bright = 0.3 * picture(seed=1)
+    dark_and_bright[:, 20:] += 160
+    source = np.zeros((1, *dark_and_bright.shape[:2], 1), np.float32)
+    source[:, :, :20] = 1
+    regions = np.zeros((1, 30, 40, 2), np.float32)
+    regions[:, :, :20, 0] = regions[:, :, 20:35, 1] = 1  # and nothing on the right
+    masks = Masks(regions, [source, None])
+    paintings = [dark_and_bright, picture(seed=2)]
+    found = colors.in_colors_of(photo, paintings, kind, Settings(), masks)
+    expected = dark_and_bright[:, :20].mean((0, 1)), paintings[1].mean((0, 1))
+    np.testing.assert_allclose(found[:, :20].mean((0, 1)), expected[0], atol=6)
+    np.testing.assert_allclose(found[:, 20:35].mean((0, 1)), expected[1], atol=6)
+    np.testing.assert_array_equal(found[:, 35:], photo[:, 35:])

@@ -125,16 +125,17 @@ def test_losses_of_means_follow_their_formulas(kind, channels):
         distance += np.trace(covariance) + np.trace(target) - 2 * np.trace(middle).real
         expected = unit / 8 * distance / channels
     ours, theirs = (losses.gram(tf.constant(array), with_sums=True) for array in arrays)
-    found = losses.style_loss(ours, theirs, kind)
+    target = losses.style_target(theirs, kind)
+    found = losses.style_loss(ours, target, kind)
     np.testing.assert_allclose(found, expected, rtol=2e-3 if channels > 24 else 1e-4)
-    assert losses.style_loss(theirs, theirs, kind) < 1e-5 * found
+    assert losses.style_loss(theirs, target, kind) < 1e-5 * found
 
 
 @pytest.mark.parametrize("kind", losses.WITH_SUMS)
 def test_gradients_of_losses_of_means_equal_finite_differences(kind):
     features, target = random_features(0, (1, 6, 9, 5)), random_features(1, (1, 6, 9, 5)) + 0.5
     weights = np.random.default_rng(2).uniform(size=(1, 6, 9)).astype("f4")
-    theirs = losses.gram(tf.constant(target), with_sums=True)
+    theirs = losses.style_target(losses.gram(tf.constant(target), with_sums=True), kind)
 
     def loss(array):
         ours = losses.gram(tf.constant(array, tf.float32), tf.constant(weights), with_sums=True)
@@ -149,3 +150,19 @@ def test_gradients_of_losses_of_means_equal_finite_differences(kind):
     direction = gradient / np.linalg.norm(gradient)
     ahead, behind = (float(loss(features + step * direction)[1]) for step in (2e-2, -2e-2))
     np.testing.assert_allclose((ahead - behind) / 4e-2, np.sum(gradient * direction), rtol=2e-3)
+
+
+def test_losses_of_several_layers_at_once_are_those_of_each():
+    """Some with equally many channels, in any order."""
+    pairs = [
+        tuple(
+            losses.gram(tf.constant(random_features(seed, (1, 6, 9, channels))), with_sums=True)
+            for seed in (number, number + 10)
+        )
+        for number, channels in enumerate((5, 3, 5, 8, 3))
+    ]
+    for kind in ("wasserstein", "mean"):
+        ready = [(ours, losses.style_target(theirs, kind)) for ours, theirs in pairs]
+        together = losses.style_losses(ready, kind, 54)
+        apart = [losses.style_loss(*pair, kind, 54) for pair in ready]
+        np.testing.assert_allclose(together, apart, rtol=1e-5)

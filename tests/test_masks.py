@@ -50,7 +50,7 @@ def test_a_gram_of_weighted_positions_follows_its_formula():
 def test_the_gram_of_a_region_is_that_of_the_region_cut_out(network, weights, picture):
     painting, source = picture(48, 64), np.zeros((48, 64), np.float32)
     source[:, :32] = 1
-    settings = Settings(style_layers={"relu1_1": 1})
+    settings = Settings(style_layers={"relu1_1": 1}, style_loss="mean")
     batch = tf.constant(painting[np.newaxis])
     masks = Masks(None, [source[np.newaxis, ..., np.newaxis]])
     found = objective.measure_targets(network, batch, [batch], settings, masks).styles[0]["relu1_1"]

@@ -160,7 +160,7 @@ STARTS = {
 def test_the_start_is_the_published_one(name, picture):
     content, mean = picture(60, 80), np.array([124, 117, 104], "f4")
     settings, _ = read(name)
-    start = initial_picture(content, settings.noise_share(False), mean, settings)
+    start = initial_picture(content, mean, settings)
     center, deviation = STARTS[name](content, mean)
     noise = start - center
     assert abs(noise.mean()) < 0.03 * deviation + 1e-4

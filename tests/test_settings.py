@@ -85,6 +85,24 @@ def test_settings_are_frozen_and_a_variant_is_checked_too():
         dataclasses.replace(settings, iterations=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "optimizer", "iterations"),
+    [
+        ({}, "lbfgs", 100),
+        ({"optimizer": "adam"}, "adam", 300),
+        ({"optimizer": "l-bfgs-b"}, "l-bfgs-b", 10),
+        ({"learning_rate": 10, "iterations": 1000}, "adam", 1000),
+        ({"beta1": 0.5}, "adam", 300),
+        ({"learning_rate_schedule": "constant"}, "adam", 300),
+        ({"learning_rate": 10, "optimizer": "lbfgs"}, "lbfgs", 100),
+    ],
+)
+def test_who_gives_a_learning_rate_means_adam(options, optimizer, iterations):
+    settings = Settings(**options)
+    assert (settings.optimizer, settings.iterations) == (optimizer, iterations)
+    assert Settings(**dataclasses.asdict(settings)) == settings
+
+
 @pytest.mark.parametrize("name", ["style_scales", "style_blend_weights"])
 @pytest.mark.parametrize("values, styles", [((1,), 2), ((1, 2), 1)])
 def test_there_is_one_value_a_style(name, values, styles):

@@ -25,12 +25,12 @@ def plan(height, width, has_initial=False, **options):
 
 
 def test_large_pictures_begin_small_and_end_with_few_steps():
-    assert plan(768, 1024) == [(512, 384, 200), (1024, 768, 100)]
-    assert plan(2048, 2048) == [(512, 512, 171), (1024, 1024, 86), (2048, 2048, 43)]
+    assert plan(768, 1024, iterations=300) == [(512, 384, 200), (1024, 768, 100)]
+    assert plan(2048, 2048, iterations=300) == [(512, 512, 171), (1024, 1024, 86), (2048, 2048, 43)]
 
 
 def test_work_is_steps_times_pixels():
-    small_then_large = stages.plan(768, 1024, Settings())
+    small_then_large = stages.plan(768, 1024, Settings(iterations=300))
     done = [stages.work_done(small_then_large, steps) for steps in (0, 100, 200, 250, 300)]
     np.testing.assert_allclose(done, [0, 1 / 6, 1 / 3, 2 / 3, 1])
 
@@ -185,5 +185,5 @@ def test_the_command_line_paints_from_coarse_to_fine(run, folder):
     result = run("--scales", 5, output="c.png")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: --scales is 5 for 45x34 pixels and 300 iterations: give 2 or fewer\n"
+        "error: --scales is 5 for 45x34 pixels and 100 iterations: give 2 or fewer\n"
     )

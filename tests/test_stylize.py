@@ -51,9 +51,11 @@ def test_the_keywords_of_the_published_program_work(tiny, picture):
 
 
 def test_one_seed_is_one_picture(network, picture):
-    first, again = (paint(network, picture, seed=3)[-1][1] for _ in range(2))
+    first, again = (
+        paint(network, picture, seed=3, initial_noiseblend=0.5)[-1][1] for _ in range(2)
+    )
     np.testing.assert_array_equal(first, again)
-    other = paint(network, picture, seed=4)[-1][1]
+    other = paint(network, picture, seed=4, initial_noiseblend=0.5)[-1][1]
     assert np.abs(first - other).max() > 0
 
 
@@ -112,19 +114,31 @@ def test_a_run_ends_at_its_limits(network, picture):
     assert steps(patience=5, learning_rate=1e-12) == 6
 
 
-def test_one_trace_a_picture_size(network, picture, monkeypatch):
-    import objective as module
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_one_trace_a_picture_size_also_for_the_next_pictures(
+    network, picture, monkeypatch, optimizer
+):
+    import objective
+    import optimizers
 
-    objectives = []
+    traced = []
 
-    def remember(*arguments):
-        objectives.append(make_objective(*arguments))
-        return objectives[-1]
+    def counted(module, name):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given: traced.append(name) or original(*given))
 
-    make_objective = module.make_objective
-    monkeypatch.setattr(module, "make_objective", remember)
-    paint(network, picture, iterations=6)
-    assert [objective.experimental_get_tracing_count() for objective in objectives] == [1]
+    counted(objective, "compare_and_derive")
+    counted(optimizers.LBFGS, "_arrive")
+    counted(optimizers.Adam, "_rate")
+    graphs = {"compare_and_derive", "_arrive" if optimizer == "lbfgs" else "_rate"}
+    options = {"iterations": 4, "optimizer": optimizer, "tv_weight": 12.5, "beta2": 0.99}
+    for seed, (size, new) in enumerate(
+        [((37, 47), graphs), ((37, 47), set()), ((47, 37), graphs), ((37, 47), set())]
+    ):
+        traced.clear()
+        content, style = picture(*size, seed=seed), picture(33, 44, seed=2)
+        list(stylize(network, content, [style], **options))
+        assert set(traced) == new
 
 
 def test_the_start_is_noise_picture_or_a_blend(picture):
@@ -133,13 +147,10 @@ def test_the_start_is_noise_picture_or_a_blend(picture):
 
     def start(initial, **options):
         settings = Settings(**options)
-        base = content if initial is None else initial
-        return initial_picture(
-            base, settings.noise_share(initial is not None), mean_pixel, settings
-        )
+        return initial_picture(content if initial is None else initial, mean_pixel, settings)
 
     np.testing.assert_array_equal(start(initial), initial)
-    np.testing.assert_array_equal(start(None, initial_noiseblend=0), content)
+    np.testing.assert_array_equal(start(None), content)
     noise = start(None, initial_noiseblend=1) - mean_pixel
     assert abs(noise.mean()) < 0.02 and noise.std() == pytest.approx(0.256, rel=0.05)
     half = start(initial, initial_noiseblend=0.5)

@@ -142,15 +142,16 @@ def test_a_run_in_tiles_is_the_same_run(network, picture):
         )
         for (iteration, expected), (number, found) in zip(whole, tiled, strict=True):
             assert iteration == number
-            np.testing.assert_allclose(found, expected, atol=0.05)
+            np.testing.assert_allclose(found, expected, atol=0.2)
 
 
 def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
     sizes = [(1000, 2000), (500, 500)]
 
-    def chosen(free, sizes=sizes, **options):
+    def chosen(free, sizes=sizes, optimizer="adam", **options):
         monkeypatch.setattr(hardware, "free_memory", lambda: free)
-        return tiling.choose_size(network, sizes, Settings(**options), tf.float32)
+        settings = Settings(optimizer=optimizer, **options)
+        return tiling.choose_size(network, sizes, settings, tf.float32)
 
     passes = Passes(network.layers, ["relu4_2", "relu5_1"], "avg")
     assert chosen(100e9) is None and chosen(None) is None

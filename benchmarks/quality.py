@@ -54,6 +54,7 @@ DIRECTIONS = 64
 QUANTILES = 256
 PLACES = 1024
 
+AVERAGED = "the mean of the steps"  # instead of the best picture
 LAYER_NAMES = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 
 
@@ -66,29 +67,30 @@ def recipe(name: str) -> str:
     return f"@{ROOT / 'recipes' / name}.args"
 
 
-AVERAGED = "the mean of the steps"  # instead of the best picture
+ADAM = ["--optimizer", "adam"]
+GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
 VARIANTS = {
     "default": [],
-    "start: photo": ["--initial-noiseblend", "0"],
+    "start: photo": ["--initial-colors", "own"],
+    "start: photo, histogram": ["--initial-colors", "histogram"],
+    "start: grey and photo": GREY,
     "start: noise": ["--initial-noiseblend", "1"],
-    "start: in colours": ["--initial-colors", "match"],
-    "start: photo in colours": ["--initial-colors", "match", "--initial-noiseblend", "0"],
+    "style loss: mean": ["--style-loss", "mean"],
+    "style loss: moments": ["--style-loss", "moments"],
     "layers: 1/C^2": layer_weights(*(1 / count**2 for count in (64, 128, 256, 512, 512))),
     "layers: 256:64:16:4:1": layer_weights(256, 64, 16, 4, 1),
     "padding: zero": ["--padding", "zero"],
     "pooling: max": ["--pooling", "max"],
     "smoothness: 100": ["--tv-weight", "100"],
     "smoothness: 1000": ["--tv-weight", "1000"],
-    "rate: 10": ["--learning-rate", "10"],
-    "rate: constant": ["--learning-rate-schedule", "constant"],
-    "steps: 150": ["--iterations", "150"],
-    "steps: 600": ["--iterations", "600"],
+    "steps: 50": ["--iterations", "50"],
+    "steps: 200": ["--iterations", "200"],
     "scales: 2": ["--scales", "2"],
-    "style loss: moments": ["--style-loss", "moments"],
-    "style loss: wasserstein": ["--style-loss", "wasserstein"],
-    "averaged": [AVERAGED],
-    "lbfgs": [recipe("lbfgs")],
-    "lbfgs, wasserstein": [recipe("lbfgs"), "--style-loss", "wasserstein"],
+    "adam": ADAM,
+    "adam, rate 10": [*ADAM, "--learning-rate", "10"],
+    "adam, steady": [*ADAM, "--learning-rate-schedule", "constant"],
+    "adam, averaged": [AVERAGED],
+    "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
     "recipe E": [recipe("keras-noise")],
@@ -188,7 +190,8 @@ def averaged(photo: Path, painting: Path) -> np.ndarray:
     style = images.read(painting).pixels
     style = images.resize(style, *images.style_size(*style.shape[:2], width, 1.0))
     total, count = np.zeros_like(content), 0.0
-    for iteration, image in stylize(network(), content, [style], checkpoint_iterations=1):
+    options = {"optimizer": "adam", "checkpoint_iterations": 1}
+    for iteration, image in stylize(network(), content, [style], **options):
         if iteration is not None:
             total, count = 0.99 * total + image, 0.99 * count + 1
     return total / count

@@ -1,10 +1,12 @@
-"""Hardware: the threads and the memory that this machine gives us, and its fastest precision."""
+"""Hardware: the threads and the memory that this machine gives us, its fastest precision, and
+TensorFlow ready on it."""
 
 import contextlib
 import functools
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -185,3 +187,58 @@ def _seconds(run: Callable, features: "tf.Tensor") -> float:
     began = time.perf_counter()
     run(features)[0, 0, 0, 0].numpy()
     return time.perf_counter() - began
+
+
+def start_tensorflow(debug: bool, count: int | None = None) -> str:
+    """Imports TensorFlow and makes it ready, for so many threads or as many as there are
+    processors for us. Returns in words which device it runs on."""
+    if count:
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
+    else:
+        count = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads())))
+    # AddN adds up in an order that hangs on which other operation is done: so one at a time
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    with contextlib.nullcontext() if debug else silence(), without_keras():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_op_determinism()  # one seed, one picture
+        tf.zeros(())  # the first tensor brings the rest of the start-up messages
+    if gpus:
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+        return f"GPU ({names[0]})"
+    return f"CPU ({count} thread{'s' * (count != 1)})"
+
+
+@contextlib.contextmanager
+def without_keras() -> Iterator[None]:
+    """Keeps TensorFlow from importing Keras, half a second, which nothing here needs: asked for
+    the old one, it does without where that is not installed."""
+    name = "TF_USE_LEGACY_KERAS"
+    given = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if given is not None:
+            os.environ[name] = given
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Keeps TensorFlow's start-up noise from the terminal. It comes from C++, so the file
+    descriptor itself is turned away."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import neural_style
+import hardware
 from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
 from settings import Settings
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluations", type=int, default=220, help="of the lbfgs recipe")
     options = parser.parse_args()
-    device = neural_style.start_tensorflow(debug=False)
+    device = hardware.start_tensorflow(debug=False)
     print(f"Commands on {device}.\n")
     print("| what | seconds | peak memory | |")
     print("| --- | --- | --- | --- |")

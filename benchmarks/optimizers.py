@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+import hardware
 import images
-import neural_style
 from benchmarks import memory
 from settings import Settings
 
@@ -61,8 +61,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=150)
     parser.add_argument("--reference", type=int, help="a first row: Adam over so many steps")
     options = parser.parse_args()
-    device = neural_style.start_tensorflow(debug=False)
-    import hardware
+    device = hardware.start_tensorflow(debug=False)
 
     precision = hardware.precision("auto").name
     print(f"{WIDTH}x{HEIGHT} on {device} in {precision}; losses of the saved PNGs in float32.\n")

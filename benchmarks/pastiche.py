@@ -35,11 +35,11 @@ print(json.dumps([statistics.median(taken), memory.peak(), torch.__version__]))
 OURS = """
 import json, statistics, sys
 sys.path.insert(0, "")
-import neural_style
+import hardware
 from benchmarks import memory
 from benchmarks.step import make_step, seconds
 import hardware
-neural_style.start_tensorflow(debug=False)
+hardware.start_tensorflow(debug=False)
 precision = hardware.precision("auto").name
 size = int(sys.argv[3])
 step = make_step(precision, size, size)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import hardware
 import images
-import neural_style
 import stages
 from benchmarks import memory
 from preview import Preview
@@ -44,7 +44,7 @@ def main() -> None:
 
 def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
     """Medians of a step alone and of one that is shown, and how many pictures were fetched."""
-    neural_style.start_tensorflow(debug=False)
+    hardware.start_tensorflow(debug=False)
     from stylize import stylize
 
     photo, painting = (

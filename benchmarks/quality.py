@@ -39,8 +39,8 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 import colors
+import hardware
 import images
-import neural_style
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main() -> None:
     for name, arguments in variants.items():
         paint(folders[name], arguments)
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
-    neural_style.start_tensorflow(debug=False)
+    hardware.start_tensorflow(debug=False)
     found = {name: measured(folder) for name, folder in folders.items()}
     table(found)
     sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
@@ -182,7 +182,7 @@ def size_of(photo: Path, size: int) -> tuple[int, int]:
 
 def averaged(photo: Path, painting: Path) -> np.ndarray:
     """The mean of all pictures on the way, each counting 0.99 of the next (bias-corrected)."""
-    neural_style.start_tensorflow(debug=False)
+    hardware.start_tensorflow(debug=False)
     from stylize import stylize
 
     height, width = size_of(photo, SIZE)

@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import hardware
-import neural_style
 from benchmarks import memory
 from settings import Settings
 
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--peak", choices=VARIANTS, help="only take a few such steps; print MB")
     options = parser.parse_args()
-    device = neural_style.start_tensorflow(debug=False)
+    device = hardware.start_tensorflow(debug=False)
     if options.peak:
         take = make_step(options.peak, options.size, options.size)
         for _ in range(3):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import neural_style
+import hardware
 from benchmarks import memory
 from settings import Settings
 
@@ -60,8 +60,7 @@ def main() -> None:
 
 def gradient(size: int, tile: str, precision: str) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
-    neural_style.start_tensorflow(debug=False)
-    import hardware
+    hardware.start_tensorflow(debug=False)
     import tiling
     import vgg
     from benchmarks.step import pictures

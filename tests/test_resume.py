@@ -230,8 +230,8 @@ KILLS = 20
 # begins in a second. It kills each after a moment, and looks at what is there.
 KILLED = """
 import os, random, signal, sys, time
-import neural_style, inputs, results, progress, provenance
-with neural_style.silence(), neural_style.without_keras():
+import neural_style, hardware, inputs, results, progress, provenance
+with hardware.silence(), hardware.without_keras():
     import tensorflow, tiling, vgg, stylize
 import images, states
 begin, kills = sys.argv[2:], int(sys.argv[1])

@@ -62,7 +62,7 @@ def test_one_seed_is_one_picture(network, picture):
 def test_the_gradient_of_a_larger_picture_is_the_same_at_every_evaluation():
     """In a process of its own, as the command line starts TensorFlow."""
     code = """
-import neural_style; neural_style.start_tensorflow(False)
+import hardware; hardware.start_tensorflow(False)
 import numpy as np, tensorflow as tf, vgg
 from objective import make_objective, measure_targets
 from settings import Settings

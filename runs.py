@@ -1,0 +1,265 @@
+"""Runs: the options of a picture -> checked -> painted -> files. What the command line does with
+one picture, and a batch with each of many.
+
+NumPy, Pillow and TensorFlow are imported late: every wrong input answers at once.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import hardware
+import inputs
+import provenance
+from options import knob_names
+from settings import Settings, UsageError, UserError, settings_from
+from stopping import Stop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inputs import Pictures
+    from preview import Preview
+    from stages import Stage
+    from stylize import Step
+
+STATES_A_RUN = 20  # that are saved, unless told otherwise
+FILMED_STEPS = 60  # of a run, likewise
+
+
+class Run(NamedTuple):
+    """A picture to paint, checked as far as that costs nothing."""
+
+    options: argparse.Namespace
+    settings: Settings
+    description: provenance.Description
+    resumed: "Resumed | None" = None  # what it goes on with
+
+
+def check(options: argparse.Namespace, resumed: "Resumed | None" = None) -> Run:
+    """The run of some options. Raises `UserError` for what could not be read or written, would
+    cost a file, or does not go together."""
+    settings = settings_from({name: getattr(options, name) for name in knob_names()})
+    if (options.timelapse or options.log_dir) and not settings.checkpoint_iterations:
+        every = math.ceil(settings.iterations / FILMED_STEPS)
+        settings = dataclasses.replace(settings, checkpoint_iterations=every)
+    every = math.ceil(settings.iterations / STATES_A_RUN)
+    options.state_iterations = options.state_iterations or every
+    settings.check_styles(len(options.styles))
+    inputs.check_masks(options)
+    options.network = _find_network(options)
+    _check_files(options, settings, resumed.files() if resumed else [])
+    description = provenance.describe(options, settings)
+    if resumed:
+        resumed.check(options, description)
+    return Run(options, settings, description, resumed)
+
+
+class Resumed(NamedTuple):
+    """A run to go on with."""
+
+    state: "dict[str, np.ndarray]"
+    options: dict[str, Any]
+    description: provenance.Description
+
+    @classmethod
+    def load(cls, path: str) -> "Resumed":
+        """That in a file. Raises `UserError` for one that holds no state."""
+        import states
+
+        path = os.path.abspath(path)
+        state, about = states.load(path)
+        description = about["description"]
+        told = {"save_state": path, "asked": description["asked"]}
+        return cls(state, about["options"] | told, description)
+
+    def files(self) -> list[str]:
+        """Those that it has written, or was to write."""
+        import results
+
+        options = argparse.Namespace(**self.options)
+        return results.outputs(options, Settings(**provenance.settings_in(self.description)))
+
+    def check(self, options: argparse.Namespace, description: provenance.Description) -> None:
+        """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
+        changes = provenance.changes(self.description, description)
+        if description["scales"] != self.description["scales"]:
+            raise UsageError("a run keeps its stages: leave --scales as it was")
+        if changes and not options.allow_changes:
+            raise UsageError(
+                f"the run in {options.resume} had other settings: {', '.join(changes)}: "
+                "leave them, or give --allow-changes"
+            )
+
+    def is_replanned(self, settings: Settings) -> bool:
+        """Whether so many steps at once would have been others: learning rates that fall over the
+        run, and stages, hang on how many there are."""
+        hangs = settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
+        before = self.description["iterations"]
+        return settings.iterations != before and (hangs or len(self.state["plan"]) > 1)
+
+    def plan(self, iterations: int) -> "list[Stage]":
+        """Its stages, with so many steps in all."""
+        import stages
+
+        return stages.continued(self.state["plan"], iterations, self.done)
+
+    @property
+    def done(self) -> int:
+        """Steps."""
+        return int(self.state["iterations"])
+
+
+def paint(
+    run: Run,
+    pictures: "Pictures",
+    device: str,
+    preview: "Preview | None" = None,
+    watch: "Callable[[Step], None] | None" = None,
+) -> int:
+    """Paints, and saves what comes out. Returns the exit status.
+
+    device: what it is painted on, in words. watch: told of every step.
+    """
+    from progress import Progress
+    from results import Results
+
+    options, settings, description, resumed = run
+    import tiling
+    import vgg
+    from stylize import NotFiniteError, stylize, with_checked_layers
+
+    network = vgg.load(options.network)
+    settings = with_checked_layers(network, settings)
+    precision = hardware.precision(settings.precision)
+    plan = resumed.plan(settings.iterations) if resumed else pictures.plan
+    if not resumed or settings.tile != resumed.description["tile"]:
+        sizes = [style.shape[:2] for style in pictures.styles]
+        plan = tiling.in_tiles(plan, network, sizes, settings, precision)
+    settings = dataclasses.replace(
+        settings,
+        precision=precision.name,
+        scales=str(len(plan)),
+        tile=str(plan[-1].tile or "off"),
+    )
+    description |= dataclasses.asdict(settings)
+    description |= {"versions": provenance.versions(), "device": device}
+    keep_losses = options.progress_write or options.progress_plot
+    with (
+        Progress(settings, plan, options.quiet, keep_losses) as progress,
+        Stop(progress.note) as stop,
+    ):
+        told = ", then ".join(map(_in_words, plan))
+        progress.note(f"{told} on {device} in {precision.name} with {network.title}")
+        if resumed and resumed.is_replanned(settings):
+            before = resumed.description["iterations"]
+            progress.note(
+                f"planned for {before} steps, goes on to {settings.iterations}: another picture "
+                "than of as many at once"
+            )
+        first = 0
+        if resumed:
+            first = resumed.done
+            progress.go_on(first, resumed.state["rows"])
+        on_checkpoint = preview and preview.add_checkpoint
+        results = Results(options, settings, pictures, description, progress, first, on_checkpoint)
+        watchers = [progress.show, results.see, *([watch] if watch else [])]
+        if options.log_dir:
+            from logs import Logs
+
+            logs = Logs(options.log_dir, description)
+            watchers.append(lambda step: results.or_tell(logs.see, step))
+        if preview:
+            preview.begin(pictures.content, plan, stop.request, results.in_its_colors)
+            watchers.append(preview.see)
+        latest = None
+
+        def on_step(step: "Step") -> None:
+            nonlocal latest
+            latest = step
+            for watch in watchers:
+                watch(step)
+            if preview and step.iteration is not None and preview.save_is_asked_for():
+                told = f"saved as {options.output} after step {step.iteration + 1}"
+                results.save_meanwhile(step.image(), lambda: preview.tell(told))
+            stop.check()
+
+        def save(image: "np.ndarray") -> None:
+            results.save(image)
+            if preview:
+                preview.show(results.in_its_colors(image))
+                preview.tell(progress.last_words, "done")
+
+        images = stylize(
+            network,
+            pictures.content,
+            pictures.styles,
+            initial=pictures.initial,
+            **pictures.masks,
+            on_step=on_step,
+            plan=plan,
+            resume=resumed and resumed.state,
+            **dataclasses.asdict(settings),
+        )
+        pictures.styles.clear()  # the run lets them go when it is done
+        if resumed:
+            resumed.state.clear()
+        try:
+            for iteration, image in images:
+                if iteration is None:
+                    save(image)
+                else:
+                    results.save_checkpoint(iteration, image)
+                    if options.log_dir:
+                        image = results.in_its_colors(image)
+                        results.or_tell(logs.add_picture, iteration, image)
+        except KeyboardInterrupt:
+            if latest is None:
+                raise
+            save(latest.image())
+            results.save_state(latest)
+            if options.save_state:
+                command = ["python", sys.argv[0], "--resume", options.save_state]
+                progress.note(f"to go on: {shlex.join(command)}")
+            return stop.exit_status
+        except NotFiniteError as error:
+            if error.image is not None:
+                save(error.image)
+            raise
+        return results.exit_status
+
+
+def _in_words(stage: "Stage") -> str:
+    """512x384 in tiles of 256 pixels"""
+    tiles = f" in tiles of {stage.tile} pixels" if stage.tile else ""
+    return f"{stage.width}x{stage.height}{tiles}"
+
+
+def _check_files(options: argparse.Namespace, settings: Settings, own: list[str]) -> None:
+    """Raises `UserError` for what could not be read or written, or would cost a file. own: those
+    of the run that goes on."""
+    import files
+    import results
+
+    given = [options.content, *options.styles, *filter(None, [options.initial])]
+    results.check(options, settings, given + inputs.mask_files(options), own)
+    if options.progress_plot and not importlib.util.find_spec("matplotlib"):
+        raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
+    if options.log_dir and not importlib.util.find_spec("tensorboard"):
+        raise UserError("--log-dir needs tensorboard: pip install -r requirements-logs.txt")
+    files.open_to_read(options.network).close()
+
+
+def _find_network(options: argparse.Namespace) -> str:
+    """The file of the network."""
+    import weights
+
+    with contextlib.nullcontext() if options.debug else hardware.silence():
+        return str(weights.find(options.network))

@@ -91,6 +91,48 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
         ) from error
 
 
+@contextlib.contextmanager
+def claim(path: StrPath) -> Iterator[bool]:
+    """Whether nobody else has a claim on `path`, here or on a machine that shares the folder. A
+    claim ends with its process; where the system has no locks, everybody has it."""
+    lock = Path(path).parent / f".{Path(path).name}.lock"
+    descriptor = _locked(lock)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            os.close(descriptor)
+
+
+def _locked(lock: Path) -> int | None:
+    """The locked file's descriptor; None if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return os.open(os.devnull, os.O_RDONLY)
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {lock} ({reason(error)}): make room there or give another folder"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+                return descriptor
+        except FileNotFoundError:
+            pass  # its owner was done, and took it away
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:  # a disk without locks
+            return descriptor
+        os.close(descriptor)
+
+
 def reason(error: BaseException) -> str:
     """Why, in one line: 'Permission denied'."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -73,10 +73,18 @@ def free_memory() -> int | None:
     None where nobody says, and on a GPU, which says when it is full."""
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
-        return None
+    return None if tf.config.list_physical_devices("GPU") else free_system_memory()
+
+
+def free_system_memory() -> int | None:
+    """The same, whatever paints; without TensorFlow."""
     free = [_system_free(), _container_free()]
     return min((found for found in free if found is not None), default=None)
+
+
+def seems_to_have_gpu() -> bool:
+    """Whether there is a driver of NVIDIA's; without TensorFlow, which knows for sure."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def _system_free() -> int | None:

@@ -71,6 +71,17 @@ def read(path: StrPath, max_megapixels: float = MAX_MEGAPIXELS) -> Picture:
     return Picture(_over_white(pixels, alpha), alpha)
 
 
+def size(path: StrPath) -> tuple[int, int]:
+    """Height and width of the picture in a file, upright, from its header alone. Raises `UserError`
+    for a file that is no picture."""
+    with _quiet_pillow(), _open_image(path) as image:
+        width, height = image.size
+        with contextlib.suppress(*_BROKEN):
+            if image.getexif().get(ExifTags.Base.Orientation, 1) > 4:
+                return width, height
+    return height, width
+
+
 def read_mask(path: StrPath, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """The mask in a file: [H, W] float32, 1 where it is white, 0 where black or transparent.
 
@@ -155,6 +166,11 @@ def check_output(path: StrPath, overwrite: bool = False, make_folder: bool = Fal
     if not os.path.isdir(path):
         _format_of(path)
     files.check_writable(path, overwrite, make_folder)
+
+
+def check_ending(path: StrPath) -> None:
+    """Raises `UsageError` unless the ending of `path` names a format that `save` writes."""
+    _format_of(path)
 
 
 def check_output_size(path: StrPath, height: int, width: int) -> None:

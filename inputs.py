@@ -4,8 +4,13 @@ NumPy and Pillow are imported late, as in neural_style.py.
 """
 
 import argparse
+import functools
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import files
+import kept
 import stages
 from options import option_name
 from settings import Settings, UsageError
@@ -34,56 +39,89 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
     import images
 
-    content, alpha = images.read(options.content, options.max_megapixels)
-    height, width = images.target_size(*content.shape[:2], settings)
+    most = options.max_megapixels
+    content = _read(
+        options.content,
+        most,
+        lambda height, width: images.target_size(height, width, settings),
+        (settings.size, settings.width, settings.height),
+    )
+    height, width = content.pixels.shape[:2]
     images.check_output_size(options.output, height, width)
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
-    most = options.max_megapixels
     count = len(options.styles)
     scales = settings.style_scales or [1.0] * count
     regions = [
-        load_mask(path, content, (height, width), most)
+        load_mask(path, content.size, (height, width), most)
         for path in options.style_masks or [None] * count
     ]
     styles, sources = [], []
     of_sources = options.style_source_masks or [None] * count
     for path, scale, source in zip(options.styles, scales, of_sources, strict=True):
-        style = images.read(path, most).pixels
-        size = (height, width)
         if settings.style_fit == "keep":
-            size = images.style_size(*style.shape[:2], width, scale)
-        styles.append(images.resize(style, *size))
-        sources.append(load_mask(source, style, size, most))
+            fit = functools.partial(_style_size, width, scale)
+            style = _read(path, most, fit, (width, scale))
+        else:
+            style = _read(path, most, lambda *_: (height, width), (height, width))
+        styles.append(style.pixels)
+        sources.append(load_mask(source, style.size, style.pixels.shape[:2], most))
     initial = None
     if options.initial:
         initial = images.read(options.initial, most).pixels
         initial = images.resize(initial, height, width)
     masks = {
-        "content_mask": load_mask(options.content_mask, content, (height, width), most),
+        "content_mask": load_mask(options.content_mask, content.size, (height, width), most),
         "style_masks": regions if options.style_masks else None,
         "style_source_masks": sources if options.style_source_masks else None,
     }
-    return Pictures(
-        images.resize(content, height, width),
-        None if alpha is None else images.resize(alpha, height, width),
-        styles,
-        initial,
-        masks,
-        plan,
-    )
+    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
+
+
+class _Read(NamedTuple):
+    pixels: "np.ndarray"  # [H, W, 3] float32 RGB, 0..255, at the size of the run
+    alpha: "np.ndarray | None"  # [H, W] float32, 0..1
+    size: tuple[int, int]  # height and width that the file has
+
+
+def _read(
+    path: str,
+    max_megapixels: float,
+    size: Callable[[int, int], tuple[int, int]],
+    asked: tuple,
+) -> _Read:
+    """A picture brought to the size that is told from its own; asked: what `size` hangs on."""
+    import images
+
+    def read() -> _Read:
+        pixels, alpha = images.read(path, max_megapixels)
+        height, width = size(*pixels.shape[:2])
+        alpha = None if alpha is None else images.resize(alpha, height, width)
+        return _Read(images.resize(pixels, height, width), alpha, pixels.shape[:2])
+
+    files.open_to_read(path).close()  # raises for a file that is gone
+    status = os.stat(path)
+    key = (os.path.abspath(path), status.st_mtime_ns, status.st_size, max_megapixels, *asked)
+    return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)
+
+
+def _style_size(width: int, scale: float, height: int, of_style: int) -> tuple[int, int]:
+    import images
+
+    return images.style_size(height, of_style, width, scale)
 
 
 def load_mask(
-    path: str | None, picture: "np.ndarray", size: tuple[int, int], max_megapixels: float
+    path: str | None, of: tuple[int, int], size: tuple[int, int], max_megapixels: float
 ) -> "np.ndarray | None":
-    """The mask of a picture as its file has it, brought to a height and width; None without one.
+    """The mask of a picture whose file has height and width `of`, brought to `size`; None without
+    one.
     Raises `UserError` unless it has the picture's proportions, and something white."""
     import images
 
     if path is None or path == NO_MASK:
         return None
     mask = images.read_mask(path, max_megapixels)
-    (height, width), (of_mask_height, of_mask_width) = picture.shape[:2], mask.shape
+    (height, width), (of_mask_height, of_mask_width) = of, mask.shape
     if abs(of_mask_width * height / (of_mask_height * width) - 1) > MASK_TOLERANCE:
         raise UsageError(
             f"mask {path} is {of_mask_width}x{of_mask_height} and its picture {width}x{height}: "

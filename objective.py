@@ -1,6 +1,7 @@
 """Objective: targets + weights + network -> `picture -> Evaluation(gradient, losses)`."""
 
 import functools
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+import kept
 import losses
 import vgg
 from masks import NO_MASKS, Masks, at_layers
@@ -51,11 +53,29 @@ def measure_targets(
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
     content_features = _kept(_content_features, network, settings, content.shape)
+    of_content = _measured(content_features, settings, content)
     of_styles = []
     for number, style in enumerate(styles):
         grams = _kept(_style_grams, network, settings, style.shape)
-        of_styles.append(grams(style, as_tensor(masks.source(number))))
-    return make_targets(content_features(content), of_styles, settings, masks)
+        of_styles.append(_measured(grams, settings, style, as_tensor(masks.source(number))))
+    return make_targets(of_content, of_styles, settings, masks)
+
+
+def _measured(measure: Callable, settings: Settings, *given: tf.Tensor | None) -> Any:
+    """What a graph measures of a picture and its mask; kept for the next run, if there is room."""
+    if not kept.targets.room:
+        return measure(*given)
+    digests = [
+        None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
+    ]
+    key = (measure, repr(settings), *digests)
+    return kept.targets.get(key, lambda: measure(*given), _bytes_of)
+
+
+def _bytes_of(tensors: Any) -> int:
+    return sum(
+        tensor.dtype.size * tensor.shape.num_elements() for tensor in tf.nest.flatten(tensors)
+    )
 
 
 def make_targets(
@@ -161,25 +181,25 @@ def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
 
 
 def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
-    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    layers = settings.layers()
     passes = passes_of(network, layers, settings, dtype, often=True)
 
     @tf.function(autograph=False)
     def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
-        features, kept = passes.forward(vgg.preprocess(picture, network.mean_pixel))
+        features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         weights = at_layers(regions, passes.reach())
         statistics = measure(features, targets, settings, weights)
         content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
         scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
         gradients = gradients_of(features, targets, slopes, scale, weights)
-        gradient = passes.backward(kept, gradients) / scale
+        gradient = passes.backward(memory, gradients) / scale
         return with_total_variation(picture, gradient, content, style, settings)
 
     return evaluate
 
 
 def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
-    layers = [*settings.content_layer_weights(), *settings.style_layer_weights()]
+    layers = settings.layers()
     passes = passes_of(network, layers, settings)
 
     @tf.function(autograph=False)

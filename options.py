@@ -56,7 +56,7 @@ def given_options(arguments: list[str]) -> argparse.Namespace:
 
 def build_parser(paints: bool = True) -> argparse.ArgumentParser:
     """The parser of the command line; only a run that paints must name pictures."""
-    parser = _Parser(
+    parser = Parser(
         prog="neural_style.py",
         description="Repaints a photo in the style of one or more paintings.",
         fromfile_prefix_chars="@",
@@ -289,7 +289,7 @@ def in_option_names(message: str) -> str:
     return re.sub(r"[a-z]\w*", spelled, message)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Reads recipes, and tells a wrong option in one line, with the nearest right one."""
 
     def convert_arg_line_to_args(self, line: str) -> list[str]:

@@ -5,6 +5,7 @@ NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import os
 import platform
@@ -54,8 +55,8 @@ def describe(options: argparse.Namespace, settings: Settings) -> Description:
     # painting a picture again, or going on, inherits what was asked at first
     asked = getattr(options, "asked", {name: getattr(settings, name) for name in RESOLVED})
     return {
-        **{name: _each(os.path.basename, value) for name, value in named.items()},
-        "sha256": {name: _each(digest, value) for name, value in named.items()},
+        **{name: each(os.path.basename, value) for name, value in named.items()},
+        "sha256": {name: each(digest, value) for name, value in named.items()},
         **dataclasses.asdict(settings),
         "asked": asked,
     }
@@ -65,7 +66,7 @@ def kept(options: argparse.Namespace) -> dict[str, Any]:
     """The options that are no settings, for the state of a run; files with their folders."""
     settings = {field.name for field in dataclasses.fields(Settings)}
     told = {name: value for name, value in vars(options).items() if name not in settings | NOT_KEPT}
-    return told | {name: _each(os.path.abspath, told[name]) for name in (*INPUTS, *OUTPUTS)}
+    return told | {name: each(os.path.abspath, told[name]) for name in (*INPUTS, *OUTPUTS)}
 
 
 def versions() -> dict[str, str]:
@@ -82,6 +83,13 @@ def versions() -> dict[str, str]:
 
 def digest(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, in hexadecimal digits. Raises `UserError` if it cannot be read."""
+    files.open_to_read(path).close()
+    status = os.stat(path)
+    return _digest(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=100_000)  # a batch asks for the same files again and again
+def _digest(path: str, *_: int) -> str:
     with files.open_to_read(path) as file:
         found = hashlib.sha256()
         while part := file.read(1 << 20):
@@ -128,7 +136,7 @@ def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
 def settings_in(description: Description) -> dict[str, Any]:
     """The settings of a description. Raises `UserError` for one that is unknown here."""
     known = {field.name for field in dataclasses.fields(Settings)}
-    others = {*INPUTS, "sha256", "versions", "device", "asked"}
+    others = {*INPUTS, "sha256", "versions", "device", "asked", "losses"}
     unknown = description.keys() - known - others
     if unknown:
         version = description.get("versions", {}).get("neural-style", "another version")
@@ -149,6 +157,16 @@ def changes(before: Description, now: Description) -> list[str]:
         if field.name not in FREE and _plain(was) != _plain(is_now):
             told.append(f"{option_name(field.name)} (was {was}, now {is_now})")
     return told
+
+
+def is_done(found: Description, wanted: Description) -> bool:
+    """Whether the picture that `found` is kept with is the one wanted, and was painted to its
+    end."""
+    if "losses" not in found or found["sha256"] != wanted["sha256"]:
+        return False
+    found = settings_in(found) | found["asked"]
+    shaping = filter(shapes_pictures, dataclasses.fields(Settings))
+    return all(_plain(found.get(one.name)) == _plain(wanted[one.name]) for one in shaping)
 
 
 def recipe(settings: Settings, title: str) -> str:
@@ -187,10 +205,10 @@ def _find(option: str, file: str | None, sha256: str | None, folders: list[Path]
     raise UserError(f"no file {file} here or beside the picture: give {option}")
 
 
-def _each(function: Any, value: Any) -> Any:
+def each(function: Any, value: Any) -> Any:
     """The function of a file, or of each in a list; where there is none, itself."""
     if isinstance(value, list):
-        return [_each(function, one) for one in value]
+        return [each(function, one) for one in value]
     return value if value in NO_FILE else function(value)
 
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,11 +101,13 @@ class Results:
         self._finish_writing()
         self._writing = self._writer.submit(save)
 
-    def save(self, image: np.ndarray) -> None:
+    def save(self, image: np.ndarray, losses: Mapping[str, float] | None = None) -> None:
         """Saves the result, at full size whatever its stage; in the temporary folder if its own
-        place is gone. Then what else is wanted."""
+        place is gone. Then what else is wanted. losses: of a run that has come to its end."""
         path, image = self._options.output, self._at_full_size(image)
         self._finish_writing()
+        if losses:
+            self._description = self._description | {"losses": dict(losses)}
         if not self.or_tell(self._write, path, image):
             path = os.path.join(tempfile.mkdtemp(), os.path.basename(path))
             self._write(path, image)

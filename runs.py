@@ -43,10 +43,15 @@ class Run(NamedTuple):
     resumed: "Resumed | None" = None  # what it goes on with
 
 
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Raises `UsageError` for a value that breaks its rule."""
+    return settings_from({name: getattr(options, name) for name in knob_names()})
+
+
 def check(options: argparse.Namespace, resumed: "Resumed | None" = None) -> Run:
     """The run of some options. Raises `UserError` for what could not be read or written, would
     cost a file, or does not go together."""
-    settings = settings_from({name: getattr(options, name) for name in knob_names()})
+    settings = settings_of(options)
     if (options.timelapse or options.log_dir) and not settings.checkpoint_iterations:
         every = math.ceil(settings.iterations / FILMED_STEPS)
         settings = dataclasses.replace(settings, checkpoint_iterations=every)
@@ -134,10 +139,10 @@ def paint(
     options, settings, description, resumed = run
     import tiling
     import vgg
-    from stylize import NotFiniteError, stylize, with_checked_layers
+    from stylize import NotFiniteError, stylize
 
     network = vgg.load(options.network)
-    settings = with_checked_layers(network, settings)
+    vgg.check_layers(network, settings.layers())
     precision = hardware.precision(settings.precision)
     plan = resumed.plan(settings.iterations) if resumed else pictures.plan
     if not resumed or settings.tile != resumed.description["tile"]:
@@ -191,8 +196,8 @@ def paint(
                 results.save_meanwhile(step.image(), lambda: preview.tell(told))
             stop.check()
 
-        def save(image: "np.ndarray") -> None:
-            results.save(image)
+        def save(image: "np.ndarray", is_whole: bool = False) -> None:
+            results.save(image, latest.losses() if is_whole else None)
             if preview:
                 preview.show(results.in_its_colors(image))
                 preview.tell(progress.last_words, "done")
@@ -214,7 +219,7 @@ def paint(
         try:
             for iteration, image in images:
                 if iteration is None:
-                    save(image)
+                    save(image, is_whole=True)
                 else:
                     results.save_checkpoint(iteration, image)
                     if options.log_dir:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -294,6 +295,10 @@ class Settings:
         raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
         return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
 
+    def layers(self) -> list[str]:
+        """All layers whose features count."""
+        return [*self.content_layer_weights(), *self.style_layer_weights()]
+
     def _reduced(self, weights: dict[str, float]) -> dict[str, float]:
         count = len(weights) if self.layer_reduction == "mean" else 1
         return {layer: weight / count for layer, weight in weights.items()}
@@ -314,17 +319,28 @@ def settings_from(options: dict[str, Any]) -> Settings:
 
 
 def _layer_weights(name: str, value: Any) -> dict[str, float]:
-    """{"relu4_2": 0.5} from itself, or from ["relu4_2=0.5"]; a layer alone has weight 1."""
-    if isinstance(value, dict):
-        return dict(value)
+    """{"relu4_2": 0.5} from itself, or from ["relu4_2=0.5"]; a layer alone has weight 1. Layers are
+    named as here."""
+    if isinstance(value, Mapping):
+        return {canonical(layer): weight for layer, weight in value.items()}
     weights = {}
     for item in value:
         layer, _, weight = item.partition("=")
         try:
-            weights[layer] = float(weight or 1)
+            weights[canonical(layer)] = float(weight or 1)
         except ValueError:
             raise UsageError(f"{name} {item}: give LAYER=WEIGHT, as in relu4_2=0.5") from None
     return weights
+
+
+def canonical(name: str) -> str:
+    """A layer's name as it is here, from Keras's too; any other is given back as it is.
+
+    block1_pool is pool1. block1_conv1 is relu1_1: a layer of Keras's VGG has its ReLU within, and
+    what it gives out is what comes after.
+    """
+    name = re.sub(r"^block(\d+)_conv(\d+)$", r"relu\1_\2", name)
+    return re.sub(r"^block(\d+)_pool$", r"pool\1", name)
 
 
 def _check(name: str, value: Any, rule: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ class Stop:
     def check(self) -> None:
         """Raises `KeyboardInterrupt` if it was asked for. The first call begins to listen:
         before the first step there is no picture to save, and Ctrl-C ends the process plainly."""
-        if self._reading is None:
+        if self._reading is None and threading.current_thread() is threading.main_thread():
             self._listen()
         if self._requested.is_set():
             raise KeyboardInterrupt
@@ -55,7 +55,9 @@ class Stop:
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._writing, False)
         self._old_handlers = {
-            number: signal.signal(number, lambda *_: None) for number in EXIT_STATUS
+            number: signal.signal(number, lambda *_: None)
+            for number in EXIT_STATUS
+            if signal.getsignal(number) != signal.SIG_IGN  # who started us will not have it
         }
         self._old_descriptor = signal.set_wakeup_fd(self._writing)
         threading.Thread(target=self._watch, args=(self._reading,), daemon=True).start()

@@ -1,6 +1,5 @@
 """The run: pictures and settings -> better and better pictures. Prints nothing."""
 
-import dataclasses
 import functools
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +97,7 @@ def stylize(
         network = vgg.load(network)
     if not settings.normalization:
         network = vgg.without_normalization(network)
-    settings = with_checked_layers(network, settings)
+    vgg.check_layers(network, settings.layers())
     if resume is not None:
         plan = _plan_of(resume, content, settings, plan)
     elif plan is None:
@@ -123,19 +122,6 @@ def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings
             noise = mean_pixel + generator.uniform(*settings.noise_range, rows.shape)
         rows[:] = (1 - blend) * rows + blend * noise
     return picture
-
-
-def with_checked_layers(network: vgg.Network, settings: Settings) -> Settings:
-    """The settings with layers named as the network names them. Raises `UserError` for one that it
-    has not."""
-    named = {
-        name: {vgg.canonical(layer): weight for layer, weight in weights.items()}
-        for name in ("content_layers", "style_layers")
-        if (weights := getattr(settings, name)) is not None
-    }
-    settings = dataclasses.replace(settings, **named)
-    vgg.check_layers(network, [*settings.content_layer_weights(), *settings.style_layer_weights()])
-    return settings
 
 
 def _paint(

@@ -48,13 +48,13 @@ def choose_size(
         return None
     if settings.tile != "auto":
         part = _Part(
-            objective.passes_of(network, _layers(settings), settings, dtype), int(settings.tile)
+            objective.passes_of(network, settings.layers(), settings, dtype), int(settings.tile)
         )
         return int(settings.tile) if any(len(part.tiles(size)) > 1 for size in sizes) else None
     free = hardware.free_memory()
     if free is None:
         return None
-    passes = objective.passes_of(network, _layers(settings), settings, dtype)
+    passes = objective.passes_of(network, settings.layers(), settings, dtype)
     height, width = sizes[0]
     beside = PICTURES_BESIDE[settings.optimizer]
     if settings.optimizer == "lbfgs":
@@ -262,7 +262,7 @@ class TiledObjective:
         masks: Masks = NO_MASKS,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
-        layers = _layers(settings)
+        layers = settings.layers()
         self._passes = objective.passes_of(network, layers, settings, dtype, often=True)
         exact = objective.passes_of(network, layers, settings)
         self._part = _Part(self._passes, size)
@@ -519,7 +519,3 @@ def _place(tile: Tile) -> tf.Tensor:
 
 def _slices(tile: Tile) -> tuple[slice, slice, slice]:
     return slice(None), slice(*tile.rows), slice(*tile.columns)
-
-
-def _layers(settings: Settings) -> list[str]:
-    return [*settings.content_layer_weights(), *settings.style_layer_weights()]

@@ -1,6 +1,5 @@
 """VGG: weights -> a network; a picture -> named features."""
 
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,16 +87,6 @@ def check_layers(network: Network, layers: list[str]) -> None:
                 f"the network has no layer {name}{nearest(name, network.names)}: "
                 f"it has {network.names[0]} to {network.names[-1]}"
             )
-
-
-def canonical(name: str) -> str:
-    """A layer's name as it is here, from Keras's too; any other is given back as it is.
-
-    block1_pool is pool1. block1_conv1 is relu1_1: a layer of Keras's VGG has its ReLU within, and
-    what it gives out is what comes after.
-    """
-    name = re.sub(r"^block(\d+)_conv(\d+)$", r"relu\1_\2", name)
-    return re.sub(r"^block(\d+)_pool$", r"pool\1", name)
 
 
 def net(

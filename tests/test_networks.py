@@ -14,6 +14,7 @@ import pytest
 import reference
 import tensorflow as tf
 
+import settings
 import vgg
 import weights
 from settings import UserError
@@ -207,7 +208,7 @@ def test_keras_names_are_aliases():
         "block1_conv": "block1_conv",
         "my_block1_pool": "my_block1_pool",
     }
-    assert {name: vgg.canonical(name) for name in names} == names
+    assert {name: settings.canonical(name) for name in names} == names
 
 
 # What is broken

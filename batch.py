@@ -1,0 +1,388 @@
+"""Many pictures: every photo in every style, here or on a cluster.
+
+    python batch.py --contents photos/ --styles paintings/ --output-dir gallery/
+
+Takes every option of neural_style.py, recipes too. NumPy, Pillow and TensorFlow are imported late,
+as there.
+"""
+
+import argparse
+import contextlib
+import csv
+import glob
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import gallery
+import hardware
+import jobs
+import options as single
+import runs
+import workers
+from jobs import Outcome
+from options import in_option_names
+from settings import INTERRUPTED, UsageError, UserError
+from summary import Summary
+
+NAME = "{content}--{style}.png"
+PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+# Options of one run that make no sense for many.
+OF_ONE = (
+    *("content", "output", "resume", "allow_changes", "settings_from", "save_settings"),
+    *("save_state", "list_layers", "preview", "preview_host", "open", "timelapse", "log_dir"),
+)
+WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
+MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
+
+
+class Pair(NamedTuple):
+    """A photo, the paintings that it is painted after, and how."""
+
+    content: str
+    styles: tuple[str, ...]
+    output: str
+    options: argparse.Namespace
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command line. Returns its exit status: 0 done, 1 if any picture failed, 2 wrong
+    usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        options, rest = build_parser().parse_known_args(arguments)
+        pairs = pairs_of(options, rest)
+        check_names(pairs)
+        common = pairs[0].options
+        os.makedirs(options.output_dir, exist_ok=True)
+        with Summary(len(pairs), common.quiet) as summary:
+            try:
+                for number, outcome in paint(pairs, options, summary):
+                    summary.add(pairs[number].output, outcome)
+                    if outcome.status == "failed" and options.fail_fast:
+                        break
+            except KeyboardInterrupt:
+                summary.status = INTERRUPTED
+            found = summary.outcomes
+            entries = [entry(pair, found[pair.output]) for pair in pairs if pair.output in found]
+            if entries:
+                summary.note("making the gallery")
+                gallery.write(Path(options.output_dir), entries, common.max_megapixels)
+        summary.finish(options.output_dir)
+        return summary.status
+    except OSError as error:
+        return tell(UserError(f"cannot write {options.output_dir} ({error.strerror})"))
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        return tell(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def tell(error: UserError) -> int:
+    print(f"error: {in_option_names(str(error))}", file=sys.stderr)
+    return error.exit_status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = single.Parser(
+        prog="batch.py",
+        description="Repaints every photo in the style of every painting. Takes the options of "
+        "neural_style.py, too.",
+        fromfile_prefix_chars="@",
+        allow_abbrev=False,
+        epilog="example: batch.py --contents photos/ --styles paintings/ --output-dir gallery/ "
+        "--size 512",
+    )
+    parser.add_argument(
+        "--contents", metavar="PATH", nargs="+", help="photos: files, folders or patterns"
+    )
+    parser.add_argument(
+        "--styles", metavar="PATH", nargs="+", help="paintings, each a style: likewise"
+    )
+    parser.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="instead: a table (CSV) with the columns content, styles (several with ; between "
+        "them), and if you like output and options, a picture a row",
+    )
+    parser.add_argument("--output-dir", metavar="FOLDER", required=True, help="for the results")
+    parser.add_argument(
+        "--name",
+        metavar="PATTERN",
+        default=NAME,
+        help="of a result: {content} and {style} are the pictures' names, {content_folder} and "
+        f"{{style_folder}} those of their folders (default {NAME.replace('%', '%%')})",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        default="auto",
+        help="processes that paint side by side (default auto: one a processor, as many as fit in "
+        "memory; on a GPU one)",
+    )
+    parser.add_argument(
+        "--save-states",
+        action="store_true",
+        help="keep the state of each run beside its result until that is done: a run that was "
+        "killed goes on from there",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="paint on a Dask cluster: tcp://HOST:8786, or local for one on this machine",
+    )
+    parser.add_argument(
+        "--shared-folder",
+        action="store_true",
+        help="the cluster's machines see the same files at the same paths: read and write them "
+        "there, instead of sending pictures to and fro",
+    )
+    return parser
+
+
+def pairs_of(options: argparse.Namespace, rest: list[str]) -> list[Pair]:
+    """What is to be painted, in the order of the gallery. rest: the options of neural_style.py."""
+    if options.pairs and (options.contents or options.styles):
+        raise UsageError("--pairs names photos and paintings: give it, or --contents and --styles")
+    check_rest(rest)
+    if options.pairs:
+        return list(read_pairs(options, rest))
+    if not (options.contents and options.styles):
+        raise UsageError("nothing to paint: give --contents and --styles, or --pairs")
+    painted = parsed(rest)
+    contents, styles = expanded(options.contents), expanded(options.styles)
+    return [
+        make_pair(content, (style,), None, painted, options)
+        for content in contents
+        for style in styles
+    ]
+
+
+def check_rest(rest: Sequence[str]) -> None:
+    """Raises `UsageError` for an option of one run only."""
+    for name in vars(single.given_options(list(rest))):
+        if name in OF_ONE:
+            raise UsageError(f"{single.option_name(name)} is for one picture: leave it out")
+
+
+def parsed(rest: Sequence[str]) -> argparse.Namespace:
+    """The options of every picture that is painted so, checked."""
+    some = ["--content", "content", "--styles", "style", "--output", "output"]
+    found = single.parse([*some, *rest], {})
+    runs.settings_of(found)
+    return found
+
+
+def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pair]:
+    try:
+        with open(options.pairs, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            missing = {"content", "styles"} - set(table.fieldnames or [])
+            unknown = set(table.fieldnames or []) - {"content", "styles", "output", "options"}
+            if missing or unknown:
+                raise UsageError(
+                    f"{options.pairs} has no column {min(missing)}"
+                    if missing
+                    else f"{options.pairs} has an unknown column {min(unknown)}"
+                )
+            rows = [(table.line_num, row) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {options.pairs} ({error}): check the file") from error
+    if not rows:
+        raise UsageError(f"{options.pairs} has no row: give a picture a row")
+    known = {}
+    for line, row in rows:
+        styles = tuple(filter(None, (name.strip() for name in (row["styles"] or "").split(";"))))
+        if not row["content"] or not styles:
+            raise UsageError(f"{options.pairs}, line {line}: give content and styles")
+        more = row.get("options") or ""
+        if more not in known:
+            try:
+                own = shlex.split(more)
+                check_rest(own)
+                known[more] = parsed([*rest, *own])
+            except (UserError, ValueError) as error:
+                raise UsageError(f"{options.pairs}, line {line}: {error}") from error
+        yield make_pair(row["content"], styles, row.get("output"), known[more], options)
+
+
+def expanded(paths: Sequence[str]) -> list[str]:
+    """The pictures that files, folders and patterns name, each once. Raises `UsageError` for one
+    that names none."""
+    found = {}
+    for path in paths:
+        if os.path.isdir(path):
+            named = sorted(
+                os.path.join(path, name)
+                for name in os.listdir(path)
+                if Path(name).suffix.lower() in PICTURE_ENDINGS and not name.startswith(".")
+            )
+            if not named:
+                raise UsageError(f"no picture in {path}: give another folder")
+        else:
+            named = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+            if not named:
+                raise UsageError(f"no file {path}: check the name")
+        found |= dict.fromkeys(named)
+    return list(found)
+
+
+def make_pair(
+    content: str,
+    styles: tuple[str, ...],
+    output: str | None,
+    painted: argparse.Namespace,
+    options: argparse.Namespace,
+) -> Pair:
+    """painted: the options of such a picture but for its files."""
+    if not output:
+        try:
+            output = options.name.format(
+                content=Path(content).stem,
+                style="+".join(Path(style).stem for style in styles),
+                content_folder=Path(os.path.abspath(content)).parent.name,
+                style_folder=Path(os.path.abspath(styles[0])).parent.name,
+            )
+        except (KeyError, ValueError, IndexError) as error:
+            raise UsageError(
+                f"--name {options.name} has an unknown field: give {{content}}, {{style}}, "
+                "{content_folder} or {style_folder}"
+            ) from error
+    output = os.path.join(options.output_dir, output)
+    named = {"content": content, "styles": list(styles), "output": output}
+    named["save_state"] = f"{output}.state.npz" if options.save_states else None
+    return Pair(content, styles, output, argparse.Namespace(**vars(painted) | named))
+
+
+def check_names(pairs: Sequence[Pair]) -> None:
+    """Raises `UserError` for results that would be one file, or that keep no settings."""
+    import images
+
+    seen: dict[str, Pair] = {}
+    for pair in pairs:
+        if Path(pair.output).suffix.lower() == ".bmp":
+            raise UsageError(f"{pair.output} could not keep its settings: give .png, .jpg or .webp")
+        same = os.path.normcase(os.path.abspath(pair.output)).lower()
+        other = seen.setdefault(same, pair)
+        if other is not pair:
+            of = [f"{one.content} in {' + '.join(one.styles)}" for one in (other, pair)]
+            raise UsageError(
+                f"{of[0]} and {of[1]} would both be {pair.output}: give --name with "
+                "{content_folder} or {style_folder} too"
+            )
+    for ending in {Path(pair.output).suffix: pair.output for pair in pairs}.values():
+        images.check_ending(ending)
+
+
+def paint(
+    pairs: Sequence[Pair], options: argparse.Namespace, summary: Summary
+) -> Iterator[tuple[int, Outcome]]:
+    """What becomes of each pair, as soon as it is known."""
+    left = []
+    for number, pair in enumerate(pairs):
+        try:
+            there = jobs.there_already(pair.options)
+        except UserError as error:
+            there = jobs.failed(str(error))
+        if there:
+            yield number, there
+        else:
+            left.append(number)
+    left = in_order(pairs, left)
+    if not left:
+        return
+    if options.cluster:
+        import cluster
+
+        events = cluster.run(
+            [pairs[number].options for number in left], options.cluster, options.shared_folder
+        )
+    else:
+        count, threads = shared_out(options.workers, pairs, left)
+        debug = pairs[0].options.debug
+        summary.note(f"{len(left)} pictures, {count} at a time")
+        events = workers.run(
+            [pairs[number].options for number in left],
+            count,
+            jobs.in_worker,
+            (threads, debug),
+            again=lambda outcome: outcome.status == "busy",
+        )
+    with contextlib.closing(events):
+        for event in events:
+            number = left[event.job]
+            if event.kind == "done":
+                yield number, event.value
+            elif event.kind == "died":
+                yield number, jobs.failed(f"the process that paints it died, {workers.TRIES} times")
+            else:
+                summary.show(event.worker, pairs[number].output, event.value)
+
+
+def in_order(pairs: Sequence[Pair], numbers: Sequence[int]) -> list[int]:
+    """So that what was made for one picture is used again for the next: photos of one size one
+    after the other, and all paintings of a photo."""
+    import images
+
+    def size(path: str) -> tuple[int, int]:
+        try:
+            return images.size(path)
+        except UserError:
+            return 0, 0  # it will fail by itself
+
+    sizes = {pairs[number].content: size(pairs[number].content) for number in numbers}
+    return sorted(numbers, key=lambda number: (sizes[pairs[number].content], number))
+
+
+def shared_out(wanted: str, pairs: Sequence[Pair], left: Sequence[int]) -> tuple[int, int | None]:
+    """How many processes, and of how many threads each."""
+    cores = pairs[0].options.threads or hardware.threads()
+    if wanted == "auto" and hardware.seems_to_have_gpu():
+        count = 1
+    elif wanted == "auto":
+        count = min(cores, len(left), room_for(pairs, left))
+    elif wanted.isdecimal() and int(wanted) >= 1:
+        count = min(int(wanted), len(left))
+    else:
+        raise UsageError(f"--workers is {wanted}: give auto, or 1 or more")
+    return count, max(1, cores // count)
+
+
+def room_for(pairs: Sequence[Pair], left: Sequence[int]) -> int:
+    """The processes that memory holds."""
+    import images
+
+    most = 0.0
+    for number in left:
+        with contextlib.suppress(UserError):
+            height, width = images.size(pairs[number].content)
+            settings = runs.settings_of(pairs[number].options)
+            height, width = images.target_size(height, width, settings)
+            most = max(most, height * width / 1e6)
+    free = hardware.free_system_memory()
+    if free is None:
+        return len(left)
+    return max(1, int(free / 1e9 / (WORKER_GIGABYTES + MEGAPIXEL_GIGABYTES * most)))
+
+
+def entry(pair: Pair, outcome: Outcome) -> gallery.Entry:
+    return gallery.Entry(
+        pair.content,
+        pair.styles,
+        pair.output,
+        outcome.status,
+        outcome.message,
+        outcome.seconds,
+        outcome.losses,
+        outcome.settings,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

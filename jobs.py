@@ -1,0 +1,137 @@
+"""Jobs: one picture of many -> painted, and what became of it.
+
+The same function for every way to paint many: in a worker process here, or on a cluster. It may be
+asked twice for the same picture: what is done is kept.
+
+TensorFlow is imported late, as in neural_style.py.
+"""
+
+import argparse
+import contextlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import files
+import inputs
+import kept
+import provenance
+import runs
+from options import in_option_names
+from settings import UserError
+
+if TYPE_CHECKING:
+    from stylize import Step
+
+# Of what several pictures share, a process keeps so much.
+ROOM_FOR_PICTURES = 256 << 20
+ROOM_FOR_TARGETS = 256 << 20
+
+BUSY_SECONDS = 0.5  # to wait before one asks again
+TELL_EVERY_SECONDS = 0.2
+
+Tell = Callable[[int, int], None]  # steps done, and of how many
+
+
+class Outcome(NamedTuple):
+    status: str  # "done", "kept" (was there, and is right), "failed", or "busy": another paints it
+    message: str = ""  # one line: why it failed
+    seconds: float = 0.0
+    losses: Mapping[str, float] = {}  # by name, of the picture
+    settings: Mapping[str, Any] = {}  # by name, as they were asked for
+
+
+def paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
+    """Paints the picture of some options, unless it is there. device: as `runs.paint` takes it."""
+    kept.pictures.room, kept.targets.room = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
+    began = time.monotonic()
+    try:
+        with files.claim(options.output) as is_ours:
+            if not is_ours:
+                time.sleep(BUSY_SECONDS)
+                return Outcome("busy")
+            outcome = there_already(options) or _paint(options, device, tell)
+    except UserError as error:
+        outcome = failed(str(error))
+    except Exception as error:  # whatever it is, the other pictures can do without this one
+        if options.debug:
+            raise
+        outcome = failed(f"{type(error).__name__}: {files.reason(error)} (--debug says where)")
+    return outcome._replace(seconds=time.monotonic() - began)
+
+
+def in_worker(threads: int | None, debug: bool) -> Callable:
+    """What a worker process starts with: `paint` on its device."""
+    import hardware
+
+    device = hardware.start_tensorflow(debug, threads)
+
+    def work(options: argparse.Namespace, tell: Callable) -> Outcome:
+        return paint(options, device, lambda done, total: tell((done, total)))
+
+    return work
+
+
+def failed(message: str) -> Outcome:
+    return Outcome("failed", in_option_names(message))
+
+
+def there_already(options: argparse.Namespace) -> Outcome | None:
+    """What is to be told of a picture that is there already; None if it is to be painted, as one
+    is that was stopped midway. Raises `UserError` for a file that is not what the options make, and
+    would be lost."""
+    if options.overwrite or not os.path.exists(options.output):
+        return None
+    import images
+
+    found = images.metadata(options.output)
+    run = runs.check(_replacing(options))
+    settings = provenance.settings_in(run.description)
+    if found and provenance.is_done(found, run.description):
+        return Outcome("kept", losses=found["losses"], settings=settings)
+    if found and "losses" not in found:
+        return None
+    raise UserError(
+        f"{options.output} was made otherwise: give --overwrite to paint it again, or another "
+        "folder"
+    )
+
+
+def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
+    losses, told = {}, 0.0
+
+    def watch(step: "Step") -> None:
+        nonlocal told
+        if step.iteration is None:
+            losses.update(step.losses())
+        elif time.monotonic() - told > TELL_EVERY_SECONDS:
+            told = time.monotonic()
+            tell(step.iteration + 1, step.total)
+
+    options = _replacing(options)
+    run = _resumed(options) or runs.check(options)
+    pictures = inputs.load(options, run.settings)
+    settings = provenance.settings_in(run.description)
+    if runs.paint(run, pictures, device, watch=watch):
+        return failed(f"{options.output} could not be written: make room there")._replace(
+            settings=settings
+        )
+    if options.save_state:
+        with contextlib.suppress(OSError):
+            os.unlink(options.save_state)  # it is done
+    return Outcome("done", losses=losses, settings=settings)
+
+
+def _resumed(options: argparse.Namespace) -> runs.Run | None:
+    """The run that was killed while it painted this picture, if it has left a sound state."""
+    if not options.save_state or not os.path.exists(options.save_state):
+        return None
+    with contextlib.suppress(UserError):
+        resumed = runs.Resumed.load(options.save_state)
+        return runs.check(argparse.Namespace(**vars(options) | {"resume": "it"}), resumed)
+    return None
+
+
+def _replacing(options: argparse.Namespace) -> argparse.Namespace:
+    return argparse.Namespace(**vars(options) | {"overwrite": True, "quiet": True})

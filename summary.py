@@ -1,0 +1,79 @@
+"""Summary: what becomes of many pictures -> bars, lines, and a table at the end."""
+
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from jobs import Outcome
+from progress import time_in_words
+from settings import UserError
+
+SHOWN_FAILURES = 20  # at the end
+
+
+class Summary:
+    """Shows a batch on stderr: in a terminal a bar of all pictures and one of each that is being
+    painted, elsewhere a line a picture."""
+
+    def __init__(self, count: int, quiet: bool = False):
+        self.status = 0  # of the command
+        self.outcomes: dict[str, Outcome] = {}  # by output
+        self._count, self._began = count, time.monotonic()
+        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
+        self._errors = Console(file=sys.stderr, highlight=False)
+        self._bars = Progress(
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+        )
+        self._all = self._bars.add_task("pictures", total=count)
+        self._of_workers: dict[int, int] = {}
+
+    def __enter__(self) -> "Summary":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bars."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def show(self, worker: int, output: str, steps: tuple[int, int] | None) -> None:
+        """A worker is at a picture, and so many of its steps are done."""
+        if worker not in self._of_workers:
+            self._of_workers[worker] = self._bars.add_task("", total=None)
+        done, total = steps or (0, None)
+        name = os.path.basename(output)
+        self._bars.update(self._of_workers[worker], description=name, completed=done, total=total)
+
+    def add(self, output: str, outcome: Outcome) -> None:
+        """A picture is done, or has failed."""
+        self.outcomes[output] = outcome
+        self._bars.update(self._all, completed=len(self.outcomes))
+        number = f"{len(self.outcomes)}/{self._count}"
+        if outcome.status == "failed":
+            self.status = self.status or UserError.exit_status
+            self._errors.print(f"{number} error: {outcome.message}", markup=False, soft_wrap=True)
+        elif outcome.status == "done":
+            self.note(f"{number} {output} in {time_in_words(outcome.seconds)}")
+
+    def finish(self, folder: str) -> None:
+        """How many became what."""
+        counts = {"done": "painted", "kept": "there already", "failed": "failed"}
+        told = [
+            f"{number} {words}"
+            for status, words in counts.items()
+            if (number := sum(one.status == status for one in self.outcomes.values()))
+        ]
+        left = self._count - len(self.outcomes)
+        told += [f"{left} not begun"] * bool(left)
+        took = time_in_words(time.monotonic() - self._began)
+        self.note(f"{', '.join(told)} in {took}: {os.path.join(folder, 'gallery.html')}")

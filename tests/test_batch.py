@@ -1,0 +1,265 @@
+"""Many pictures: each as one alone, whatever breaks, dies, or runs beside."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+import files
+import images
+from kept import Kept
+
+OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6, "--threads", 2]
+EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "gallery"]
+NAMES = [f"{photo}--{style}.png" for photo in ("one", "two") for style in ("dots", "lines")]
+
+
+@pytest.fixture
+def folders(folder, picture):
+    """photos/one.png and two.jpg, paintings/dots.png and lines.png, beside network.mat."""
+    for name, size in (("photos/one.png", (34, 45)), ("photos/two.jpg", (45, 34))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(*size, seed=len(name)).astype("u1")).save(folder / name)
+    (folder / "paintings").mkdir()
+    shutil.copy(folder / "painting.png", folder / "paintings/dots.png")
+    shutil.copy(folder / "other.png", folder / "paintings/lines.png")
+    return folder
+
+
+def command(*arguments):
+    arguments = [*OPTIONS, *([] if "--pairs" in arguments else EVERY), *arguments]
+    return [sys.executable, str(ROOT / "batch.py"), *map(str, arguments)]
+
+
+@pytest.fixture
+def batch(folders):
+    def run(*arguments, **more):
+        more = {"cwd": folders, "capture_output": True, "text": True, "timeout": 120} | more
+        return subprocess.run(command(*arguments), **more)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory, tiny):
+    """The bytes of a picture that neural_style.py paints with one thread; each painted once."""
+    known = {}
+
+    def paint(folders, content, style, *more):
+        key = (content, style, *more)
+        if key not in known:
+            output = tmp_path_factory.mktemp("alone") / "out.png"
+            arguments = ["--content", content, "--styles", style, "--output", output, *OPTIONS[:-1]]
+            arguments = [*arguments, 1, *more, "--quiet"]
+            subprocess.run(
+                [sys.executable, str(ROOT / "neural_style.py"), *map(str, arguments)],
+                cwd=folders,
+                check=True,
+            )
+            known[key] = output.read_bytes()
+        return known[key]
+
+    return paint
+
+
+def assert_as_alone(folders, alone, names=NAMES):
+    for name in names:
+        photo, style = name.removesuffix(".png").split("--")
+        photo = "photos/one.png" if photo == "one" else "photos/two.jpg"
+        expected = alone(folders, photo, f"paintings/{style}.png")
+        assert (folders / "gallery" / name).read_bytes() == expected, name
+    assert not [name for name in os.listdir(folders / "gallery") if name.startswith(".")]
+
+
+def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
+    (folders / "photos/three.jpg").write_bytes(b"no picture")
+    done = batch("--workers", 2)
+    assert done.returncode == 1
+    assert done.stderr.count("three.jpg is not a picture") == 2
+    assert "4 painted, 2 failed in " in done.stderr
+    assert_as_alone(folders, alone)
+    told = json.loads((folders / "gallery/gallery.json").read_text())["pictures"]
+    assert [one["status"] for one in told] == ["done"] * 2 + ["failed"] * 2 + ["done"] * 2
+    assert told[0]["losses"]["total"] > 0 and told[0]["settings"]["iterations"] == 6
+    assert (folders / "gallery/gallery.html").exists()
+    with Image.open(folders / "gallery/gallery.jpg") as sheet:
+        assert sheet.width > 45 and sheet.height > 3 * 34
+
+    # again: nothing is left to do but what failed, and what was stopped midway
+    before = {name: (folders / "gallery" / name).stat().st_mtime_ns for name in NAMES}
+    (folders / "photos/three.jpg").unlink()
+    half, whole = folders / "gallery" / NAMES[0], (folders / "gallery" / NAMES[0]).read_bytes()
+    described = images.metadata(half)
+    del described["losses"]
+    images.save(half, images.read(half).pixels, metadata=described)
+    done = batch("--workers", 1, "--threads", 1)
+    assert done.returncode == 0 and "1 painted, 3 there already" in done.stderr
+    assert half.read_bytes() == whole
+    after = {name: (folders / "gallery" / name).stat().st_mtime_ns for name in NAMES}
+    assert [name for name in NAMES if after[name] != before[name]] == NAMES[:1]
+
+    # other settings would cost pictures
+    done = batch("--tv-weight", 5)
+    assert done.returncode == 1 and done.stderr.count("was made otherwise: give --overwrite") == 4
+    done = batch("--tv-weight", 5, "--overwrite", "--quiet")
+    assert done.returncode == 0 and done.stderr == ""
+    assert images.metadata(half)["tv_weight"] == 5
+
+
+def test_a_table_names_pairs_and_their_options(batch, folders, alone):
+    (folders / "pairs.csv").write_text(
+        "content,styles,output,options\n"
+        "photos/one.png,paintings/dots.png,,\n"
+        "photos/one.png,paintings/dots.png;paintings/lines.png,both.jpg,\n"
+        "photos/one.png,paintings/lines.png,loose.png,--content-weight 1\n"
+    )
+    done = batch("--pairs", "pairs.csv", "--output-dir", "gallery", "--workers", 1, "--threads", 1)
+    assert done.returncode == 0
+    assert_as_alone(folders, alone, NAMES[:1])
+    assert images.metadata(folders / "gallery/both.jpg")["styles"] == ["dots.png", "lines.png"]
+    expected = alone(folders, "photos/one.png", "paintings/lines.png", "--content-weight", 1)
+    assert (folders / "gallery/loose.png").read_bytes() == expected
+
+
+WRONG = {
+    "no file nowhere": ["--contents", "nowhere"],
+    "no picture in empty": ["--contents", "empty"],
+    "--workers is 0: give auto, or 1 or more": ["--workers", "0"],
+    "--name {x}.png has an unknown field": ["--name", "{x}.png"],
+    "would both be gallery/one.png: give --name": ["--name", "{content}.png"],
+    "one.bmp could not keep its settings": ["--name", "{content}.bmp", "--styles", "other.png"],
+    ".gif has an unknown ending": ["--name", "{content}.gif", "--styles", "other.png"],
+    "--preview is for one picture": ["--preview"],
+    "--iterations is 0: give 1 or more": ["--iterations", "0"],
+    "unknown option --iteratons (did you mean --iterations?)": ["--iteratons", "5"],
+    "--pairs names photos and paintings": ["--pairs", "pairs.csv", *EVERY],
+    "pairs.csv has no column styles": ["--pairs", "pairs.csv", "--output-dir", "gallery"],
+    "nothing to paint": ["--output-dir", "gallery"],
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, monkeypatch):
+    import batch
+
+    (folders / "empty").mkdir()
+    (folders / "pairs.csv").write_text("content\nphotos/one.png\n")
+    monkeypatch.chdir(folders)
+    given = WRONG[message]
+    alone = message.startswith(("nothing", "pairs.csv", "--pairs"))
+    given = given if alone else [*EVERY, "--network", "network.mat", *given]
+    try:
+        status = batch.main(given)
+    except SystemExit as error:
+        status = error.code
+    told = capsys.readouterr().err
+    assert status == 2 and told.startswith("error: ") and message in told
+    assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
+
+
+def start(folders, *arguments):
+    return subprocess.Popen(
+        command(*arguments), cwd=folders, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def workers_of(process):
+    """Its worker processes that paint by now, for they have begun many threads."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if name.isdecimal() and int(fields[1]) == process.pid and int(fields[17]) > 3:
+            found.append(int(name))
+    return found
+
+
+def wait_for(what, seconds=60):
+    for _ in range(10 * seconds):
+        found = what()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing came of it")
+
+
+def test_a_killed_worker_costs_nothing_but_time(folders, alone):
+    process = start(folders, "--workers", 2, "--save-states")
+    os.kill(wait_for(lambda: workers_of(process))[0], signal.SIGKILL)
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert_as_alone(folders, alone)
+    assert not list(folders.glob("gallery/*.npz"))
+
+
+def test_two_batches_in_one_folder_share_the_work(folders, alone):
+    both = [start(folders, "--workers", 1, "--threads", 1) for _ in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    painted = [int((re.search(r"(\d+) painted", text) or [0, 0])[1]) for text in told]
+    assert sum(painted) == 4
+    assert_as_alone(folders, alone)
+
+
+def test_ctrl_c_keeps_what_is_done(folders, alone):
+    process = start(folders, "--workers", 1, "--threads", 1)
+    wait_for(lambda: list(folders.glob("gallery/*.png")))
+    os.killpg(process.pid, signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "not begun" in told
+    done = [path.name for path in folders.glob("gallery/*--*.png")]
+    assert 1 <= len(done) < 4
+    for path in folders.glob("gallery/.*"):  # the lock of the one that was being painted
+        assert path.suffix == ".lock"
+        path.unlink()
+    assert_as_alone(folders, alone, done)
+    assert len(json.loads((folders / "gallery/gallery.json").read_text())["pictures"]) == len(done)
+
+
+def test_a_claim_is_one_processs_until_it_ends(tmp_path):
+    path = tmp_path / "picture.png"
+    code = f"import files, time\nwith files.claim({str(path)!r}) as ours: print(ours, flush=True)"
+    code += "; time.sleep(60)"
+    with files.claim(path) as ours, files.claim(tmp_path / "other.png") as other:
+        assert ours and other
+        told = subprocess.run(
+            [sys.executable, "-c", code.replace("60", "0")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert told.stdout == "False\n"
+    assert not list(tmp_path.iterdir())
+    holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"True\n"
+    with files.claim(path) as ours:
+        assert not ours
+    holder.kill()
+    holder.wait()
+    with files.claim(path) as ours:
+        assert ours
+
+
+def test_what_is_kept_stays_within_its_room():
+    made = []
+
+    def get(key):
+        return kept.get(key, lambda: made.append(key) or key * 10, len)
+
+    kept = Kept(45)
+    assert [get(key) for key in "aabac"] == ["a" * 10, "a" * 10, "b" * 10, "a" * 10, "c" * 10]
+    assert made == ["a", "b", "c"]
+    assert [get(key) for key in "deb"] == ["d" * 10, "e" * 10, "b" * 10]  # b had to go, used last
+    assert made == ["a", "b", "c", "d", "e", "b"]
+    kept = Kept(0)
+    assert get("f") == get("f") and made[-2:] == ["f", "f"]

@@ -1,0 +1,89 @@
+"""Processes that do jobs: in order, again where one died, and gone when nobody asks any more."""
+
+import os
+import time
+
+import pytest
+
+import workers
+from settings import UserError
+
+
+def doubler(factor=2):
+    def work(job, tell):
+        tell(job)
+        return factor * job
+
+    return work
+
+
+def fragile(folder):
+    """Dies of its first try at each odd job, and of every try at job 13."""
+
+    def work(job, tell):
+        tried = os.path.join(folder, str(job))
+        if job == 13 or (job % 2 and not os.path.exists(tried)):
+            open(tried, "a").close()
+            os._exit(9)
+        return job
+
+    return work
+
+
+def sleeper():
+    return lambda job, tell: tell(os.getpid()) or time.sleep(600)
+
+
+def late(folder):
+    """Has no time for a job when it is asked first."""
+
+    def work(job, tell):
+        asked = os.path.join(folder, str(job))
+        first = not os.path.exists(asked)
+        open(asked, "a").close()
+        return "busy" if first else job
+
+    return work
+
+
+def broken():
+    os._exit(3)
+
+
+def test_every_job_is_done_and_told_of():
+    events = list(workers.run(range(7), 2, doubler, (3,)))
+    assert {event.job: event.value for event in events if event.kind == "done"} == {
+        job: 3 * job for job in range(7)
+    }
+    assert [event.job for event in events if event.kind == "begun"] == list(range(7))
+    assert sorted(event.value for event in events if event.kind == "told") == list(range(7))
+    assert {event.worker for event in events} <= {0, 1}
+    assert list(workers.run([], 2, doubler)) == []
+
+
+def test_a_job_whose_process_dies_is_tried_again_twice_at_most(tmp_path):
+    events = list(workers.run([1, 2, 13, 3, 4], 2, fragile, (str(tmp_path),)))
+    ends = {event.job: event.kind for event in events if event.kind in ("done", "died")}
+    assert ends == {0: "done", 1: "done", 2: "died", 3: "done", 4: "done"}
+    begun = [event.job for event in events if event.kind == "begun"]
+    assert [begun.count(job) for job in range(5)] == [2, 1, 3, 2, 1]
+
+
+def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
+    events = workers.run([1, 2, 3], 1, late, (str(tmp_path),), again=lambda value: value == "busy")
+    assert [event.value for event in events if event.kind == "done"] == [1, 2, 3]
+
+
+def test_a_process_that_cannot_start_is_told():
+    with pytest.raises(UserError, match="worker processes cannot start"):
+        list(workers.run([1], 1, broken))
+
+
+def test_who_asks_no_more_leaves_no_process():
+    events = workers.run([1, 2], 2, sleeper)
+    processes = [event.value for event in (next(events) for _ in range(4)) if event.value]
+    assert len(processes) == 2
+    events.close()
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)

@@ -1,0 +1,135 @@
+"""Workers: jobs -> processes that do them, each one at a time.
+
+A process that dies is replaced, and its job tried again.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from settings import UserError
+
+TRIES = 3  # of a job whose process dies
+
+Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, tell) -> result
+
+
+class Event(NamedTuple):
+    """What is to be told of a job: its number, who does it, and what became of it."""
+
+    job: int
+    worker: int
+    kind: str  # "begun", "told", "done", or "died": as often as it was tried
+    value: Any = None
+
+
+def run(
+    jobs: Sequence[Any],
+    count: int,
+    start: Callable[..., Work],
+    arguments: tuple = (),
+    again: Callable[[Any], bool] = lambda _: False,
+) -> Iterator[Event]:
+    """Does the jobs in `count` processes, in order. start: called in each with the arguments; it
+    returns what does a job, which may `tell` what it likes on the way. again: whether a result
+    says that the job has to wait, and be asked for once more.
+
+    Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
+    """
+    waiting = deque((number, 1) for number in range(len(jobs)))
+    failures = 0  # to start, in a row
+    workers = [_Worker(start, arguments) for _ in range(min(count, len(jobs)))]
+    try:
+        while waiting or any(worker.job is not None for worker in workers):
+            for place, worker in enumerate(workers):
+                if waiting and worker.job is None and worker.is_ready:
+                    worker.job = waiting.popleft()
+                    worker.send(jobs[worker.job[0]])
+                    yield Event(worker.job[0], place, "begun")
+            ready = wait([worker.connection for worker in workers], 1)
+            for place, worker in enumerate(workers):
+                if worker.connection not in ready:
+                    continue
+                number, tries = worker.job or (None, 0)
+                kind, value = worker.receive()
+                if kind == "ready":
+                    worker.is_ready, failures = True, 0
+                elif kind == "dead":
+                    failures += not worker.is_ready
+                    if failures == TRIES:
+                        raise UserError("worker processes cannot start: --debug says why")
+                    workers[place] = _Worker(start, arguments)
+                    if number is not None and tries < TRIES:
+                        waiting.appendleft((number, tries + 1))
+                    elif number is not None:
+                        yield Event(number, place, "died", value)
+                elif kind == "done" and again(value):
+                    worker.job = None
+                    waiting.append((number, tries))
+                else:
+                    if kind == "done":
+                        worker.job = None
+                    yield Event(number, place, kind, value)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """A process, and the pipe to it."""
+
+    def __init__(self, start: Callable[..., Work], arguments: tuple):
+        self.job: tuple[int, int] | None = None  # its number, and which try it is
+        self.is_ready = False
+        processes = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive fork
+        self.connection, theirs = processes.Pipe()
+        self._process = processes.Process(
+            target=_serve, args=(theirs, start, arguments), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def send(self, job: Any) -> None:
+        with contextlib.suppress(OSError):  # it died: `receive` will say so
+            self.connection.send(job)
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.end()
+            return "dead", self._process.exitcode
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+
+def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple) -> None:
+    """The life of a worker: ends with the process that asks, whichever way that ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks decides, and ends us
+        signal.signal(number, signal.SIG_IGN)
+    lock = threading.Lock()
+
+    def send(kind: str, value: Any = None) -> None:
+        with lock:
+            try:
+                connection.send((kind, value))
+            except OSError:
+                os._exit(1)
+
+    work = start(*arguments)
+    send("ready")
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        send("done", work(job, lambda value: send("told", value)))

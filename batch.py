@@ -313,6 +313,7 @@ def paint(
             jobs.in_worker,
             (threads, debug),
             again=lambda outcome: outcome.status == "busy",
+            is_spent=jobs.is_spent,
         )
     with contextlib.closing(events):
         for event in events:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
+HELD = Path("/proc/self/statm")
 
 # How many times faster low precision has to be before it is taken by itself. Processors are far
 # off on either side: so one machine always chooses the same.
@@ -80,6 +81,17 @@ def free_system_memory() -> int | None:
     """The same, whatever paints; without TensorFlow."""
     free = [_system_free(), _container_free()]
     return min((found for found in free if found is not None), default=None)
+
+
+def held_memory() -> int:
+    """Bytes that this process holds now; the most it ever held where the system does not say."""
+    try:
+        return int(HELD.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most * (1 if sys.platform == "darwin" else 1024)
 
 
 def seems_to_have_gpu() -> bool:

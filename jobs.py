@@ -30,6 +30,7 @@ ROOM_FOR_TARGETS = 256 << 20
 
 BUSY_SECONDS = 0.5  # to wait before one asks again
 TELL_EVERY_SECONDS = 0.2
+SPENT = 1.5  # times the memory that a process holds after its first picture
 
 Tell = Callable[[int, int], None]  # steps done, and of how many
 
@@ -71,6 +72,19 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
         return paint(options, device, lambda done, total: tell((done, total)))
 
     return work
+
+
+def is_spent(done: int) -> bool:
+    """Whether a worker process holds so much more than after its first picture that a new one had
+    better go on: what is compiled for each new size of picture is never let go."""
+    import hardware
+
+    if done == 1:
+        _after_first.append(hardware.held_memory())
+    return hardware.held_memory() > SPENT * _after_first[0]
+
+
+_after_first: list[int] = []
 
 
 def failed(message: str) -> Outcome:

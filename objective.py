@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -52,23 +53,27 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
-    content_features = _kept(_content_features, network, settings, content.shape)
-    of_content = _measured(content_features, settings, content)
+    content_features = _kept(_content_features, network, settings, [content.shape])
+    of_content = _measured(content_features, network, settings, content)
     of_styles = []
     for number, style in enumerate(styles):
-        grams = _kept(_style_grams, network, settings, style.shape)
-        of_styles.append(_measured(grams, settings, style, as_tensor(masks.source(number))))
+        grams = _kept(_style_grams, network, settings, [style.shape])
+        of_styles.append(
+            _measured(grams, network, settings, style, as_tensor(masks.source(number)))
+        )
     return make_targets(of_content, of_styles, settings, masks)
 
 
-def _measured(measure: Callable, settings: Settings, *given: tf.Tensor | None) -> Any:
+def _measured(
+    measure: Callable, network: vgg.Network, settings: Settings, *given: tf.Tensor | None
+) -> Any:
     """What a graph measures of a picture and its mask; kept for the next run, if there is room."""
     if not kept.targets.room:
         return measure(*given)
     digests = [
         None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
     ]
-    key = (measure, repr(settings), *digests)
+    key = (id(network.layers), repr(settings), *digests)  # one digest of a photo, two of a painting
     return kept.targets.get(key, lambda: measure(*given), _bytes_of)
 
 
@@ -132,6 +137,7 @@ def make_losses(
 
 
 GRAPHS_KEPT = 16  # for the next pictures of the same sizes
+LARGE = 16_000_000  # values of a picture, or of its targets: next to its steps a trace is nothing
 
 _graphs: OrderedDict[tuple, tuple[vgg.Network, Callable]] = OrderedDict()
 
@@ -140,8 +146,12 @@ def _kept(
     make: Callable, network: vgg.Network, settings: Settings, shapes: Any, *options: Any
 ) -> Callable:
     """The graph that `make` makes of the network, the settings and the options. To trace one takes
-    a second, so those of late are kept: they hold no pictures nor targets, but take them."""
-    key = (make, id(network), repr(settings), tuple(shapes), *options)
+    a second, so those of late are kept, but for large pictures, which need the memory. They hold no
+    pictures nor targets, but take them."""
+    shapes = tuple(shapes)
+    if sum(shape.num_elements() for shape in shapes) > LARGE:
+        return make(network, settings, *options)
+    key = (make, id(network), repr(settings), shapes, *options)
     if key not in _graphs:
         _graphs[key] = network, make(network, settings, *options)  # an id lives with its network
     _graphs.move_to_end(key)
@@ -351,12 +361,14 @@ def passes_of(
     dtype: tf.DType = tf.float32,
     often: bool = False,
 ) -> Passes:
-    return Passes(
-        network.layers,
-        layers,
-        settings.pooling,
-        settings.padding,
-        settings.pooling_rescale,
-        dtype,
-        often,
-    )
+    """The passes for the settings; the same ones for all that ask at a time, for their kernels
+    are large."""
+    options = settings.pooling, settings.padding, settings.pooling_rescale, dtype, often
+    key = (id(network.layers), frozenset(layers), *options)
+    found = _passes.get(key)
+    if found is None:
+        found = _passes[key] = Passes(network.layers, layers, *options)
+    return found
+
+
+_passes: WeakValueDictionary[tuple, Passes] = WeakValueDictionary()

@@ -49,6 +49,7 @@ class Passes:
         dtype: tf.DType = tf.float32,
         often: bool = False,
     ):
+        self.layers = layers
         self._wanted = set(wanted)
         self._dtype = dtype
         self._often = often

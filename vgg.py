@@ -1,5 +1,7 @@
 """VGG: weights -> a network; a picture -> named features."""
 
+import functools
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import cache
+import files
 from passes import Passes
 from settings import UserError, nearest
 from weights import Layer, find
@@ -34,9 +37,18 @@ def load(path: str | Path) -> Network:
     """The network in a MatConvNet, Keras or torchvision file; `vgg19` and `vgg16` name Keras's.
 
     Layer names are conv1_1, relu1_1, pool1 ... whatever the file; channel counts come from it.
-    Raises `UserError` for a file that is missing, broken or no VGG.
+    Asked for the same file again, it is the same network. Raises `UserError` for a file that is
+    missing, broken or no VGG.
     """
-    layers, mean_pixel, scale, title = cache.read(find(path))
+    path = find(path)
+    files.open_to_read(path).close()  # raises for a file that is gone
+    status = os.stat(path)
+    return _load(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(path: str | Path, *_: int) -> Network:
+    layers, mean_pixel, scale, title = cache.read(path)
     layers = tuple(_on_device(layer) for layer in layers)
     return Network(_with_input(layers, 1 / scale), mean_pixel, title, scale)
 

@@ -4,6 +4,7 @@ A process that dies is replaced, and its job tried again.
 """
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -29,22 +30,28 @@ class Event(NamedTuple):
     value: Any = None
 
 
+def never(_: Any) -> bool:
+    return False
+
+
 def run(
     jobs: Sequence[Any],
     count: int,
     start: Callable[..., Work],
     arguments: tuple = (),
-    again: Callable[[Any], bool] = lambda _: False,
+    again: Callable[[Any], bool] = never,
+    is_spent: Callable[[int], bool] = never,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order. start: called in each with the arguments; it
     returns what does a job, which may `tell` what it likes on the way. again: whether a result
-    says that the job has to wait, and be asked for once more.
+    says that the job has to wait, and be asked for once more. is_spent: asked in a process after
+    each job, with the number of those it has done; one that is spent is replaced.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
     failures = 0  # to start, in a row
-    workers = [_Worker(start, arguments) for _ in range(min(count, len(jobs)))]
+    workers = [_Worker(start, arguments, is_spent) for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for place, worker in enumerate(workers):
@@ -64,18 +71,22 @@ def run(
                     failures += not worker.is_ready
                     if failures == TRIES:
                         raise UserError("worker processes cannot start: --debug says why")
-                    workers[place] = _Worker(start, arguments)
+                    workers[place] = _Worker(start, arguments, is_spent)
                     if number is not None and tries < TRIES:
                         waiting.appendleft((number, tries + 1))
                     elif number is not None:
                         yield Event(number, place, "died", value)
-                elif kind == "done" and again(value):
-                    worker.job = None
-                    waiting.append((number, tries))
-                else:
-                    if kind == "done":
-                        worker.job = None
+                elif kind == "told":
                     yield Event(number, place, kind, value)
+                else:
+                    worker.job = None
+                    if kind == "last":
+                        worker.end()
+                        workers[place] = _Worker(start, arguments, is_spent)
+                    if again(value):
+                        waiting.append((number, tries))
+                    else:
+                        yield Event(number, place, "done", value)
     finally:
         for worker in workers:
             worker.end()
@@ -84,13 +95,15 @@ def run(
 class _Worker:
     """A process, and the pipe to it."""
 
-    def __init__(self, start: Callable[..., Work], arguments: tuple):
+    def __init__(
+        self, start: Callable[..., Work], arguments: tuple, is_spent: Callable[[int], bool]
+    ):
         self.job: tuple[int, int] | None = None  # its number, and which try it is
         self.is_ready = False
         processes = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive fork
         self.connection, theirs = processes.Pipe()
         self._process = processes.Process(
-            target=_serve, args=(theirs, start, arguments), daemon=True
+            target=_serve, args=(theirs, start, arguments, is_spent), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -112,7 +125,12 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple) -> None:
+def _serve(
+    connection: Connection,
+    start: Callable[..., Work],
+    arguments: tuple,
+    is_spent: Callable[[int], bool],
+) -> None:
     """The life of a worker: ends with the process that asks, whichever way that ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks decides, and ends us
         signal.signal(number, signal.SIG_IGN)
@@ -127,9 +145,10 @@ def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple)
 
     work = start(*arguments)
     send("ready")
-    while True:
+    for done in itertools.count(1):
         try:
             job = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
-        send("done", work(job, lambda value: send("told", value)))
+        result = work(job, lambda value: send("told", value))
+        send("last" if is_spent(done) else "done", result)

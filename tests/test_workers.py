@@ -74,6 +74,23 @@ def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
     assert [event.value for event in events if event.kind == "done"] == [1, 2, 3]
 
 
+def own_process():
+    return lambda job, tell: (job, os.getpid())
+
+
+def after_two(done):
+    return done == 2
+
+
+def test_a_process_that_is_spent_is_replaced():
+    events = list(workers.run(range(5), 1, own_process, is_spent=after_two))
+    done = [event.value for event in events if event.kind == "done"]
+    assert [job for job, _ in done] == list(range(5))
+    first, second, third = (process for _, process in done[::2])
+    assert [process for _, process in done] == [first, first, second, second, third]
+    assert len({first, second, third}) == 3 and len(events) == 10
+
+
 def test_a_process_that_cannot_start_is_told():
     with pytest.raises(UserError, match="worker processes cannot start"):
         list(workers.run([1], 1, broken))

@@ -1,0 +1,166 @@
+"""Many pictures: a shell loop against batch.py, one worker against two, Dask, and what a job costs.
+
+    .venv/bin/python benchmarks/batch.py [--skip loop workers cluster jobs memory]
+
+Four photos and three paintings at 256 pixels, 50 iterations; each way once, one after another, so
+that ratios are of one machine within the hour. 10,000 jobs that paint nothing tell what the pool
+and the scheduler cost a job. A worker paints 100 pictures of 100 sizes: what it holds after the
+tenth, and after the last.
+"""
+
+import argparse
+import functools
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import hardware
+import jobs
+import options as command_line
+import workers
+
+ROOT = Path(__file__).resolve().parent.parent
+PHOTOS = ("china", "cat", "rocket", "pere-tanguy")
+PAINTINGS = ("church-at-auvers", "cafe-terrace", "painter-on-the-road")
+OPTIONS = ["--size", "256", "--iterations", "50"]
+JOBS = 10_000
+SIZES = [64 + 2 * (37 * number % 100) for number in range(100)]  # pixels, all different
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--skip", nargs="+", default=[])
+    skipped = parser.parse_args().skip
+    print(f"On {hardware.threads()} processors.\n")
+    print("| what | measured | |\n| --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind, names in (("photos", PHOTOS), ("paintings", PAINTINGS)):
+            (folder / kind).mkdir()
+            for one in names:
+                shutil.copy(ROOT / "examples" / f"{one}.jpg", folder / kind)
+        if "loop" not in skipped:
+            loop = seconds(lambda: shell_loop(folder))
+            row("a shell loop over neural_style.py, 12 pictures", f"{loop:.0f} s")
+            auto = seconds(lambda: batch(folder))
+            row("batch.py, the same", f"{auto:.0f} s", f"{loop / auto:.2f} times as fast")
+        if "workers" not in skipped:
+            one, two = (rate(folder, "--workers", n, "--threads", n) for n in ("1", "2"))
+            row("one worker of one thread", f"{one:.0f} pictures an hour")
+            row("two of them", f"{two:.0f} pictures an hour", f"{two / one:.2f} times as many")
+        if "cluster" not in skipped:
+            here = seconds(lambda: batch(folder, "--workers", "2", "--threads", "2"))
+            dask = seconds(lambda: batch(folder, "--cluster", "local", "--threads", "1"))
+            row("two workers", f"{here:.0f} s")
+            row("a Dask cluster of two", f"{dask:.0f} s", f"{here / dask:.2f} times as fast")
+    if "jobs" not in skipped:
+        cost = 1000 * seconds(lambda: list(workers.run(range(JOBS), 2, nothing))) / JOBS
+        row(f"{JOBS:,} jobs that paint nothing, two workers", f"{cost:.2f} ms each")
+        row(f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * of_dask() / JOBS:.2f} ms each")
+    if "memory" not in skipped:
+        tenth, last = memory_of_sizes()
+        told = f"{last / tenth - 1:+.0%}"
+        row("a worker after 10 and 100 pictures", f"{tenth:.0f} MB, {last:.0f} MB", told)
+
+
+def row(*cells: str) -> None:
+    what, measured, told = (*cells, "")[:3]
+    print(f"| {what} | {measured} | {told} |", flush=True)
+
+
+def seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def shell_loop(folder: Path) -> None:
+    for photo in PHOTOS:
+        for painting in PAINTINGS:
+            run(
+                "neural_style.py",
+                *("--content", folder / "photos" / f"{photo}.jpg"),
+                *("--styles", folder / "paintings" / f"{painting}.jpg"),
+                *("--output", folder / f"{photo}-{painting}.png", *OPTIONS),
+            )
+
+
+def batch(folder: Path, *more: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as gallery:
+        given = ["--contents", folder / "photos", "--styles", folder / "paintings", *OPTIONS]
+        run("batch.py", *given, "--output-dir", gallery, *more)
+
+
+def rate(folder: Path, *more: str) -> float:
+    """Pictures an hour."""
+    return 3600 * len(PHOTOS) * len(PAINTINGS) / seconds(lambda: batch(folder, *more))
+
+
+def run(program: str, *arguments: str | Path) -> None:
+    subprocess.run([sys.executable, ROOT / program, *arguments, "--quiet"], check=True)
+
+
+def nothing():
+    return lambda job, tell: job
+
+
+def of_dask() -> float:
+    """The seconds of all jobs, on a cluster of two processes that is there already."""
+    from distributed import Client, LocalCluster
+
+    import cluster
+
+    given = {"content": [], "styles": [], "network": "", "output": "", "save_state": None}
+    given |= dict.fromkeys(("initial", "content_mask", "style_masks", "style_source_masks"))
+    job = argparse.Namespace(**given)
+    two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with two, Client(two):
+        address = two.scheduler_address
+        return seconds(lambda: list(cluster.run([job] * JOBS, address, True, no_picture)))
+
+
+def no_picture(*_: object) -> tuple[jobs.Outcome, None]:
+    return jobs.Outcome("done"), None
+
+
+def memory_of_sizes() -> tuple[float, float]:
+    """The megabytes that a worker holds after ten pictures, and after all: of either the median of
+    what it holds then and after the nine before."""
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = [
+            command_line.parse(
+                [
+                    *("--content", str(ROOT / "examples/china.jpg")),
+                    *("--styles", str(ROOT / "examples/church-at-auvers.jpg")),
+                    *("--output", f"{folder}/{size}.png", "--size", str(size)),
+                    *("--iterations", "2"),
+                ],
+                {},
+            )
+            for size in SIZES
+        ]
+        events = workers.run(pictures, 1, measured_painter, is_spent=jobs.is_spent)
+        held = [event.value for event in events if event.kind == "done"]
+    return statistics.median(held[:10]), statistics.median(held[-10:])
+
+
+def measured_painter():
+    """A painter that tells what its process holds, in megabytes."""
+    work = jobs.in_worker(1, False)
+
+    def measured(job, tell) -> float:
+        outcome = work(job, tell)
+        assert outcome.status == "done", outcome.message
+        return hardware.held_memory() / 1e6
+
+    return functools.wraps(work)(measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ EXAMPLE_OPTIONS :=
 
 example: $(VENV)/installed
 	$(BIN)/python neural_style.py --content examples/china.jpg --styles examples/church-at-auvers.jpg \
-		--output "$(EXAMPLE)" --size 400 --iterations 200 --overwrite $(EXAMPLE_OPTIONS)
+		--output "$(EXAMPLE)" --size 400 --overwrite $(EXAMPLE_OPTIONS)
 	@echo "The painting is $(EXAMPLE)"
 
 test: $(VENV)/installed-dev

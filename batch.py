@@ -12,7 +12,9 @@ import csv
 import glob
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +27,7 @@ import runs
 import workers
 from jobs import Outcome
 from options import in_option_names
-from settings import INTERRUPTED, UsageError, UserError
+from settings import INTERRUPTED, TERMINATED, UsageError, UserError
 from summary import Summary
 
 NAME = "{content}--{style}.png"
@@ -50,8 +52,17 @@ class Pair(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line. Returns its exit status: 0 done, 1 if any picture failed, 2 wrong
-    usage, 130 interrupted."""
+    usage, 130 interrupted, 143 terminated."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    interrupted = INTERRUPTED
+
+    def stop(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = TERMINATED
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)  # as schedulers send it
     try:
         options, rest = build_parser().parse_known_args(arguments)
         pairs = pairs_of(options, rest)
@@ -65,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
                     if outcome.status == "failed" and options.fail_fast:
                         break
             except KeyboardInterrupt:
-                summary.status = INTERRUPTED
+                summary.status = interrupted
             found = summary.outcomes
             entries = [entry(pair, found[pair.output]) for pair in pairs if pair.output in found]
             if entries:
@@ -80,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return tell(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupted
 
 
 def tell(error: UserError) -> int:
@@ -176,6 +187,12 @@ def parsed(rest: Sequence[str]) -> argparse.Namespace:
     some = ["--content", "content", "--styles", "style", "--output", "output"]
     found = single.parse([*some, *rest], {})
     runs.settings_of(found)
+    pattern = found.checkpoint_output
+    if pattern and not ("{content}" in pattern and "{style}" in pattern):
+        raise UsageError(
+            f"checkpoint_output {pattern} would be one file for several pictures: give it "
+            "{content} and {style}, as in {content}-{style}-%04d.jpg"
+        )
     return found
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import hardware
 import inputs
 import provenance
+import stages
 from options import knob_names
 from settings import Settings, UsageError, UserError, settings_from
 from stopping import Stop
@@ -103,24 +104,6 @@ class Resumed(NamedTuple):
                 "leave them, or give --allow-changes"
             )
 
-    def is_replanned(self, settings: Settings) -> bool:
-        """Whether so many steps at once would have been others: learning rates that fall over the
-        run, and stages, hang on how many there are."""
-        hangs = settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
-        before = self.description["iterations"]
-        return settings.iterations != before and (hangs or len(self.state["plan"]) > 1)
-
-    def plan(self, iterations: int) -> "list[Stage]":
-        """Its stages, with so many steps in all."""
-        import stages
-
-        return stages.continued(self.state["plan"], iterations, self.done)
-
-    @property
-    def done(self) -> int:
-        """Steps."""
-        return int(self.state["iterations"])
-
 
 def paint(
     run: Run,
@@ -144,7 +127,10 @@ def paint(
     network = vgg.load(options.network)
     vgg.check_layers(network, settings.layers())
     precision = hardware.precision(settings.precision)
-    plan = resumed.plan(settings.iterations) if resumed else pictures.plan
+    plan, state = pictures.plan, None
+    if resumed:
+        state, plan = stages.fitted(resumed.state, settings)
+    first = int(state["iterations"]) if state else 0
     if not resumed or settings.tile != resumed.description["tile"]:
         sizes = [style.shape[:2] for style in pictures.styles]
         plan = tiling.in_tiles(plan, network, sizes, settings, precision)
@@ -163,15 +149,13 @@ def paint(
     ):
         told = ", then ".join(map(_in_words, plan))
         progress.note(f"{told} on {device} in {precision.name} with {network.title}")
-        if resumed and resumed.is_replanned(settings):
-            before = resumed.description["iterations"]
-            progress.note(
-                f"planned for {before} steps, goes on to {settings.iterations}: another picture "
-                "than of as many at once"
-            )
-        first = 0
         if resumed:
-            first = resumed.done
+            done = int(resumed.state["iterations"])
+            if first < done:
+                progress.note(
+                    f"as {settings.iterations} steps at once have it, goes on after step {first} "
+                    f"of {done}"
+                )
             progress.go_on(first, resumed.state["rows"])
         on_checkpoint = preview and preview.add_checkpoint
         results = Results(options, settings, pictures, description, progress, first, on_checkpoint)
@@ -210,12 +194,14 @@ def paint(
             **pictures.masks,
             on_step=on_step,
             plan=plan,
-            resume=resumed and resumed.state,
+            resume=state,
+            keep_stages=bool(options.save_state),
             **dataclasses.asdict(settings),
         )
         pictures.styles.clear()  # the run lets them go when it is done
         if resumed:
             resumed.state.clear()
+            state = None
         try:
             for iteration, image in images:
                 if iteration is None:

@@ -6,10 +6,13 @@ Factors in Neural Style Transfer", section 6.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from settings import SMALLEST_SIDE, Settings, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 FACTOR = 2  # of the sides, from stage to stage; and of the steps, the other way
 COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
@@ -73,17 +76,45 @@ def in_numbers(plan: list[Stage]) -> list[list[int]]:
     return [[s.height, s.width, s.iterations, s.tile or 0] for s in plan]
 
 
-def continued(numbers: Sequence[Sequence[int]], iterations: int, taken: int) -> list[Stage]:
-    """The plan that `in_numbers` told, with so many iterations in all: the last stage has what is
-    more. Raises `UsageError` for fewer than have been taken."""
-    rows = [list(map(int, row)) for row in numbers]
-    rows[-1][2] += iterations - sum(row[2] for row in rows)
-    if iterations < taken or rows[-1][2] < 0:
+def fitted(
+    state: Mapping[str, "ArrayLike"], settings: Settings
+) -> tuple["dict[str, ArrayLike] | None", list[Stage]]:
+    """The state to go on from, and the plan, so that the run of `state` ends as if all of the
+    settings' iterations had been asked for at once. Those are more than were planned: then the
+    earlier stages have more steps, too, and it goes back to the end of the first that has; or to
+    the start, None, if the learning rate falls over the whole run.
+
+    Raises `UsageError` for fewer than have been taken, and for a state that has no earlier stages.
+    """
+    rows = [list(map(int, row)) for row in state["plan"]]
+    planned, taken = sum(row[2] for row in rows), int(state["iterations"])
+    iterations, stage = settings.iterations, int(state["stage"])
+    if iterations < taken:
         raise UsageError(f"iterations is {iterations} and {taken} are done: give as many or more")
-    return [
-        Stage(number, len(rows), height, width, steps, tile or None)
-        for number, (height, width, steps, tile) in enumerate(rows, 1)
+    steps = [row[2] for row in rows]
+    if iterations != planned:
+        steps = _split(iterations, len(rows))
+    plan = [
+        Stage(number, len(rows), height, width, many, tile or None)
+        for number, ((height, width, _, tile), many) in enumerate(zip(rows, steps, strict=True), 1)
     ]
+    falls = settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
+    if iterations != planned and falls:
+        return None, plan
+    other = next((one.number for one in plan if one.iterations != rows[one.number - 1][2]), stage)
+    if other >= stage:
+        return dict(state), plan
+    end = f"ends/{other}/"
+    found = {name.removeprefix(end): one for name, one in state.items() if name.startswith(end)}
+    if not found:
+        raise UsageError(
+            f"iterations is {iterations} and the state was kept without its stages: give {planned}"
+        )
+    before = (f"ends/{number}/" for number in range(1, other))
+    found |= {
+        name: one for start in before for name, one in state.items() if name.startswith(start)
+    }
+    return found, plan
 
 
 def work_done(plan: list[Stage], steps: int) -> float:

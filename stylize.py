@@ -51,6 +51,7 @@ def stylize(
     on_step: Callable[[Step], None] | None = None,
     plan: list[Stage] | None = None,
     resume: Mapping[str, ArrayLike] | None = None,
+    keep_stages: bool = False,
     **options: Any,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     """Repaints a photo in the style of one or more paintings (Gatys, Ecker and Bethge 2016).
@@ -66,7 +67,8 @@ def stylize(
     plan: the stages to paint in; by default those of `stages.plan`, in tiles as memory asks for.
     resume: the `Step.state()` of another run, to go on from where that was; in its stages. With the
         same arguments the picture is that of a run that never stopped, to the bit. More iterations
-        may be asked for: the last stage has them.
+        may be asked for, and give what as many at once would have: see `stages.fitted`.
+    keep_stages: whether states hold the ends of earlier stages, too, which that needs.
     options: the fields of `settings.Settings` by name, for instance `iterations`,
         `content_weight`, `checkpoint_iterations`.
 
@@ -99,15 +101,19 @@ def stylize(
         network = vgg.without_normalization(network)
     vgg.check_layers(network, settings.layers())
     if resume is not None:
-        plan = _plan_of(resume, content, settings, plan)
+        if plan is None:
+            resume, plan = stages.fitted({**resume, "plan": np.asarray(resume["plan"])}, settings)
+        _check_size(content, plan)
     elif plan is None:
         plan = stages.plan(*content.shape[:2], settings, initial is not None)
         precision = hardware.precision(settings.precision)
         plan = tiling.in_tiles(
             plan, network, [style.shape[:2] for style in styles], settings, precision
         )
-    resume = resume and dict(resume)  # who called need not keep it
-    return _paint(network, content, styles, initial, given, on_step, settings, plan, resume)
+    resume = None if resume is None else dict(resume)  # who called need not keep it
+    return _paint(
+        network, content, styles, initial, given, on_step, settings, plan, resume, keep_stages
+    )
 
 
 def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings) -> np.ndarray:
@@ -134,10 +140,12 @@ def _paint(
     settings: Settings,
     plan: list[Stage],
     resume: Mapping[str, ArrayLike] | None,
+    keep_stages: bool,
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     precision = hardware.precision(settings.precision)
     every = settings.checkpoint_iterations
     descent = objective = losses = None
+    ends = {name: one for name, one in (resume or {}).items() if name.startswith("ends/")}
     for stage in plan if resume is None else plan[int(resume["stage"]) - 1 :]:
         if objective is not None:
             objective = losses = None  # gone before the next are made
@@ -170,14 +178,17 @@ def _paint(
             if every and iteration % every == 0:
                 yield iteration, _image(descent.seen)
             if on_step is not None:  # last: it may end the run
-                on_step(_step(iteration, stage, plan, scored, descent))
+                on_step(_step(iteration, stage, plan, scored, descent, ends))
         if descent.is_over:
             break
+        if keep_stages and stage is not plan[-1]:
+            state = descent.state() | _where(stage, plan)
+            ends |= {f"ends/{stage.number}/{name}": one for name, one in state.items()}
     best = descent.best
     if on_step is not None:
         if precision != tf.float32:
             best = Scored(best.picture, losses(frame.picture(best.picture)))
-        on_step(_step(None, stage, plan, best, descent))
+        on_step(_step(None, stage, plan, best, descent, ends))
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
     image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
@@ -218,11 +229,20 @@ def _the_same(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def _where(stage: Stage, plan: list[Stage]) -> State:
+    """Where a run is, for its state."""
+    return {"stage": tf.constant(stage.number), "plan": tf.constant(stages.in_numbers(plan))}
+
+
 def _step(
-    iteration: int | None, stage: Stage, plan: list[Stage], scored: Scored, descent: Descent
+    iteration: int | None,
+    stage: Stage,
+    plan: list[Stage],
+    scored: Scored,
+    descent: Descent,
+    ends: State,
 ) -> Step:
     picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
-    where = {"stage": tf.constant(stage.number), "plan": tf.constant(stages.in_numbers(plan))}
     return Step(
         iteration,
         sum(stage.iterations for stage in plan),
@@ -230,27 +250,17 @@ def _step(
         descent.seconds,
         lambda: {name: float(loss) for name, loss in scored.losses.items()},
         lambda: _image(picture),
-        lambda: descent.state() | where,
+        lambda: descent.state() | _where(stage, plan) | ends,
     )
 
 
-def _plan_of(
-    resume: Mapping[str, ArrayLike],
-    content: np.ndarray,
-    settings: Settings,
-    plan: list[Stage] | None,
-) -> list[Stage]:
-    """The stages of the run that `resume` is the state of, unless they are given. Raises
-    `UsageError` for a run of another size."""
-    if plan is None:
-        taken = int(resume["iterations"])
-        plan = stages.continued(np.asarray(resume["plan"]).tolist(), settings.iterations, taken)
+def _check_size(content: np.ndarray, plan: list[Stage]) -> None:
+    """Raises `UsageError` unless a run to resume painted pictures of the content's size."""
     if (plan[-1].height, plan[-1].width) != content.shape[:2]:
         raise UsageError(
             f"content is {_size(content)} and the run to resume painted "
             f"{plan[-1].width}x{plan[-1].height}: give that size"
         )
-    return plan
 
 
 def _checked(name: str, picture: Any) -> np.ndarray:

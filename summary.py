@@ -6,12 +6,15 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 from jobs import Outcome
 from progress import time_in_words
 from settings import UserError
 
-SHOWN_FAILURES = 20  # at the end
+SHOWN = 40  # pictures, at the end
+WORDS = {"done": "painted", "kept": "there already", "failed": "failed"}
 
 
 class Summary:
@@ -66,11 +69,20 @@ class Summary:
             self.note(f"{number} {output} in {time_in_words(outcome.seconds)}")
 
     def finish(self, folder: str) -> None:
-        """How many became what."""
-        counts = {"done": "painted", "kept": "there already", "failed": "failed"}
+        """What became of each, of many only of those that failed; and how many became what."""
+        shown = list(self.outcomes.items())
+        if len(shown) > SHOWN:
+            shown = [one for one in shown if one[1].status == "failed"][:SHOWN]
+        table = Table("picture", "", "time", "loss", box=None, pad_edge=False)
+        for output, one in shown:
+            took = time_in_words(one.seconds) if one.status == "done" else ""
+            loss = f"{one.losses['total']:.3g}" if one.losses else ""
+            table.add_row(Text(os.path.basename(output)), WORDS[one.status], took, loss)
+        if shown:
+            self._console.print(table)
         told = [
             f"{number} {words}"
-            for status, words in counts.items()
+            for status, words in WORDS.items()
             if (number := sum(one.status == status for one in self.outcomes.values()))
         ]
         left = self._count - len(self.outcomes)

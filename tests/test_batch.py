@@ -139,6 +139,7 @@ WRONG = {
     "one.bmp could not keep its settings": ["--name", "{content}.bmp", "--styles", "other.png"],
     ".gif has an unknown ending": ["--name", "{content}.gif", "--styles", "other.png"],
     "--preview is for one picture": ["--preview"],
+    "--checkpoint-output a-%d.jpg would be one file": ["--checkpoint-output", "a-%d.jpg"],
     "--iterations is 0: give 1 or more": ["--iterations", "0"],
     "unknown option --iteratons (did you mean --iterations?)": ["--iteratons", "5"],
     "--pairs names photos and paintings": ["--pairs", "pairs.csv", *EVERY],
@@ -211,12 +212,13 @@ def test_two_batches_in_one_folder_share_the_work(folders, alone):
     assert_as_alone(folders, alone)
 
 
-def test_ctrl_c_keeps_what_is_done(folders, alone):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
     process = start(folders, "--workers", 1, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*.png")))
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     told = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "not begun" in told
+    assert process.returncode == status and "not begun" in told
     done = [path.name for path in folders.glob("gallery/*--*.png")]
     assert 1 <= len(done) < 4
     for path in folders.glob("gallery/.*"):  # the lock of the one that was being painted

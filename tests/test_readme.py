@@ -1,5 +1,6 @@
 """Every command of the README and of examples/ is run, with few steps and a small size."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from tools import paint_examples
 QUICK = ["--iterations", "2", "--quiet"]
 PAGES = {page: (ROOT / page).read_text() for page in (*paint_examples.PAGES, "recipes/README.md")}
 COMMANDS = paint_examples.commands(PAGES)
+BATCHES = paint_examples.commands([*PAGES, "docs/scale.md"], paint_examples.BATCH)
 GO_ON = [c for c in COMMANDS if "--resume" in c or "--settings-from" in c]  # from another's files
 PAINT = [c for c in COMMANDS if "--output" in c and c not in GO_ON]
 OTHERS = [c for c in COMMANDS if c not in GO_ON + PAINT]
@@ -85,6 +87,24 @@ def test_the_pages_name_only_files_that_are_there():
     for page, text in PAGES.items():
         for name in re.findall(r'(?:src="|\]\()([^":)]+)[")]', text):
             assert (ROOT / page).parent.joinpath(name).exists(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("command", BATCHES, ids=" ".join)
+def test_batch_commands(place, tiny, command):
+    """A cluster of others is one on this machine."""
+    shutil.copytree(place / "paintings", place / "photos")
+    options = ["local" if word.startswith("tcp://") else word for word in command[2:]]
+    for option in ("--contents", "--styles"):  # two by two are enough
+        first = options.index(option) + 1
+        last = next(at for at in range(first, len(options)) if options[at].startswith("--"))
+        options[first:last] = options[first : min(last, first + 2)]
+    quick = [*QUICK, "--size", "64", "--network", str(tiny)]
+    done = shell([sys.executable, str(ROOT / "batch.py"), *options, *quick])
+    assert done.returncode == 0 and done.stderr == ""
+    folder = Path(options[options.index("--output-dir") + 1])
+    told = json.loads((folder / "gallery.json").read_text())["pictures"]
+    assert [one["status"] for one in told] == ["done"] * 4
+    assert (folder / "gallery.html").exists() and (folder / "gallery.jpg").exists()
 
 
 def shell(command, **environment):

@@ -20,7 +20,7 @@ from settings import UsageError, UserError
 from stylize import stylize
 
 RUNS = {
-    "adam": {},
+    "adam": {"optimizer": "adam"},
     "lbfgs": {"optimizer": "lbfgs"},
     "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3},
     "stages, lbfgs": {"scales": 2, "optimizer": "lbfgs"},
@@ -53,20 +53,34 @@ def test_every_state_leads_to_the_same_picture(network, pictures, name):
         np.testing.assert_array_equal(again, whole)
 
 
-@pytest.mark.parametrize("options", [{"learning_rate_schedule": "constant"}, RUNS["lbfgs"]])
-def test_ten_and_ten_more_are_twenty(network, pictures, options):
-    _, found = states_of(network, pictures, iterations=10, **options)
-    more = list(stylize(network, *pictures, resume=found[None], iterations=20, **options))
-    whole = list(stylize(network, *pictures, iterations=20, **options))
-    np.testing.assert_array_equal(more[-1][1], whole[-1][1])
+MORE = RUNS | {
+    "adam, steady": {"learning_rate_schedule": "constant"},
+    "adam, steady, stages": {"learning_rate_schedule": "constant", "scales": 3},
+    "three stages": {"scales": 3},
+}
 
 
-def test_more_iterations_are_the_last_stage_s(network, pictures):
+@pytest.mark.parametrize("name", MORE)
+def test_ten_and_ten_more_are_twenty_at_once(network, pictures, name):
+    options = MORE[name]
+    whole = list(stylize(network, *pictures, iterations=20, **options))[-1][1]
+    _, found = states_of(network, pictures, iterations=10, keep_stages=True, **options)
+    for at in {3, 8, None} & set(found):
+        told, options = [], options | {"iterations": 20, "resume": found[at]}
+        more = list(stylize(network, *pictures, on_step=told.append, **options))[-1][1]
+        np.testing.assert_array_equal(more, whole)
+        if name == "adam":  # its rate falls over all steps
+            assert told[0].iteration == 0
+        elif name == "three stages" and at is None:  # the first has 6 of 10 steps, and 11 of 20
+            assert [step.iteration for step in told[:-1]] == list(range(6, 20))
+        elif "scales" not in options and "patience" not in options:
+            assert told[0].iteration == (10 if at is None else at + 1)
+
+
+def test_a_state_without_its_stages_cannot_have_more_steps_in_them(network, pictures):
     _, found = states_of(network, pictures, iterations=6, scales=2)
-    told = []
-    list(stylize(network, *pictures, resume=found[None], iterations=9, on_step=told.append))
-    assert [step.iteration for step in told] == [6, 7, 8, None]
-    assert all(step.stage.count == 2 and step.total == 9 for step in told)
+    with pytest.raises(UsageError, match="the state was kept without its stages: give 6"):
+        stylize(network, *pictures, resume=found[None], iterations=9)
 
 
 def test_what_does_not_fit_is_refused(network, pictures, picture):
@@ -77,7 +91,7 @@ def test_what_does_not_fit_is_refused(network, pictures, picture):
     with pytest.raises(UsageError, match="content is 45x34 and the run to resume painted 90x70"):
         stylize(network, picture(), pictures[1], resume=state, iterations=4)
     with pytest.raises(UsageError, match="the state to resume is not of optimizer adam"):
-        list(stylize(network, *pictures, resume=state, iterations=4, optimizer="adam"))
+        list(stylize(network, *pictures, resume=state, iterations=3, optimizer="adam"))
 
 
 def test_a_state_keeps_arrays_and_what_is_told_about_them(tmp_path):
@@ -129,12 +143,15 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder):
     result = resume(folder, "--iterations", 9)
     assert result.returncode == 0, result.stderr
     assert "out.png: 9 steps in " in result.stderr
-    assert "planned for 6 steps, goes on to 9: another picture than of as" in result.stderr
+    assert "as 9 steps at once have it, goes on after step 4 of 6" in result.stderr
     assert images.metadata(folder / "out.png")["iterations"] == 9
     rows = (folder / "out-progress.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]
     _, about = states.load(folder / "run.npz")
     assert about["description"]["iterations"] == 9
+    assert run("--iterations", 9, "--scales", 2, output="at-once.png").returncode == 0
+    found, expected = (images.read(folder / name).pixels for name in ("out.png", "at-once.png"))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_other_settings_and_inputs_are_named_and_refused(run, folder):
@@ -163,7 +180,14 @@ def test_an_output_that_is_not_the_run_s_is_kept(run, folder):
 
 
 def test_a_film_that_goes_on_leaves_the_first(run, folder):
-    film = ["--optimizer", "adam", "--timelapse", "film.gif", "--checkpoint-iterations", 1]
+    film = [
+        "--learning-rate-schedule",
+        "constant",
+        "--timelapse",
+        "film.gif",
+        "--checkpoint-iterations",
+        1,
+    ]
     assert run("--iterations", 3, *SAVE, *film).returncode == 0
     before = (folder / "film.gif").read_bytes()
     assert resume(folder, "--iterations", 5).returncode == 0

@@ -14,28 +14,28 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("examples/README.md", "README.md")
 PROGRAM = [".venv/bin/python", "neural_style.py"]
+BATCH = [".venv/bin/python", "batch.py"]
 
 
 def main() -> None:
     wanted = sys.argv[1:]
-    for command in commands():
-        if "--output" not in command:
-            continue
-        output = command[command.index("--output") + 1]
+    for command in [*commands(), *commands(program=BATCH)]:
+        option = next((one for one in ("--output", "--output-dir") if one in command), None)
+        output = command[command.index(option) + 1] if option else ""
         if output.startswith("examples/") and (
             not wanted or any(part in output for part in wanted)
         ):
             (ROOT / output).parent.mkdir(exist_ok=True)
             arguments = [*command[len(PROGRAM) :], "--overwrite"]
-            subprocess.run([sys.executable, PROGRAM[1], *arguments], cwd=ROOT, check=True)
+            subprocess.run([sys.executable, command[1], *arguments], cwd=ROOT, check=True)
 
 
-def commands(pages: Iterable[str] = PAGES) -> list[list[str]]:
-    """Every command line of neural_style.py on the pages, once, split into words."""
+def commands(pages: Iterable[str] = PAGES, program: list[str] = PROGRAM) -> list[list[str]]:
+    """Every command line of a program on the pages, once, split into words."""
     text = "\n".join((ROOT / page).read_text() for page in pages)
     lines = text.replace("\\\n", " ").splitlines()
     split = (shlex.split(line) for line in lines if line.strip().startswith(PROGRAM[0]))
-    found = dict.fromkeys(tuple(words) for words in split if words[:2] == PROGRAM)
+    found = dict.fromkeys(tuple(words) for words in split if words[:2] == program)
     return [list(words) for words in found]
 
 

@@ -66,7 +66,8 @@ def run(
 
         def submit(number: int) -> None:
             parcel = pack(options[number], is_shared)
-            with warnings.catch_warnings(action="ignore"):  # of large ones: a picture is large
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of large ones: a picture is large
                 future = client.submit(
                     work or paint_parcel, parcel, topic, number, pure=False, resources=resources
                 )

@@ -114,7 +114,7 @@ def descent(folder: Path, evaluations: int) -> None:
     for _ in range(2):
         steps += [seconds(plain) for _ in range(5)]
         runs.append(memory.run(command))
-    loss = judge(Settings(), 384, 512)(folder / "out.png")
+    loss = judge(Settings(style_loss="mean"), 384, 512)(folder / "out.png")
     thousand = 1000 * statistics.median(steps)
     run, most = map(statistics.median, zip(*runs, strict=True))
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"

@@ -87,7 +87,7 @@ def make_step(variant: str, height: int, width: int) -> Callable[[], None]:
     from optimizers import Adam
 
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    settings = Settings()
+    settings = Settings(style_loss="mean")  # what can be compared with other programs
     photo, painting, picture = pictures(height, width)
     if variant == "plain":
         objective = plain.make_objective(network, photo, [painting], settings)
@@ -126,9 +126,13 @@ def convolutions(precision: str, size: int) -> float:
     dtype = tf.as_dtype(precision)
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
     settings = Settings()
-    wanted = [*settings.content_layer_weights(), *settings.style_layer_weights()]
     passes = Passes(
-        network.layers, wanted, settings.pooling, settings.padding, dtype=dtype, often=True
+        network.layers,
+        settings.layers(),
+        settings.pooling,
+        settings.padding,
+        dtype=dtype,
+        often=True,
     )
     total, side, channels = 0.0, size, 3
     for name, operation in passes.operations.items():

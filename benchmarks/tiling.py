@@ -71,7 +71,7 @@ def gradient(size: int, tile: str, precision: str) -> tuple[float, float]:
     sizes = [photo.shape[1:3], painting.shape[1:3]]
     pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
     evaluate, _ = tiling.make_objective(
-        network, photo.numpy(), [painting.numpy()], Settings(), dtype, pixels
+        network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
     )
     evaluate(picture)
     began = time.perf_counter()

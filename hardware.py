@@ -226,6 +226,8 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.experimental.enable_op_determinism()  # one seed, one picture
         tf.zeros(())  # the first tensor brings the rest of the start-up messages
+    if not debug:
+        tf.get_logger().setLevel("ERROR")  # pictures of many sizes are many traces: it would warn
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"

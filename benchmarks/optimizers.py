@@ -4,9 +4,9 @@
 
 Every optimizer paints the example pair at 512x384 with the loss of Gram matrices. Now and then its
 picture is saved as a PNG, read again, and its loss taken in float32: what counts is what is in the
-file. Prints a table and draws benchmarks/optimizers.png (needs matplotlib). With `--reference` the first
-row is Adam over that many steps, from grey with a fifth of the photo: what `AFTER_1000_STEPS` was
-taken from.
+file. Prints a table and draws benchmarks/optimizers.png (needs matplotlib). With `--reference` the
+first row is Adam over that many steps, from grey with a fifth of the photo: what `AFTER_1000_STEPS`
+was taken from.
 """
 
 import argparse

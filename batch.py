@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -311,7 +311,8 @@ def paint(
             yield number, there
         else:
             left.append(number)
-    left = in_order(pairs, left)
+    sizes = sizes_of({pairs[number].content for number in left})
+    left.sort(key=lambda number: sizes[pairs[number].content])  # stays in order within a size
     if not left:
         return
     if options.cluster:
@@ -331,6 +332,7 @@ def paint(
             (threads, debug),
             again=lambda outcome: outcome.status == "busy",
             is_spent=jobs.is_spent,
+            kind_of=lambda one: sizes[one.content],
         )
     with contextlib.closing(events):
         for event in events:
@@ -343,19 +345,16 @@ def paint(
                 summary.show(event.worker, pairs[number].output, event.value)
 
 
-def in_order(pairs: Sequence[Pair], numbers: Sequence[int]) -> list[int]:
-    """So that what was made for one picture is used again for the next: photos of one size one
-    after the other, and all paintings of a photo."""
+def sizes_of(paths: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Height and width of pictures: those of one size are painted one after the other, and by one
+    process, so that what was made for the first is used again."""
     import images
 
-    def size(path: str) -> tuple[int, int]:
-        try:
-            return images.size(path)
-        except UserError:
-            return 0, 0  # it will fail by itself
-
-    sizes = {pairs[number].content: size(pairs[number].content) for number in numbers}
-    return sorted(numbers, key=lambda number: (sizes[pairs[number].content], number))
+    found = dict.fromkeys(paths, (0, 0))  # of a broken one, which will fail by itself
+    for path in paths:
+        with contextlib.suppress(UserError):
+            found[path] = images.size(path)
+    return found
 
 
 def shared_out(wanted: str, pairs: Sequence[Pair], left: Sequence[int]) -> tuple[int, int | None]:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -41,8 +41,10 @@ def run(
     arguments: tuple = (),
     again: Callable[[Any], bool] = never,
     is_spent: Callable[[int], bool] = never,
+    kind_of: Callable[[Any], Hashable] = never,
 ) -> Iterator[Event]:
-    """Does the jobs in `count` processes, in order. start: called in each with the arguments; it
+    """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
+    its last one, if there are some, and leaves to others those of theirs. start: called in each with the arguments; it
     returns what does a job, which may `tell` what it likes on the way. again: whether a result
     says that the job has to wait, and be asked for once more. is_spent: asked in a process after
     each job, with the number of those it has done; one that is spent is replaced.
@@ -50,13 +52,16 @@ def run(
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
+    kinds = [kind_of(job) for job in jobs]
     failures = 0  # to start, in a row
     workers = [_Worker(start, arguments, is_spent) for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for place, worker in enumerate(workers):
                 if waiting and worker.job is None and worker.is_ready:
-                    worker.job = waiting.popleft()
+                    others = {one.kind for one in workers if one is not worker}
+                    worker.job = _next(waiting, kinds, worker.kind, others)
+                    worker.kind = kinds[worker.job[0]]
                     worker.send(jobs[worker.job[0]])
                     yield Event(worker.job[0], place, "begun")
             ready = wait([worker.connection for worker in workers], 1)
@@ -92,6 +97,22 @@ def run(
             worker.end()
 
 
+def _next(
+    waiting: deque[tuple[int, int]],
+    kinds: Sequence[Hashable],
+    kind: Hashable,
+    others: Collection[Hashable],
+) -> tuple[int, int]:
+    """Takes the first job of that kind; else of one that is no other process's; else the first."""
+    wanted = (lambda found: found == kind), (lambda found: found not in others), (lambda _: True)
+    for is_wanted in wanted:
+        for job in waiting:
+            if is_wanted(kinds[job[0]]):
+                waiting.remove(job)
+                return job
+    raise ValueError("no job is waiting")
+
+
 class _Worker:
     """A process, and the pipe to it."""
 
@@ -99,6 +120,7 @@ class _Worker:
         self, start: Callable[..., Work], arguments: tuple, is_spent: Callable[[int], bool]
     ):
         self.job: tuple[int, int] | None = None  # its number, and which try it is
+        self.kind: Hashable = None  # of its last job
         self.is_ready = False
         processes = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive fork
         self.connection, theirs = processes.Pipe()

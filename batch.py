@@ -190,7 +190,7 @@ def parsed(rest: Sequence[str]) -> argparse.Namespace:
     pattern = found.checkpoint_output
     if pattern and not ("{content}" in pattern and "{style}" in pattern):
         raise UsageError(
-            f"checkpoint_output {pattern} would be one file for several pictures: give it "
+            f"--checkpoint-output {pattern} would be one file for several pictures: give it "
             "{content} and {style}, as in {content}-{style}-%04d.jpg"
         )
     return found

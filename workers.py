@@ -44,10 +44,12 @@ def run(
     kind_of: Callable[[Any], Hashable] = never,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
-    its last one, if there are some, and leaves to others those of theirs. start: called in each with the arguments; it
-    returns what does a job, which may `tell` what it likes on the way. again: whether a result
-    says that the job has to wait, and be asked for once more. is_spent: asked in a process after
-    each job, with the number of those it has done; one that is spent is replaced.
+    its last one, if there are some, and leaves to others those of theirs.
+
+    start: called in each with the arguments; it returns what does a job, which may `tell` what it
+    likes on the way. again: whether a result says that the job has to wait, and be asked for once
+    more. is_spent: asked in a process after each job, with the number of those it has done; one
+    that is spent is replaced.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """

@@ -91,16 +91,15 @@ def test_a_process_that_is_spent_is_replaced():
     assert len({first, second, third}) == 3 and len(events) == 10
 
 
-def kind_of(job):
+def tens(job):
     return job // 10
 
 
 def test_a_process_goes_on_with_jobs_of_one_kind():
     jobs = [10, 20, 11, 21, 12, 13, 22, 23]
-    events = list(workers.run(jobs, 2, slowly, kind=kind_of))
-    first, second = (
-        [jobs[e.job] for e in events if (e.kind, e.worker) == ("done", n)] for n in (0, 1)
-    )
+    events = workers.run(jobs, 2, slowly, kind_of=tens)
+    done = [(event.worker, jobs[event.job]) for event in events if event.kind == "done"]
+    first, second = ([job for worker, job in done if worker == place] for place in (0, 1))
     assert sorted([first[:2], second[:2]]) == [[10, 11], [20, 21]]
     assert sorted(first + second) == sorted(jobs)
 

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import files
 import gallery
 import hardware
 import jobs
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         pairs = pairs_of(options, rest)
         check_names(pairs)
         common = pairs[0].options
-        os.makedirs(options.output_dir, exist_ok=True)
+        make_folders({os.path.dirname(pair.output) for pair in pairs})
         with Summary(len(pairs), common.quiet) as summary:
             try:
                 for number, outcome in paint(pairs, options, summary):
@@ -77,6 +78,10 @@ def main(arguments: list[str] | None = None) -> int:
                         break
             except KeyboardInterrupt:
                 summary.status = interrupted
+            except (
+                UserError
+            ) as error:  # nobody is there to paint: what is done is told all the same
+                summary.status = tell(error)
             found = summary.outcomes
             entries = [entry(pair, found[pair.output]) for pair in pairs if pair.output in found]
             if entries:
@@ -84,8 +89,6 @@ def main(arguments: list[str] | None = None) -> int:
                 gallery.write(Path(options.output_dir), entries, common.max_megapixels)
         summary.finish(options.output_dir)
         return summary.status
-    except OSError as error:
-        return tell(UserError(f"cannot write {options.output_dir} ({error.strerror})"))
     except UserError as error:
         if "--debug" in arguments:
             raise
@@ -97,6 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
 def tell(error: UserError) -> int:
     print(f"error: {in_option_names(str(error))}", file=sys.stderr)
     return error.exit_status
+
+
+def make_folders(paths: Collection[str]) -> None:
+    for path in paths:
+        try:
+            os.makedirs(path or ".", exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the folder {path} ({files.reason(error)}): choose another"
+            ) from error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -126,8 +139,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--name",
         metavar="PATTERN",
         default=NAME,
-        help="of a result: {content} and {style} are the pictures' names, {content_folder} and "
-        f"{{style_folder}} those of their folders (default {NAME.replace('%', '%%')})",
+        help="of a result: {content} and {style} are the pictures' names, {content_file} and "
+        "{style_file} those with endings, {content_folder} and {style_folder} those of their "
+        f"folders (default {NAME})",
     )
     parser.add_argument(
         "--workers",
@@ -216,8 +230,12 @@ def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pai
     known = {}
     for line, row in rows:
         styles = tuple(filter(None, (name.strip() for name in (row["styles"] or "").split(";"))))
-        if not row["content"] or not styles:
-            raise UsageError(f"{options.pairs}, line {line}: give content and styles")
+        content = (row["content"] or "").strip()
+        if not content or not styles or None in row:
+            raise UsageError(
+                f"{options.pairs}, line {line}: give content and styles, and what has a comma in "
+                "quotes"
+            )
         more = row.get("options") or ""
         if more not in known:
             try:
@@ -226,7 +244,7 @@ def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pai
                 known[more] = parsed([*rest, *own])
             except (UserError, ValueError) as error:
                 raise UsageError(f"{options.pairs}, line {line}: {error}") from error
-        yield make_pair(row["content"], styles, row.get("output"), known[more], options)
+        yield make_pair(content, styles, row.get("output"), known[more], options)
 
 
 def expanded(paths: Sequence[str]) -> list[str]:
@@ -265,11 +283,13 @@ def make_pair(
                 style="+".join(Path(style).stem for style in styles),
                 content_folder=Path(os.path.abspath(content)).parent.name,
                 style_folder=Path(os.path.abspath(styles[0])).parent.name,
+                content_file=Path(content).name,
+                style_file="+".join(Path(style).name for style in styles),
             )
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise UsageError(
                 f"--name {options.name} has an unknown field: give {{content}}, {{style}}, "
-                "{content_folder} or {style_folder}"
+                "{content_file}, {style_file}, {content_folder} or {style_folder}"
             ) from error
     output = os.path.join(options.output_dir, output)
     named = {"content": content, "styles": list(styles), "output": output}
@@ -283,6 +303,8 @@ def check_names(pairs: Sequence[Pair]) -> None:
 
     seen: dict[str, Pair] = {}
     for pair in pairs:
+        if Path(pair.output).stem.lower() == "gallery":
+            raise UsageError(f"{pair.output} is the gallery's own name: give --name another")
         if Path(pair.output).suffix.lower() == ".bmp":
             raise UsageError(f"{pair.output} could not keep its settings: give .png, .jpg or .webp")
         same = os.path.normcase(os.path.abspath(pair.output)).lower()
@@ -291,7 +313,7 @@ def check_names(pairs: Sequence[Pair]) -> None:
             of = [f"{one.content} in {' + '.join(one.styles)}" for one in (other, pair)]
             raise UsageError(
                 f"{of[0]} and {of[1]} would both be {pair.output}: give --name with "
-                "{content_folder} or {style_folder} too"
+                "{content_file} or {content_folder} or the like"
             )
     for ending in {Path(pair.output).suffix: pair.output for pair in pairs}.values():
         images.check_ending(ending)
@@ -318,8 +340,14 @@ def paint(
     if options.cluster:
         import cluster
 
+        check_cluster(options, [pairs[number].options for number in left])
+        here = shared_out(options.workers, pairs, left) if options.cluster == "local" else None
         events = cluster.run(
-            [pairs[number].options for number in left], options.cluster, options.shared_folder
+            [pairs[number].options for number in left],
+            options.cluster,
+            options.shared_folder or options.cluster == "local",
+            here,
+            summary.note,
         )
     else:
         count, threads = shared_out(options.workers, pairs, left)
@@ -340,9 +368,25 @@ def paint(
             if event.kind == "done":
                 yield number, event.value
             elif event.kind == "died":
-                yield number, jobs.failed(f"the process that paints it died, {workers.TRIES} times")
+                yield number, jobs.failed("the processes that painted it died, one after the other")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
+
+
+def check_cluster(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
+    """Raises `UsageError` for what a cluster could not do."""
+    if options.cluster == "local":
+        return
+    if options.workers != "auto":
+        raise UsageError("--workers is for this machine: a cluster has its own")
+    if options.shared_folder:
+        return
+    for name in ("save_state", "checkpoint_output", "progress_write", "progress_plot"):
+        if any(getattr(one, name) for one in painted):
+            given = "save_states" if name == "save_state" else name
+            raise UsageError(
+                f"{single.option_name(given)} on a cluster needs --shared-folder, which all see"
+            )
 
 
 def sizes_of(paths: Collection[str]) -> dict[str, tuple[int, int]]:

@@ -7,10 +7,12 @@ share. A worker that dies costs its own picture's time: Dask gives that to anoth
 import argparse
 import contextlib
 import importlib.util
+import math
 import os
 import queue
 import tempfile
 import threading
+import time
 import uuid
 import warnings
 from collections import deque
@@ -25,82 +27,107 @@ import provenance
 from jobs import Outcome
 from options import NETWORK
 from settings import UserError
-from workers import Event
+from workers import TRIES, Event
 
 if TYPE_CHECKING:
     from distributed import Client
 
-AHEAD = 2  # jobs a thread of the cluster that are sent before it has time for them
+AHEAD = 2  # jobs a worker that are sent before it has time for them
 CONNECT_SECONDS = 10
+LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
 
 
 class Parcel(NamedTuple):
-    """A job as it travels."""
+    """A job as it travels. A network that does not come with the program has to be there."""
 
     options: argparse.Namespace
-    files: Mapping[str, bytes] | None  # the inputs, by the names that the options give; None where
-    # all see the same files
+    files: Mapping[str, bytes] | None  # the pictures, by the names that the options give; None
+    # where all see the same files
 
 
 def run(
     options: Sequence[argparse.Namespace],
     address: str,
     is_shared: bool,
+    here: tuple[int, int] | None = None,
+    note: Callable[[str], None] = lambda _: None,
     work: Callable[[Parcel, str, int], tuple[Outcome, bytes | None]] | None = None,
 ) -> Iterator[Event]:
-    """Paints the pictures of the options, as `workers.run` does. address: of a scheduler, or
-    "local". is_shared: whether all machines see the same files. work: instead of `paint_parcel`.
+    """Paints the pictures of the options, as `workers.run` does.
 
-    Raises `UserError` without Dask, or if nobody answers there. Whoever closes the iterator cancels
-    what is not done.
+    address: of a scheduler, or "local" for one on this machine, with as many workers, of as many
+    threads, as `here` says. is_shared: whether all machines see the same files. note: told what
+    there is to wait for. work: instead of `paint_parcel`.
+
+    Raises `UserError` without Dask, and if nobody answers there any more. Whoever closes the
+    iterator cancels what is not done.
     """
     if not importlib.util.find_spec("distributed"):
         raise UserError("--cluster needs Dask: pip install -r requirements-cluster.txt")
+    if here:
+        threads = {"threads": here[1]}
+        options = [argparse.Namespace(**vars(one) | threads) for one in options]
     topic, told = f"neural-style-{uuid.uuid4().hex}", queue.SimpleQueue()
-    waiting, places = deque(range(len(options))), {}
-    with _connected(address) as client:
+    waiting, places = deque((number, 1) for number in range(len(options))), {}
+    with _connected(address, here) as client:
         client.subscribe_topic(topic, lambda event: told.put(("told", event[1])))
-        threads, resources = _of_workers(client)
-        futures = {}
-
-        def submit(number: int) -> None:
-            parcel = pack(options[number], is_shared)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of large ones: a picture is large
-                future = client.submit(
-                    work or paint_parcel, parcel, topic, number, pure=False, resources=resources
-                )
-            futures[number] = future
-            future.add_done_callback(lambda _: told.put(("done", number)))
-
+        futures, tried, looked, count, resources = {}, {}, -math.inf, 0, None
         try:
             while waiting or futures:
-                while waiting and len(futures) < AHEAD * threads:
-                    number = waiting.popleft()
+                if time.monotonic() - looked > LOOK_EVERY_SECONDS:
+                    before, (count, resources) = count, _workers_of(client)
+                    if not count and (before or looked < 0):
+                        note("waiting for workers")
+                    looked = time.monotonic()
+                while waiting and len(futures) < AHEAD * max(1, count):
+                    number, tries = waiting.popleft()
                     try:
-                        submit(number)
+                        parcel = pack(options[number], is_shared)
                     except UserError as error:
                         yield Event(number, 0, "done", jobs.failed(str(error)))
+                        continue
+                    future = _submit(client, work or paint_parcel, parcel, topic, number, resources)
+                    future.add_done_callback(lambda _, one=number: told.put(("done", one)))
+                    futures[number], tried[number] = future, tries
                 try:
                     kind, value = told.get(timeout=1)
                 except queue.Empty:
-                    threads = max(threads, _of_workers(client)[0])  # more may have come
                     continue
                 if kind == "told":
                     number, worker, steps = value
                     yield Event(number, places.setdefault(worker, len(places)), "told", steps)
                     continue
-                future = futures.pop(value)
-                outcome = _outcome_of(future, options[value])
-                if outcome is None:
-                    yield Event(value, 0, "died")
-                elif outcome.status == "busy":
-                    waiting.append(value)
-                else:
+                outcome = _outcome_of(futures.pop(value), options[value])
+                if outcome is not None and outcome.status != "busy":
                     yield Event(value, 0, "done", outcome)
+                elif outcome is not None:
+                    waiting.append((value, tried[value]))
+                elif tried[value] < TRIES:
+                    waiting.append((value, tried[value] + 1))
+                else:
+                    yield Event(value, 0, "died")
         finally:
-            client.cancel(list(futures.values()))
+            with contextlib.suppress(Exception):  # whatever is left of a cluster that is gone
+                client.cancel(list(futures.values()))
+
+
+def _submit(
+    client: "Client",
+    work: Callable,
+    parcel: Parcel,
+    topic: str,
+    number: int,
+    resources: dict[str, int] | None,
+) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large arguments: a picture is large
+        try:
+            return client.submit(work, parcel, topic, number, pure=False, resources=resources)
+        except Exception as error:  # Dask has many names for it
+            raise UserError(
+                f"the scheduler is gone ({files.reason(error)}): start it, and the batch, again"
+            ) from error
 
 
 def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
@@ -111,8 +138,10 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
             name: provenance.each(os.path.abspath, getattr(options, name))
             for name in provenance.PICTURES
         }
-        for name in ("output", "save_state"):
+        for name in ("output", "save_state", "checkpoint_output"):
             named[name] = provenance.each(os.path.abspath, getattr(options, name))
+        if network and os.path.exists(network):
+            network = os.path.abspath(network)
         return Parcel(argparse.Namespace(**vars(options) | named | {"network": network}), None)
     found = {}
 
@@ -176,33 +205,44 @@ def _unpacked(path: str, data: bytes, folder: str) -> str:
 
 
 def _outcome_of(future: Any, options: argparse.Namespace) -> Outcome | None:
-    """None if it was lost: its workers died."""
+    """None if it was lost, as it is when its worker dies again and again."""
+    from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     try:
         outcome, data = future.result()
-    except KilledWorker:
+    except (KilledWorker, CancelledError):
         return None
     except Exception as error:  # as Dask brings it from the worker
         return jobs.failed(f"{type(error).__name__}: {files.reason(error)}")
-    if data is not None:
-        try:
-            files.write(options.output, data)
-        except UserError as error:
-            return jobs.failed(str(error))._replace(settings=outcome.settings)
-    return outcome
+    if data is None:
+        return outcome
+    try:
+        with files.claim(options.output) as is_ours:  # another batch may have been faster
+            if not is_ours:
+                return Outcome("busy")
+            there = jobs.there_already(options)
+            if not there:
+                files.write(options.output, data)
+            return there or outcome
+    except UserError as error:
+        return jobs.failed(str(error))._replace(settings=outcome.settings)
 
 
 @contextlib.contextmanager
-def _connected(address: str) -> Iterator["Client"]:
+def _connected(address: str, here: tuple[int, int] | None) -> Iterator["Client"]:
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
         if address == "local":
-            cores = hardware.threads()
-            os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # a processor for each of its workers
+            count, threads = here or (hardware.threads(), 1)
+            os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)  # each worker's
             cluster = LocalCluster(
-                n_workers=cores, threads_per_worker=1, memory_limit=None, dashboard_address=None
+                n_workers=count,
+                threads_per_worker=1,
+                memory_limit=None,
+                dashboard_address=":0",
+                resources={GPU: 1} if hardware.seems_to_have_gpu() else None,
             )
             address = stack.enter_context(cluster)
         try:
@@ -215,9 +255,8 @@ def _connected(address: str) -> Iterator["Client"]:
         yield stack.enter_context(client)
 
 
-def _of_workers(client: "Client") -> tuple[int, dict[str, int] | None]:
-    """The threads of all, at least one; and what a picture takes of a worker: its GPU, if one
-    has one."""
+def _workers_of(client: "Client") -> tuple[int, dict[str, int] | None]:
+    """Their number; and what a picture takes of one: its GPU, if one has one."""
     found = client.scheduler_info(n_workers=-1)["workers"].values()
     has_gpu = any(GPU in worker["resources"] for worker in found)
-    return max(1, sum(worker["nthreads"] for worker in found)), {GPU: 1} if has_gpu else None
+    return len(found), {GPU: 1} if has_gpu else None

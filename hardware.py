@@ -84,12 +84,15 @@ def free_system_memory() -> int | None:
 
 
 def held_memory() -> int:
-    """Bytes that this process holds now; the most it ever held where the system does not say."""
+    """Bytes that this process holds now; the most it ever held where the system does not say more,
+    and 0 where it says nothing."""
     try:
         return int(HELD.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        import resource
-
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most * (1 if sys.platform == "darwin" else 1024)
 

@@ -74,14 +74,16 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
     return work
 
 
-def is_spent(done: int) -> bool:
+def is_spent(outcome: Outcome) -> bool:
     """Whether a worker process holds so much more than after its first picture that a new one had
     better go on: what is compiled for each new size of picture is never let go."""
     import hardware
 
-    if done == 1:
-        _after_first.append(hardware.held_memory())
-    return hardware.held_memory() > SPENT * _after_first[0]
+    if outcome.status != "done":
+        return False
+    held = hardware.held_memory()
+    _after_first.append(held)
+    return held > SPENT * _after_first[0]
 
 
 _after_first: list[int] = []
@@ -102,10 +104,11 @@ def there_already(options: argparse.Namespace) -> Outcome | None:
     found = images.metadata(options.output)
     run = runs.check(_replacing(options))
     settings = provenance.settings_in(run.description)
-    if found and provenance.is_done(found, run.description):
+    if found and provenance.is_same(found, run.description):
+        if "losses" not in found:
+            return None  # it was stopped midway
+        _remove(options.save_state)
         return Outcome("kept", losses=found["losses"], settings=settings)
-    if found and "losses" not in found:
-        return None
     raise UserError(
         f"{options.output} was made otherwise: give --overwrite to paint it again, or another "
         "folder"
@@ -128,12 +131,9 @@ def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
     pictures = inputs.load(options, run.settings)
     settings = provenance.settings_in(run.description)
     if runs.paint(run, pictures, device, watch=watch):
-        return failed(f"{options.output} could not be written: make room there")._replace(
-            settings=settings
-        )
-    if options.save_state:
-        with contextlib.suppress(OSError):
-            os.unlink(options.save_state)  # it is done
+        told = f"not all of {options.output} could be written, the lines above say what"
+        return failed(told)._replace(settings=settings)
+    _remove(options.save_state)
     return Outcome("done", losses=losses, settings=settings)
 
 
@@ -141,10 +141,28 @@ def _resumed(options: argparse.Namespace) -> runs.Run | None:
     """The run that was killed while it painted this picture, if it has left a sound state."""
     if not options.save_state or not os.path.exists(options.save_state):
         return None
+    import stages
+
     with contextlib.suppress(UserError):
         resumed = runs.Resumed.load(options.save_state)
-        return runs.check(argparse.Namespace(**vars(options) | {"resume": "it"}), resumed)
+        asked = resumed.description["asked"]
+        # what was resolved for the machine is not resolved again
+        same = {
+            name: resumed.description[name]
+            for name in provenance.RESOLVED
+            if asked[name] == getattr(options, name)
+        }
+        told = {"resume": options.save_state, "asked": asked} | same
+        run = runs.check(argparse.Namespace(**vars(options) | told), resumed)
+        stages.fitted(resumed.state, run.settings)
+        return run
     return None
+
+
+def _remove(state: str | None) -> None:
+    if state:
+        with contextlib.suppress(OSError):
+            os.unlink(state)
 
 
 def _replacing(options: argparse.Namespace) -> argparse.Namespace:

@@ -53,11 +53,11 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
-    content_features = _kept(_content_features, network, settings, [content.shape])
+    content_features = _kept(_content_features, network, settings, content)
     of_content = _measured(content_features, network, settings, content)
     of_styles = []
     for number, style in enumerate(styles):
-        grams = _kept(_style_grams, network, settings, [style.shape])
+        grams = _kept(_style_grams, network, settings, style)
         of_styles.append(
             _measured(grams, network, settings, style, as_tensor(masks.source(number)))
         )
@@ -74,7 +74,10 @@ def _measured(
         None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
     ]
     key = (id(network.layers), repr(settings), *digests)  # one digest of a photo, two of a painting
-    return kept.targets.get(key, lambda: measure(*given), _bytes_of)
+    made = kept.targets.get(
+        key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
+    )
+    return made[1]  # an id lives with its network
 
 
 def _bytes_of(tensors: Any) -> int:
@@ -122,7 +125,7 @@ def make_objective(
     masks: Masks = NO_MASKS,
 ) -> Objective:
     """The objective with features of `dtype`."""
-    evaluate = _kept(_evaluation, network, settings, _shapes(targets), dtype)
+    evaluate = _kept(_evaluation, network, settings, targets, dtype)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
@@ -131,7 +134,7 @@ def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
-    evaluate = _kept(_loss_terms, network, settings, _shapes(targets))
+    evaluate = _kept(_loss_terms, network, settings, targets)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
@@ -143,25 +146,24 @@ _graphs: OrderedDict[tuple, tuple[vgg.Network, Callable]] = OrderedDict()
 
 
 def _kept(
-    make: Callable, network: vgg.Network, settings: Settings, shapes: Any, *options: Any
+    make: Callable, network: vgg.Network, settings: Settings, given: Any, *options: Any
 ) -> Callable:
-    """The graph that `make` makes of the network, the settings and the options. To trace one takes
+    """The graph that `make` makes of the network, the settings and the options, for tensors of the
+    shapes of those given, and numbers that are the same. To trace one takes
     a second, so those of late are kept, but for large pictures, which need the memory. They hold no
     pictures nor targets, but take them."""
-    shapes = tuple(shapes)
+    flat = tf.nest.flatten(given)
+    shapes = [one.shape for one in flat if isinstance(one, tf.Tensor)]
     if sum(shape.num_elements() for shape in shapes) > LARGE:
         return make(network, settings, *options)
-    key = (make, id(network), repr(settings), shapes, *options)
+    numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
+    key = (make, id(network), repr(settings), *shapes, *numbers, *options)
     if key not in _graphs:
         _graphs[key] = network, make(network, settings, *options)  # an id lives with its network
     _graphs.move_to_end(key)
     while len(_graphs) > GRAPHS_KEPT:
         _graphs.popitem(last=False)
     return _graphs[key][1]
-
-
-def _shapes(targets: Targets) -> list[tf.TensorShape]:
-    return [tf.convert_to_tensor(value).shape for value in tf.nest.flatten(targets)]
 
 
 def _content_features(network: vgg.Network, settings: Settings) -> Callable:

@@ -159,10 +159,10 @@ def changes(before: Description, now: Description) -> list[str]:
     return told
 
 
-def is_done(found: Description, wanted: Description) -> bool:
-    """Whether the picture that `found` is kept with is the one wanted, and was painted to its
-    end."""
-    if "losses" not in found or found["sha256"] != wanted["sha256"]:
+def is_same(found: Description, wanted: Description) -> bool:
+    """Whether the picture that `found` is kept with is made as the one wanted; to its end, if it
+    has losses."""
+    if found.get("sha256") != wanted["sha256"]:
         return False
     found = settings_in(found) | found["asked"]
     shaping = filter(shapes_pictures, dataclasses.fields(Settings))

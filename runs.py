@@ -195,7 +195,7 @@ def paint(
             on_step=on_step,
             plan=plan,
             resume=state,
-            keep_stages=bool(options.save_state),
+            keep_stages=bool(options.save_state) and not stages.hangs_on_all(settings),
             **dataclasses.asdict(settings),
         )
         pictures.styles.clear()  # the run lets them go when it is done

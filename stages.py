@@ -80,7 +80,7 @@ def fitted(
     state: Mapping[str, "ArrayLike"], settings: Settings
 ) -> tuple["dict[str, ArrayLike] | None", list[Stage]]:
     """The state to go on from, and the plan, so that the run of `state` ends as if all of the
-    settings' iterations had been asked for at once. Those are more than were planned: then the
+    settings' iterations had been asked for at once. Where they are more than were planned,
     earlier stages have more steps, too, and it goes back to the end of the first that has; or to
     the start, None, if the learning rate falls over the whole run.
 
@@ -98,11 +98,15 @@ def fitted(
         Stage(number, len(rows), height, width, many, tile or None)
         for number, ((height, width, _, tile), many) in enumerate(zip(rows, steps, strict=True), 1)
     ]
-    falls = settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
-    if iterations != planned and falls:
+    if iterations != planned and hangs_on_all(settings):
         return None, plan
     other = next((one.number for one in plan if one.iterations != rows[one.number - 1][2]), stage)
     if other >= stage:
+        if int(state["taken"]) > plan[stage - 1].iterations:
+            raise UsageError(
+                f"iterations is {iterations} and has fewer steps at this size than are done: give "
+                f"{planned}"
+            )
         return dict(state), plan
     end = f"ends/{other}/"
     found = {name.removeprefix(end): one for name, one in state.items() if name.startswith(end)}
@@ -115,6 +119,11 @@ def fitted(
         name: one for start in before for name, one in state.items() if name.startswith(start)
     }
     return found, plan
+
+
+def hangs_on_all(settings: Settings) -> bool:
+    """Whether each step hangs on how many there are in all."""
+    return settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
 
 
 def work_done(plan: list[Stage], steps: int) -> float:

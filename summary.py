@@ -26,7 +26,7 @@ class Summary:
         self.outcomes: dict[str, Outcome] = {}  # by output
         self._count, self._began = count, time.monotonic()
         self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._errors = Console(file=sys.stderr, highlight=False)
+        self._errors = Console(file=sys.stderr, highlight=False) if quiet else self._console
         self._bars = Progress(
             MofNCompleteColumn(),
             BarColumn(),

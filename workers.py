@@ -4,7 +4,6 @@ A process that dies is replaced, and its job tried again.
 """
 
 import contextlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -40,7 +39,7 @@ def run(
     start: Callable[..., Work],
     arguments: tuple = (),
     again: Callable[[Any], bool] = never,
-    is_spent: Callable[[int], bool] = never,
+    is_spent: Callable[[Any], bool] = never,
     kind_of: Callable[[Any], Hashable] = never,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
@@ -48,8 +47,8 @@ def run(
 
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
-    more. is_spent: asked in a process after each job, with the number of those it has done; one
-    that is spent is replaced.
+    more. is_spent: asked in a process after each job, with its result; one that is spent is
+    replaced.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
@@ -76,7 +75,7 @@ def run(
                     worker.is_ready, failures = True, 0
                 elif kind == "dead":
                     failures += not worker.is_ready
-                    if failures == TRIES:
+                    if failures == TRIES * count:
                         raise UserError("worker processes cannot start: --debug says why")
                     workers[place] = _Worker(start, arguments, is_spent)
                     if number is not None and tries < TRIES:
@@ -91,6 +90,7 @@ def run(
                         worker.end()
                         workers[place] = _Worker(start, arguments, is_spent)
                     if again(value):
+                        worker.kind = None  # others of its kind may have to wait, too
                         waiting.append((number, tries))
                     else:
                         yield Event(number, place, "done", value)
@@ -119,7 +119,7 @@ class _Worker:
     """A process, and the pipe to it."""
 
     def __init__(
-        self, start: Callable[..., Work], arguments: tuple, is_spent: Callable[[int], bool]
+        self, start: Callable[..., Work], arguments: tuple, is_spent: Callable[[Any], bool]
     ):
         self.job: tuple[int, int] | None = None  # its number, and which try it is
         self.kind: Hashable = None  # of its last job
@@ -153,7 +153,7 @@ def _serve(
     connection: Connection,
     start: Callable[..., Work],
     arguments: tuple,
-    is_spent: Callable[[int], bool],
+    is_spent: Callable[[Any], bool],
 ) -> None:
     """The life of a worker: ends with the process that asks, whichever way that ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks decides, and ends us
@@ -169,10 +169,10 @@ def _serve(
 
     work = start(*arguments)
     send("ready")
-    for done in itertools.count(1):
+    while True:
         try:
             job = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
         result = work(job, lambda value: send("told", value))
-        send("last" if is_spent(done) else "done", result)
+        send("last" if is_spent(result) else "done", result)

@@ -56,7 +56,7 @@ def main() -> None:
             row("two of them", f"{two:.0f} pictures an hour", f"{two / one:.2f} times as many")
         if "cluster" not in skipped:
             here = seconds(lambda: batch(folder, "--workers", "2", "--threads", "2"))
-            dask = seconds(lambda: batch(folder, "--cluster", "local", "--threads", "1"))
+            dask = seconds(lambda: batch(folder, "--cluster", "local", "--threads", "2"))
             row("two workers", f"{here:.0f} s")
             row("a Dask cluster of two", f"{dask:.0f} s", f"{here / dask:.2f} times as fast")
     if "jobs" not in skipped:
@@ -117,12 +117,14 @@ def of_dask() -> float:
     import cluster
 
     given = {"content": [], "styles": [], "network": "", "output": "", "save_state": None}
-    given |= dict.fromkeys(("initial", "content_mask", "style_masks", "style_source_masks"))
+    given |= dict.fromkeys(
+        ("initial", "content_mask", "style_masks", "style_source_masks", "checkpoint_output")
+    )
     job = argparse.Namespace(**given)
-    two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with two, Client(two):
         address = two.scheduler_address
-        return seconds(lambda: list(cluster.run([job] * JOBS, address, True, no_picture)))
+        return seconds(lambda: list(cluster.run([job] * JOBS, address, True, work=no_picture)))
 
 
 def no_picture(*_: object) -> tuple[jobs.Outcome, None]:

@@ -16,7 +16,11 @@ from PIL import Image
 
 import files
 import images
+import jobs
+import neural_style
+import options
 from kept import Kept
+from settings import UserError
 
 OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6, "--threads", 2]
 EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "gallery"]
@@ -144,6 +148,9 @@ WRONG = {
     "unknown option --iteratons (did you mean --iterations?)": ["--iteratons", "5"],
     "--pairs names photos and paintings": ["--pairs", "pairs.csv", *EVERY],
     "pairs.csv has no column styles": ["--pairs", "pairs.csv", "--output-dir", "gallery"],
+    "gallery/gallery.png is the gallery's own name": ["--name", "gallery.png"],
+    "needs --shared-folder": ["--cluster", "tcp://127.0.0.1:9", "--save-states"],
+    "--workers is for this machine": ["--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
     "nothing to paint": ["--output-dir", "gallery"],
 }
 
@@ -164,7 +171,7 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
         status = error.code
     told = capsys.readouterr().err
     assert status == 2 and told.startswith("error: ") and message in told
-    assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
+    assert told.splitlines()[0].startswith("error: ") and not list(folders.glob("gallery/*.png"))
 
 
 def start(folders, *arguments):
@@ -201,6 +208,31 @@ def test_a_killed_worker_costs_nothing_but_time(folders, alone):
     assert process.wait(timeout=120) == 0, process.stderr.read()
     assert_as_alone(folders, alone)
     assert not list(folders.glob("gallery/*.npz"))
+
+
+def test_a_picture_goes_on_from_its_state(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
+    given = [*map(str, [*given, *OPTIONS]), "--save-state", "out.png.npz", "--quiet"]
+    assert neural_style.main(given) == 0
+    resumed = jobs._resumed(options.parse(given, {}))
+    assert resumed.resumed.state["iterations"] == 6 and resumed.settings.scales == "1"
+    assert jobs._resumed(options.parse([*given, "--iterations", "3"], {})) is None
+    assert jobs._resumed(options.parse([*given, "--tv-weight", "3"], {})) is None
+
+
+def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
+    given = [*map(str, [*given, *OPTIONS]), "--quiet"]
+    assert neural_style.main(given) == 0
+    described = images.metadata("out.png")
+    assert jobs.there_already(options.parse(given, {})).status == "kept"
+    del described["losses"]
+    images.save("out.png", images.read("out.png").pixels, metadata=described)
+    assert jobs.there_already(options.parse(given, {})) is None
+    with pytest.raises(UserError, match="was made otherwise"):
+        jobs.there_already(options.parse([*given, "--seed", "3"], {}))
 
 
 def test_two_batches_in_one_folder_share_the_work(folders, alone):

@@ -54,7 +54,6 @@ DIRECTIONS = 64
 QUANTILES = 256
 PLACES = 1024
 
-AVERAGED = "the mean of the steps"  # instead of the best picture
 LAYER_NAMES = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 
 
@@ -87,9 +86,7 @@ VARIANTS = {
     "steps: 200": ["--iterations", "200"],
     "scales: 2": ["--scales", "2"],
     "adam": ADAM,
-    "adam, rate 10": [*ADAM, "--learning-rate", "10"],
     "adam, steady": [*ADAM, "--learning-rate-schedule", "constant"],
-    "adam, averaged": [AVERAGED],
     "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
@@ -165,9 +162,6 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if arguments == [AVERAGED]:
-        images.save(path, averaged(photo, painting))
-        return
     height, width = size_of(photo, size)
     command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
     command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
@@ -178,23 +172,6 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
 
 def size_of(photo: Path, size: int) -> tuple[int, int]:
     return images.target_size(*images.read(photo).pixels.shape[:2], Settings(size=size))
-
-
-def averaged(photo: Path, painting: Path) -> np.ndarray:
-    """The mean of all pictures on the way, each counting 0.99 of the next (bias-corrected)."""
-    hardware.start_tensorflow(debug=False)
-    from stylize import stylize
-
-    height, width = size_of(photo, SIZE)
-    content = images.resize(images.read(photo).pixels, height, width)
-    style = images.read(painting).pixels
-    style = images.resize(style, *images.style_size(*style.shape[:2], width, 1.0))
-    total, count = np.zeros_like(content), 0.0
-    options = {"optimizer": "adam", "checkpoint_iterations": 1}
-    for iteration, image in stylize(network(), content, [style], **options):
-        if iteration is not None:
-            total, count = 0.99 * total + image, 0.99 * count + 1
-    return total / count
 
 
 def measured(folder: Path) -> dict[str, float]:

@@ -348,6 +348,7 @@ def paint(
             options.shared_folder or options.cluster == "local",
             here,
             summary.note,
+            kind_of=lambda one: sizes[one.content],
         )
     else:
         count, threads = shared_out(options.workers, pairs, left)

@@ -15,8 +15,8 @@ import threading
 import time
 import uuid
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,7 @@ import provenance
 from jobs import Outcome
 from options import NETWORK
 from settings import UserError
-from workers import TRIES, Event
+from workers import TRIES, Event, never, next_job
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,13 +52,14 @@ def run(
     is_shared: bool,
     here: tuple[int, int] | None = None,
     note: Callable[[str], None] = lambda _: None,
+    kind_of: Callable[[Any], Hashable] = never,
     work: Callable[[Parcel, str, int], tuple[Outcome, bytes | None]] | None = None,
 ) -> Iterator[Event]:
     """Paints the pictures of the options, as `workers.run` does.
 
     address: of a scheduler, or "local" for one on this machine, with as many workers, of as many
     threads, as `here` says. is_shared: whether all machines see the same files. note: told what
-    there is to wait for. work: instead of `paint_parcel`.
+    there is to wait for. kind_of: as in `workers.run`. work: instead of `paint_parcel`.
 
     Raises `UserError` without Dask, and if nobody answers there any more. Whoever closes the
     iterator cancels what is not done.
@@ -72,24 +73,33 @@ def run(
     waiting, places = deque((number, 1) for number in range(len(options))), {}
     with _connected(address, here) as client:
         client.subscribe_topic(topic, lambda event: told.put(("told", event[1])))
-        futures, tried, looked, count, resources = {}, {}, -math.inf, 0, None
+        kinds = [kind_of(one) for one in options]
+        futures, tried, given, latest = {}, {}, {}, {}  # by job; the last two: worker, and its kind
+        looked, found, resources = -math.inf, [], None
         try:
             while waiting or futures:
                 if time.monotonic() - looked > LOOK_EVERY_SECONDS:
-                    before, (count, resources) = count, _workers_of(client)
-                    if not count and (before or looked < 0):
+                    before, (found, resources) = found, _workers_of(client)
+                    if not found and (before or looked < 0):
                         note("waiting for workers")
                     looked = time.monotonic()
-                while waiting and len(futures) < AHEAD * max(1, count):
-                    number, tries = waiting.popleft()
+                has = Counter(given[number] for number in futures)
+                while waiting and (free := [one for one in found if has[one] < AHEAD]):
+                    worker = min(free, key=lambda one: has[one])
+                    others = {kind for one, kind in latest.items() if one != worker}
+                    number, tries = next_job(waiting, kinds, latest.get(worker), others)
                     try:
                         parcel = pack(options[number], is_shared)
                     except UserError as error:
                         yield Event(number, 0, "done", jobs.failed(str(error)))
                         continue
-                    future = _submit(client, work or paint_parcel, parcel, topic, number, resources)
+                    where = {"workers": [worker], "allow_other_workers": True}
+                    where["resources"] = resources
+                    future = _submit(client, work or paint_parcel, parcel, topic, number, where)
                     future.add_done_callback(lambda _, one=number: told.put(("done", one)))
                     futures[number], tried[number] = future, tries
+                    given[number], latest[worker] = worker, kinds[number]
+                    has[worker] += 1
                 try:
                     kind, value = told.get(timeout=1)
                 except queue.Empty:
@@ -118,12 +128,12 @@ def _submit(
     parcel: Parcel,
     topic: str,
     number: int,
-    resources: dict[str, int] | None,
+    where: dict[str, Any],
 ) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large arguments: a picture is large
         try:
-            return client.submit(work, parcel, topic, number, pure=False, resources=resources)
+            return client.submit(work, parcel, topic, number, pure=False, **where)
         except Exception as error:  # Dask has many names for it
             raise UserError(
                 f"the scheduler is gone ({files.reason(error)}): start it, and the batch, again"
@@ -231,9 +241,12 @@ def _outcome_of(future: Any, options: argparse.Namespace) -> Outcome | None:
 
 @contextlib.contextmanager
 def _connected(address: str, here: tuple[int, int] | None) -> Iterator["Client"]:
+    import dask
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
+        # it would look a hundred times a second what its workers do
+        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
         if address == "local":
             count, threads = here or (hardware.threads(), 1)
             os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)  # each worker's
@@ -255,8 +268,8 @@ def _connected(address: str, here: tuple[int, int] | None) -> Iterator["Client"]
         yield stack.enter_context(client)
 
 
-def _workers_of(client: "Client") -> tuple[int, dict[str, int] | None]:
-    """Their number; and what a picture takes of one: its GPU, if one has one."""
-    found = client.scheduler_info(n_workers=-1)["workers"].values()
-    has_gpu = any(GPU in worker["resources"] for worker in found)
-    return len(found), {GPU: 1} if has_gpu else None
+def _workers_of(client: "Client") -> tuple[list[str], dict[str, int] | None]:
+    """Their addresses; and what a picture takes of one: its GPU, if one has one."""
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    has_gpu = any(GPU in worker["resources"] for worker in found.values())
+    return list(found), {GPU: 1} if has_gpu else None

@@ -61,7 +61,7 @@ def run(
             for place, worker in enumerate(workers):
                 if waiting and worker.job is None and worker.is_ready:
                     others = {one.kind for one in workers if one is not worker}
-                    worker.job = _next(waiting, kinds, worker.kind, others)
+                    worker.job = next_job(waiting, kinds, worker.kind, others)
                     worker.kind = kinds[worker.job[0]]
                     worker.send(jobs[worker.job[0]])
                     yield Event(worker.job[0], place, "begun")
@@ -99,7 +99,7 @@ def run(
             worker.end()
 
 
-def _next(
+def next_job(
     waiting: deque[tuple[int, int]],
     kinds: Sequence[Hashable],
     kind: Hashable,

@@ -73,7 +73,11 @@ def _measured(
     digests = [
         None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
     ]
-    key = (id(network.layers), repr(settings), *digests)  # one digest of a photo, two of a painting
+    key = (
+        id(network.layers),
+        settings.of_losses(),
+        *digests,
+    )  # one digest of a photo, two of a painting
     made = kept.targets.get(
         key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
     )
@@ -157,7 +161,7 @@ def _kept(
     if sum(shape.num_elements() for shape in shapes) > LARGE:
         return make(network, settings, *options)
     numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
-    key = (make, id(network), repr(settings), *shapes, *numbers, *options)
+    key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
     if key not in _graphs:
         _graphs[key] = network, make(network, settings, *options)  # an id lives with its network
     _graphs.move_to_end(key)

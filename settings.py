@@ -295,6 +295,12 @@ class Settings:
         raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
         return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
 
+    def of_losses(self) -> str:
+        """All that the losses hang on, in a form that can be compared."""
+        groups = ("balance", "losses")
+        names = (one.name for one in dataclasses.fields(self) if one.metadata["group"] in groups)
+        return repr([getattr(self, name) for name in names])
+
     def layers(self) -> list[str]:
         """All layers whose features count."""
         return [*self.content_layer_weights(), *self.style_layer_weights()]

@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,6 @@ from settings import INTERRUPTED, TERMINATED, UsageError, UserError
 from summary import Summary
 
 NAME = "{content}--{style}.png"
-PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 # Options of one run that make no sense for many.
 OF_ONE = (
     *("content", "output", "resume", "allow_changes", "settings_from", "save_settings"),
@@ -78,9 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
                         break
             except KeyboardInterrupt:
                 summary.status = interrupted
-            except (
-                UserError
-            ) as error:  # nobody is there to paint: what is done is told all the same
+            except UserError as error:  # nobody paints: what is done is told all the same
                 summary.status = tell(error)
             found = summary.outcomes
             entries = [entry(pair, found[pair.output]) for pair in pairs if pair.output in found]
@@ -250,13 +247,15 @@ def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pai
 def expanded(paths: Sequence[str]) -> list[str]:
     """The pictures that files, folders and patterns name, each once. Raises `UsageError` for one
     that names none."""
+    import images
+
     found = {}
     for path in paths:
         if os.path.isdir(path):
             named = sorted(
                 os.path.join(path, name)
                 for name in os.listdir(path)
-                if Path(name).suffix.lower() in PICTURE_ENDINGS and not name.startswith(".")
+                if Path(name).suffix.lower() in images.READABLE_ENDINGS and not name.startswith(".")
             )
             if not named:
                 raise UsageError(f"no picture in {path}: give another folder")
@@ -334,24 +333,28 @@ def paint(
         else:
             left.append(number)
     sizes = sizes_of({pairs[number].content for number in left})
-    left.sort(key=lambda number: sizes[pairs[number].content])  # stays in order within a size
+    left.sort(
+        key=lambda number: sizes.get(pairs[number].content, (0, 0))
+    )  # stays in order within a size
     if not left:
         return
     if options.cluster:
         import cluster
 
         check_cluster(options, [pairs[number].options for number in left])
-        here = shared_out(options.workers, pairs, left) if options.cluster == "local" else None
+        here = (
+            shared_out(options.workers, pairs, left, sizes) if options.cluster == "local" else None
+        )
         events = cluster.run(
             [pairs[number].options for number in left],
             options.cluster,
             options.shared_folder or options.cluster == "local",
             here,
             summary.note,
-            kind_of=lambda one: sizes[one.content],
+            kind_of=lambda one: sizes.get(one.content),
         )
     else:
-        count, threads = shared_out(options.workers, pairs, left)
+        count, threads = shared_out(options.workers, pairs, left, sizes)
         debug = pairs[0].options.debug
         summary.note(f"{len(left)} pictures, {count} at a time")
         events = workers.run(
@@ -361,7 +364,7 @@ def paint(
             (threads, debug),
             again=lambda outcome: outcome.status == "busy",
             is_spent=jobs.is_spent,
-            kind_of=lambda one: sizes[one.content],
+            kind_of=lambda one: sizes.get(one.content),
         )
     with contextlib.closing(events):
         for event in events:
@@ -392,23 +395,29 @@ def check_cluster(options: argparse.Namespace, painted: Sequence[argparse.Namesp
 
 def sizes_of(paths: Collection[str]) -> dict[str, tuple[int, int]]:
     """Height and width of pictures: those of one size are painted one after the other, and by one
-    process, so that what was made for the first is used again."""
+    process, so that what was made for the first is used again. A broken one has none, and will
+    fail by itself."""
     import images
 
-    found = dict.fromkeys(paths, (0, 0))  # of a broken one, which will fail by itself
+    found = {}
     for path in paths:
         with contextlib.suppress(UserError):
             found[path] = images.size(path)
     return found
 
 
-def shared_out(wanted: str, pairs: Sequence[Pair], left: Sequence[int]) -> tuple[int, int | None]:
-    """How many processes, and of how many threads each."""
+def shared_out(
+    wanted: str,
+    pairs: Sequence[Pair],
+    left: Sequence[int],
+    sizes: Mapping[str, tuple[int, int]],
+) -> tuple[int, int]:
+    """How many processes, and of how many threads each. sizes: of the photos."""
     cores = pairs[0].options.threads or hardware.threads()
     if wanted == "auto" and hardware.seems_to_have_gpu():
         count = 1
     elif wanted == "auto":
-        count = min(cores, len(left), room_for(pairs, left))
+        count = min(cores, len(left), room_for([pairs[number] for number in left], sizes))
     elif wanted.isdecimal() and int(wanted) >= 1:
         count = min(int(wanted), len(left))
     else:
@@ -416,34 +425,25 @@ def shared_out(wanted: str, pairs: Sequence[Pair], left: Sequence[int]) -> tuple
     return count, max(1, cores // count)
 
 
-def room_for(pairs: Sequence[Pair], left: Sequence[int]) -> int:
+def room_for(pairs: Sequence[Pair], sizes: Mapping[str, tuple[int, int]]) -> int:
     """The processes that memory holds."""
     import images
 
     most = 0.0
-    for number in left:
-        with contextlib.suppress(UserError):
-            height, width = images.size(pairs[number].content)
-            settings = runs.settings_of(pairs[number].options)
-            height, width = images.target_size(height, width, settings)
-            most = max(most, height * width / 1e6)
+    for pair in pairs:
+        if pair.content in sizes:
+            with contextlib.suppress(UserError):
+                settings = runs.settings_of(pair.options)
+                height, width = images.target_size(*sizes[pair.content], settings)
+                most = max(most, height * width / 1e6)
     free = hardware.free_system_memory()
     if free is None:
-        return len(left)
+        return len(pairs)
     return max(1, int(free / 1e9 / (WORKER_GIGABYTES + MEGAPIXEL_GIGABYTES * most)))
 
 
 def entry(pair: Pair, outcome: Outcome) -> gallery.Entry:
-    return gallery.Entry(
-        pair.content,
-        pair.styles,
-        pair.output,
-        outcome.status,
-        outcome.message,
-        outcome.seconds,
-        outcome.losses,
-        outcome.settings,
-    )
+    return gallery.Entry(pair.content, pair.styles, pair.output, **outcome._asdict())
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ def folder() -> Path:
 
 def _origin(path: str | Path) -> np.ndarray:
     """What changes when the file does."""
-    status = os.stat(path)
-    return np.array([FORMAT, status.st_size, status.st_mtime_ns, status.st_ino % 2**63])
+    _, size, time, number = files.version(path)
+    return np.array([FORMAT, size, time, number % 2**63])
 
 
 def _bytes(kept: Weights, origin: np.ndarray) -> bytes:

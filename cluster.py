@@ -93,9 +93,11 @@ def run(
                     except UserError as error:
                         yield Event(number, 0, "done", jobs.failed(str(error)))
                         continue
-                    where = {"workers": [worker], "allow_other_workers": True}
-                    where["resources"] = resources
-                    future = _submit(client, work or paint_parcel, parcel, topic, number, where)
+                    future = _submit(
+                        client,
+                        (work or paint_parcel, parcel, topic, number),
+                        {"workers": [worker], "allow_other_workers": True, "resources": resources},
+                    )
                     future.add_done_callback(lambda _, one=number: told.put(("done", one)))
                     futures[number], tried[number] = future, tries
                     given[number], latest[worker] = worker, kinds[number]
@@ -122,18 +124,12 @@ def run(
                 client.cancel(list(futures.values()))
 
 
-def _submit(
-    client: "Client",
-    work: Callable,
-    parcel: Parcel,
-    topic: str,
-    number: int,
-    where: dict[str, Any],
-) -> Any:
+def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> Any:
+    """The future of a call, a function and its arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large arguments: a picture is large
         try:
-            return client.submit(work, parcel, topic, number, pure=False, **where)
+            return client.submit(*call, pure=False, **where)
         except Exception as error:  # Dask has many names for it
             raise UserError(
                 f"the scheduler is gone ({files.reason(error)}): start it, and the batch, again"
@@ -144,12 +140,8 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
     """Raises `UserError` for an input that cannot be read."""
     network = None if Path(options.network) == NETWORK else options.network
     if is_shared:
-        named = {
-            name: provenance.each(os.path.abspath, getattr(options, name))
-            for name in provenance.PICTURES
-        }
-        for name in ("output", "save_state", "checkpoint_output"):
-            named[name] = provenance.each(os.path.abspath, getattr(options, name))
+        paths = (*provenance.PICTURES, "output", "save_state", "checkpoint_output")
+        named = {name: provenance.each(os.path.abspath, getattr(options, name)) for name in paths}
         if network and os.path.exists(network):
             network = os.path.abspath(network)
         return Parcel(argparse.Namespace(**vars(options) | named | {"network": network}), None)

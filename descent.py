@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+import states
 from masks import NO_FRAME, Frame
 from objective import Evaluation, Objective
 from optimizers import Optimizer, State
@@ -59,8 +60,6 @@ class Descent:
 
     def state(self) -> State:
         """All that `restored` needs to go on from here, as named tensors."""
-        best = {f"best/{name}": loss for name, loss in self.best.losses.items()}
-        optimizer = {f"optimizer/{name}": tensor for name, tensor in self._state.items()}
         numbers = {
             "iterations": self._iteration,
             "evaluations": self._evaluations,
@@ -71,8 +70,8 @@ class Descent:
         return {
             "picture": self.picture,
             "best/picture": self.best.picture,
-            **best,
-            **optimizer,
+            **states.under("best/", self.best.losses),
+            **states.under("optimizer/", self._state),
             **{name: tf.constant(number, tf.float64) for name, number in numbers.items()},
         }
 
@@ -83,9 +82,9 @@ class Descent:
         """A descent that goes on where `state` was taken, with that optimizer. Raises `UsageError`
         for a state of another optimizer."""
         descent = cls(tf.convert_to_tensor(state["picture"]), settings)
-        best = _within("best/", state)
+        best, own = (_tensors(states.within(part, state)) for part in ("best/", "optimizer/"))
         descent.best = Scored(best.pop("picture"), best)
-        descent._optimizer, descent._state = optimizer, _within("optimizer/", state)
+        descent._optimizer, descent._state = optimizer, own
         if descent._state.keys() != optimizer.init(descent.picture).keys():
             raise UsageError(f"the state to resume is not of optimizer {settings.optimizer}")
         descent._iteration = int(state["iterations"])
@@ -190,13 +189,8 @@ class _Patience:
         return self._steps is not None and self.waited >= self._steps
 
 
-def _within(prefix: str, state: Mapping[str, ArrayLike]) -> State:
-    """The tensors whose names begin so, without that."""
-    return {
-        name.removeprefix(prefix): tf.convert_to_tensor(tensor)
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }
+def _tensors(state: Mapping[str, ArrayLike]) -> State:
+    return {name: tf.convert_to_tensor(one) for name, one in state.items()}
 
 
 @tf.function(autograph=False)

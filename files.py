@@ -56,6 +56,14 @@ def open_to_read(path: StrPath) -> BinaryIO:
         raise UserError(f"cannot read {path} ({reason(error)}): check the file") from error
 
 
+def version(path: StrPath) -> tuple[str, int, int, int]:
+    """What is another when the file is: its whole name, size, time and number. Raises `UserError`
+    if it cannot be read."""
+    open_to_read(path).close()
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def write(path: StrPath, data: bytes) -> None:
     """Writes a file with `writing`."""
     with writing(path) as file:

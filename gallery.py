@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import files
+from provenance import plain
 from settings import MAX_MEGAPIXELS, UserError
 
 if TYPE_CHECKING:
@@ -219,10 +220,5 @@ def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         name: value
         for name, value in first.items()
-        if all(name in other and _plain(other[name]) == _plain(value) for other in others)
+        if all(name in other and plain(other[name]) == plain(value) for other in others)
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value

@@ -3,6 +3,7 @@ TensorFlow ready on it."""
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 import time
@@ -89,12 +90,17 @@ def held_memory() -> int:
     try:
         return int(HELD.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        try:
-            import resource
-        except ImportError:  # Windows
-            return 0
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most * (1 if sys.platform == "darwin" else 1024)
+        return most_memory()
+
+
+def most_memory() -> int:
+    """The most bytes that this process ever held, and 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * (1 if sys.platform == "darwin" else 1024)
 
 
 def seems_to_have_gpu() -> bool:
@@ -229,6 +235,7 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.experimental.enable_op_determinism()  # one seed, one picture
         tf.zeros(())  # the first tensor brings the rest of the start-up messages
+    gc.freeze()  # what was imported stays: who collects garbage need not look at it
     if not debug:
         tf.get_logger().setLevel("ERROR")  # pictures of many sizes are many traces: it would warn
     if gpus:

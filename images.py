@@ -45,6 +45,7 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+READABLE_ENDINGS = (*FORMATS, ".gif")  # of the files that a folder is searched for
 # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h, WEBP_MAX_DIMENSION of libwebp's encode.h
 LONGEST_SIDES = {"JPEG": 65_500, "WebP": 16_383}
 

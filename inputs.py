@@ -4,8 +4,6 @@ NumPy and Pillow are imported late, as in neural_style.py.
 """
 
 import argparse
-import functools
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,8 +57,12 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
     of_sources = options.style_source_masks or [None] * count
     for path, scale, source in zip(options.styles, scales, of_sources, strict=True):
         if settings.style_fit == "keep":
-            fit = functools.partial(_style_size, width, scale)
-            style = _read(path, most, fit, (width, scale))
+            style = _read(
+                path,
+                most,
+                lambda *size, scale=scale: images.style_size(*size, width, scale),
+                (width, scale),
+            )
         else:
             style = _read(path, most, lambda *_: (height, width), (height, width))
         styles.append(style.pixels)
@@ -98,16 +100,8 @@ def _read(
         alpha = None if alpha is None else images.resize(alpha, height, width)
         return _Read(images.resize(pixels, height, width), alpha, pixels.shape[:2])
 
-    files.open_to_read(path).close()  # raises for a file that is gone
-    status = os.stat(path)
-    key = (os.path.abspath(path), status.st_mtime_ns, status.st_size, max_megapixels, *asked)
+    key = (*files.version(path), max_megapixels, *asked)
     return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)
-
-
-def _style_size(width: int, scale: float, height: int, of_style: int) -> tuple[int, int]:
-    import images
-
-    return images.style_size(height, of_style, width, scale)
 
 
 def load_mask(

@@ -145,15 +145,7 @@ def _resumed(options: argparse.Namespace) -> runs.Run | None:
 
     with contextlib.suppress(UserError):
         resumed = runs.Resumed.load(options.save_state)
-        asked = resumed.description["asked"]
-        # what was resolved for the machine is not resolved again
-        same = {
-            name: resumed.description[name]
-            for name in provenance.RESOLVED
-            if asked[name] == getattr(options, name)
-        }
-        told = {"resume": options.save_state, "asked": asked} | same
-        run = runs.check(argparse.Namespace(**vars(options) | told), resumed)
+        run = runs.check(resumed.inherited(options), resumed)
         stages.fitted(resumed.state, run.settings)
         return run
     return None

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -73,11 +72,8 @@ def _measured(
     digests = [
         None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
     ]
-    key = (
-        id(network.layers),
-        settings.of_losses(),
-        *digests,
-    )  # one digest of a photo, two of a painting
+    # one digest of a photo, two of a painting
+    key = (id(network.layers), settings.of_losses(), *digests)
     made = kept.targets.get(
         key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
     )
@@ -146,28 +142,24 @@ def make_losses(
 GRAPHS_KEPT = 16  # for the next pictures of the same sizes
 LARGE = 16_000_000  # values of a picture, or of its targets: next to its steps a trace is nothing
 
-_graphs: OrderedDict[tuple, tuple[vgg.Network, Callable]] = OrderedDict()
+_graphs = kept.Kept(GRAPHS_KEPT)
 
 
 def _kept(
     make: Callable, network: vgg.Network, settings: Settings, given: Any, *options: Any
 ) -> Callable:
     """The graph that `make` makes of the network, the settings and the options, for tensors of the
-    shapes of those given, and numbers that are the same. To trace one takes
-    a second, so those of late are kept, but for large pictures, which need the memory. They hold no
-    pictures nor targets, but take them."""
+    shapes of those given, and numbers that are the same. To trace one takes a second, so those of
+    late are kept, but for large pictures, which need the memory. They hold no pictures nor targets,
+    but take them."""
     flat = tf.nest.flatten(given)
     shapes = [one.shape for one in flat if isinstance(one, tf.Tensor)]
     if sum(shape.num_elements() for shape in shapes) > LARGE:
         return make(network, settings, *options)
     numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
     key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
-    if key not in _graphs:
-        _graphs[key] = network, make(network, settings, *options)  # an id lives with its network
-    _graphs.move_to_end(key)
-    while len(_graphs) > GRAPHS_KEPT:
-        _graphs.popitem(last=False)
-    return _graphs[key][1]
+    made = _graphs.get(key, lambda: (network, make(network, settings, *options)), lambda _: 1)
+    return made[1]  # an id lives with its network
 
 
 def _content_features(network: vgg.Network, settings: Settings) -> Callable:

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 import tensorflow as tf
 
+import states
 from filters import Filter
 from objective import Evaluation, Objective
 
@@ -15,6 +16,7 @@ State = dict[str, tf.Tensor]
 CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
 HISTORY = 30  # pairs that L-BFGS remembers
 HISTORY_BYTES = 1 << 29  # that they may take, where that leaves three
+FILTER = "filter_"  # begins the names of what the filter knows
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
 
@@ -166,7 +168,7 @@ class LBFGS:
             "best_gradient": tf.zeros_like(picture),
             "best_loss": tf.constant(math.inf),
             "first_length": tf.ones(()),  # grey levels, of a step without history
-            **({} if self._filter is None else _as_state(self._filter.init())),
+            **({} if self._filter is None else states.under(FILTER, self._filter.init())),
         }
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
@@ -228,7 +230,7 @@ class LBFGS:
         }
         if self._filter is None:
             return state
-        return state | _as_state(self._filter.learn(_known(state), displacement, change))
+        return state | states.under(FILTER, self._filter.learn(_known(state), displacement, change))
 
     def _free(self, picture: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """0 for the values at a bound that the gradient drives out of the range, 1 for others."""
@@ -307,18 +309,9 @@ def _named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
     }
 
 
-def _as_state(known: State) -> State:
-    """What the filter knows, under names of its own."""
-    return {f"filter_{name}": tensor for name, tensor in known.items()}
-
-
 def _known(state: State) -> State:
-    prefix = "filter_"
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }
+    """What the filter knows."""
+    return states.within(FILTER, state)
 
 
 def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tensor:

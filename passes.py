@@ -49,7 +49,7 @@ class Passes:
         dtype: tf.DType = tf.float32,
         often: bool = False,
     ):
-        self.layers = layers
+        self.layers = layers  # whose id stands for them in `objective.passes_of`
         self._wanted = set(wanted)
         self._dtype = dtype
         self._often = often

@@ -83,9 +83,7 @@ def versions() -> dict[str, str]:
 
 def digest(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, in hexadecimal digits. Raises `UserError` if it cannot be read."""
-    files.open_to_read(path).close()
-    status = os.stat(path)
-    return _digest(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    return _digest(*files.version(path))
 
 
 @functools.lru_cache(maxsize=100_000)  # a batch asks for the same files again and again
@@ -154,7 +152,7 @@ def changes(before: Description, now: Description) -> list[str]:
             told.append(f"{option_name(name)} (another file than {before[name]})")
     for field in dataclasses.fields(Settings):
         was, is_now = before.get(field.name), now[field.name]
-        if field.name not in FREE and _plain(was) != _plain(is_now):
+        if field.name not in FREE and plain(was) != plain(is_now):
             told.append(f"{option_name(field.name)} (was {was}, now {is_now})")
     return told
 
@@ -166,7 +164,7 @@ def is_same(found: Description, wanted: Description) -> bool:
         return False
     found = settings_in(found) | found["asked"]
     shaping = filter(shapes_pictures, dataclasses.fields(Settings))
-    return all(_plain(found.get(one.name)) == _plain(wanted[one.name]) for one in shaping)
+    return all(plain(found.get(one.name)) == plain(wanted[one.name]) for one in shaping)
 
 
 def recipe(settings: Settings, title: str) -> str:
@@ -212,6 +210,6 @@ def each(function: Any, value: Any) -> Any:
     return value if value in NO_FILE else function(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON gives it back."""
     return list(value) if isinstance(value, tuple) else value

@@ -86,6 +86,15 @@ class Resumed(NamedTuple):
         told = {"save_state": path, "asked": description["asked"]}
         return cls(state, about["options"] | told, description)
 
+    def inherited(self, options: argparse.Namespace) -> argparse.Namespace:
+        """The options of the same picture: what was resolved for the machine, and is asked for as
+        it was, is not resolved again."""
+        asked = self.description["asked"]
+        same = {
+            name: self.description[name] for name in asked if asked[name] == getattr(options, name)
+        }
+        return argparse.Namespace(**vars(options) | {"asked": asked} | same)
+
     def files(self) -> list[str]:
         """Those that it has written, or was to write."""
         import results

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 FACTOR = 2  # of the sides, from stage to stage; and of the steps, the other way
+ENDS = "ends/"  # begins the names of a state's earlier stages, as they ended
 COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
 
 
@@ -86,6 +87,8 @@ def fitted(
 
     Raises `UsageError` for fewer than have been taken, and for a state that has no earlier stages.
     """
+    import states
+
     rows = [list(map(int, row)) for row in state["plan"]]
     planned, taken = sum(row[2] for row in rows), int(state["iterations"])
     iterations, stage = settings.iterations, int(state["stage"])
@@ -108,16 +111,14 @@ def fitted(
                 f"{planned}"
             )
         return dict(state), plan
-    end = f"ends/{other}/"
-    found = {name.removeprefix(end): one for name, one in state.items() if name.startswith(end)}
+    found = states.within(f"{ENDS}{other}/", state)
     if not found:
         raise UsageError(
             f"iterations is {iterations} and the state was kept without its stages: give {planned}"
         )
-    before = (f"ends/{number}/" for number in range(1, other))
-    found |= {
-        name: one for start in before for name, one in state.items() if name.startswith(start)
-    }
+    for number in range(1, other):
+        end = f"{ENDS}{number}/"
+        found |= states.under(end, states.within(end, state))
     return found, plan
 
 

@@ -29,6 +29,18 @@ def save(path: str | os.PathLike, state: Mapping[str, ArrayLike], about: Mapping
         np.savez(file, **{ABOUT: told}, **state)
 
 
+def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state as a part of another: its names begin with the prefix."""
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def within(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a state that `under` put there."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
+
+
 def load(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The state in a file, and what was told about it: its options and its description. Raises
     `UserError` for a file of anything else."""

@@ -14,6 +14,7 @@ import colors
 import hardware
 import images
 import stages
+import states
 import tiling
 import vgg
 from descent import Descent, NotFiniteError, Scored, resized
@@ -145,7 +146,7 @@ def _paint(
     precision = hardware.precision(settings.precision)
     every = settings.checkpoint_iterations
     descent = objective = losses = None
-    ends = {name: one for name, one in (resume or {}).items() if name.startswith("ends/")}
+    ends = states.under(stages.ENDS, states.within(stages.ENDS, resume or {}))
     for stage in plan if resume is None else plan[int(resume["stage"]) - 1 :]:
         if objective is not None:
             objective = losses = None  # gone before the next are made
@@ -183,7 +184,7 @@ def _paint(
             break
         if keep_stages and stage is not plan[-1]:
             state = descent.state() | _where(stage, plan)
-            ends |= {f"ends/{stage.number}/{name}": one for name, one in state.items()}
+            ends |= states.under(f"{stages.ENDS}{stage.number}/", state)
     best = descent.best
     if on_step is not None:
         if precision != tf.float32:

@@ -1,7 +1,6 @@
 """VGG: weights -> a network; a picture -> named features."""
 
 import functools
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,13 +40,11 @@ def load(path: str | Path) -> Network:
     missing, broken or no VGG.
     """
     path = find(path)
-    files.open_to_read(path).close()  # raises for a file that is gone
-    status = os.stat(path)
-    return _load(path, status.st_size, status.st_mtime_ns)
+    return _load(path, files.version(path))
 
 
 @functools.lru_cache(maxsize=1)
-def _load(path: str | Path, *_: int) -> Network:
+def _load(path: str | Path, _: tuple) -> Network:
     layers, mean_pixel, scale, title = cache.read(path)
     layers = tuple(_on_device(layer) for layer in layers)
     return Network(_with_input(layers, 1 / scale), mean_pixel, title, scale)

@@ -1,10 +1,10 @@
 """The most memory that a process ever held, in megabytes."""
 
-import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
+
+import hardware
 
 
 def peak(process: int | str = "self") -> float:
@@ -15,8 +15,7 @@ def peak(process: int | str = "self") -> float:
         kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
         return kibibytes * 1024 / 1e6
     except (OSError, StopIteration):
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most * (1 if sys.platform == "darwin" else 1024) / 1e6
+        return hardware.most_memory() / 1e6
 
 
 def run(command: list[str]) -> tuple[float, float]:

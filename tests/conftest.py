@@ -1,11 +1,10 @@
 """What the tests share: tiny networks in real files, small pictures, the command line."""
 
+import gc
+import importlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
@@ -13,9 +12,21 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
 import numpy as np
 import pytest
 import reference
+from launcher import ROOT, Launcher
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+import hardware
+
+__all__ = ["ROOT"]
+QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def pytest_sessionstart():
+    """Imports what takes long once, where garbage is not looked for."""
+    with hardware.silence(), hardware.without_keras():
+        importlib.import_module("stylize")
+    gc.freeze()
 
 
 def pytest_sessionfinish():
@@ -61,19 +72,44 @@ def folder(tmp_path, tiny, picture):
     return tmp_path
 
 
-@pytest.fixture
-def run(folder):
-    """A function that runs the command line in `folder`, with its pictures and tiny network, in
-    float32, unless told otherwise. Returns status, stdout and stderr."""
+@pytest.fixture(scope="session")
+def command_line():
+    """A function (arguments, folder) that runs the command line there in a process of its own.
+    Returns status, stdout and stderr."""
+    with Launcher() as launcher:
+        yield launcher.run
 
-    def run(*options, content="photo.png", styles=("painting.png",), output="out.png", **more):
-        arguments = ["--content", content, "--styles", *styles, "--output", output]
+
+@pytest.fixture
+def run(folder, command_line):
+    """A function that runs the command line in `folder`, with its pictures and tiny network, in
+    float32 and with the optimizer and style loss that take the least time to begin, unless told
+    otherwise. Returns status, stdout and stderr."""
+
+    def run(*options, content="photo.png", styles=("painting.png",), output="out.png"):
+        arguments = ["--content", content, "--styles", *styles, "--output", output, *QUICK]
         if "--network" not in options:
             arguments += ["--network", "network.mat"]
         if "--precision" not in options:  # what is fastest may hang on what else runs
             arguments += ["--precision", "float32"]
-        command = [sys.executable, str(ROOT / "neural_style.py"), *arguments, *map(str, options)]
-        more = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120} | more
-        return subprocess.run(command, **more)
+        return command_line([*arguments, *options], folder)
 
     return run
+
+
+@pytest.fixture
+def browser():
+    """Chromium, where it is installed; under CI it has to be."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing = "Playwright"
+    else:
+        missing = None if BROWSER else "Chromium"
+    if missing:
+        assert not os.environ.get("CI"), f"CI needs {missing}"
+        pytest.skip(f"{missing} is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()

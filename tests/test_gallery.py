@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -277,27 +276,6 @@ def test_a_name_may_have_bytes_that_are_no_text(tmp_path, paint):
     assert shown["name"] == "caf? 100% ?#1"
     assert shown["pictures"][0]["link"] == "caf%E9%20100%25%0A%3F%231.png"
     assert listed(tmp_path)[0]["content"] == photo
-
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture
-def browser():
-    """Chromium, where it is installed; under CI it has to be."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing = "Playwright"
-    else:
-        missing = None if BROWSER else "Chromium"
-    if missing:
-        assert not os.environ.get("CI"), f"CI needs {missing}"
-        pytest.skip(f"{missing} is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 import http.client
 import io
 import json
-import os
 import re
-import shutil
 import signal
 import threading
 import time
@@ -196,26 +194,6 @@ def test_a_wrong_port_is_told_before_the_run(run):
 
 
 # In a browser
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture
-def browser():
-    """Chromium, where it is installed; under CI it has to be."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing = "Playwright"
-    else:
-        missing = None if BROWSER else "Chromium"
-    if missing:
-        assert not os.environ.get("CI"), f"CI needs {missing}"
-        pytest.skip(f"{missing} is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

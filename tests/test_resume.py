@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import QUICK, ROOT
 from PIL import Image
-from test_command_line import COMMAND, error_of, start, wait_for
+from test_command_line import error_of, start, wait_for
 
 import images
 import states
@@ -20,12 +20,12 @@ from settings import UsageError, UserError
 from stylize import stylize
 
 RUNS = {
-    "adam": {"optimizer": "adam"},
+    "adam": {"optimizer": "adam", "style_loss": "mean"},
     "lbfgs": {"optimizer": "lbfgs"},
-    "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3},
+    "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3, "style_loss": "mean"},
     "stages, lbfgs": {"scales": 2, "optimizer": "lbfgs"},
-    "tiles in bfloat16": {"scales": 2, "tile": 64, "precision": "bfloat16"},
-    "patience": {"patience": 2, "learning_rate": 200.0},
+    "tiles in bfloat16": {"scales": 2, "tile": 64, "precision": "bfloat16", "style_loss": "mean"},
+    "patience": {"patience": 2, "learning_rate": 200.0, "style_loss": "mean"},
 }
 
 
@@ -53,10 +53,11 @@ def test_every_state_leads_to_the_same_picture(network, pictures, name):
         np.testing.assert_array_equal(again, whole)
 
 
+STEADY = {"learning_rate_schedule": "constant", "style_loss": "mean"}
 MORE = RUNS | {
-    "adam, steady": {"learning_rate_schedule": "constant"},
-    "adam, steady, stages": {"learning_rate_schedule": "constant", "scales": 3},
-    "three stages": {"scales": 3},
+    "adam, steady": STEADY,
+    "adam, steady, stages": STEADY | {"scales": 3},
+    "three stages": {"scales": 3, "style_loss": "mean"},
 }
 
 
@@ -129,18 +130,19 @@ def test_a_pickle_is_never_opened(tmp_path):
 # The command line
 
 
-def resume(folder, *options, state="run.npz"):
-    command = [*COMMAND, "--resume", state, *map(str, options)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def resume(folder, command_line):
+    return lambda *options, state="run.npz": command_line(["--resume", state, *options], folder)
 
 
 SAVE = ["--save-state", "run.npz", "--scales", 2]
 
 
-def test_a_finished_run_goes_on_with_more_iterations(run, folder):
-    more = ["--progress-write", "--state-iterations", 4]
+def test_a_finished_run_goes_on_with_more_iterations(run, folder, resume):
+    lbfgs = ["--optimizer", "lbfgs"]
+    more = ["--progress-write", "--state-iterations", 4, *lbfgs]
     assert run("--iterations", 6, *SAVE, *more).returncode == 0
-    result = resume(folder, "--iterations", 9)
+    result = resume("--iterations", 9)
     assert result.returncode == 0, result.stderr
     assert "out.png: 9 steps in " in result.stderr
     assert "as 9 steps at once have it, goes on after step 4 of 6" in result.stderr
@@ -149,42 +151,42 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder):
     assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]
     _, about = states.load(folder / "run.npz")
     assert about["description"]["iterations"] == 9
-    assert run("--iterations", 9, "--scales", 2, output="at-once.png").returncode == 0
+    assert run("--iterations", 9, "--scales", 2, *lbfgs, output="at-once.png").returncode == 0
     found, expected = (images.read(folder / name).pixels for name in ("out.png", "at-once.png"))
     np.testing.assert_array_equal(found, expected)
 
 
-def test_other_settings_and_inputs_are_named_and_refused(run, folder):
+def test_other_settings_and_inputs_are_named_and_refused(run, folder, resume):
     assert run("--iterations", 3, *SAVE).returncode == 0
     before = (folder / "out.png").read_bytes()
-    assert error_of(resume(folder, "--iterations", 4, "--tv-weight", 7), 2) == (
+    assert error_of(resume("--iterations", 4, "--tv-weight", 7), 2) == (
         "the run in run.npz had other settings: --tv-weight (was 300.0, now 7.0): "
         "leave them, or give --allow-changes"
     )
     (folder / "other.png").replace(folder / "painting.png")
-    assert error_of(resume(folder, "--iterations", 4), 2) == (
+    assert error_of(resume("--iterations", 4), 2) == (
         "the run in run.npz had other settings: --styles (another file than ['painting.png']): "
         "leave them, or give --allow-changes"
     )
     assert (folder / "out.png").read_bytes() == before
-    assert resume(folder, "--iterations", 4, "--allow-changes").returncode == 0
+    assert resume("--iterations", 4, "--allow-changes").returncode == 0
 
 
-def test_an_output_that_is_not_the_run_s_is_kept(run, folder):
+def test_an_output_that_is_not_the_run_s_is_kept(run, folder, resume):
     assert run("--iterations", 3, *SAVE).returncode == 0
     (folder / "new.png").write_bytes(b"precious")
     message = "new.png exists: give another name, or --overwrite to replace it"
     for option in ("--output", "--save-settings", "--save-state"):
-        assert error_of(resume(folder, option, "new.png"), 1) == message
-    assert resume(folder, "--output", "out.png", "--iterations", 4).returncode == 0  # its own
+        assert error_of(resume(option, "new.png"), 1) == message
+    assert resume("--output", "out.png", "--iterations", 4).returncode == 0  # its own
 
 
-def test_a_film_that_goes_on_leaves_the_first(run, folder):
+def test_a_film_that_goes_on_leaves_the_first(run, folder, resume):
     film = ["--timelapse", "film.gif", "--checkpoint-iterations", 1]
     steady = ["--scales", "off", "--learning-rate-schedule", "constant"]
     assert run("--iterations", 3, *SAVE, *film, *steady).returncode == 0
     before = (folder / "film.gif").read_bytes()
-    assert resume(folder, "--iterations", 5).returncode == 0
+    assert resume("--iterations", 5).returncode == 0
     assert (folder / "film.gif").read_bytes() == before
     with Image.open(folder / "film-from-3.gif") as after:
         assert after.n_frames == 3
@@ -215,30 +217,32 @@ def test_a_state_that_is_not_finite_does_not_replace_one_that_is(run, folder):
         assert np.isfinite(states.load(folder / "run.npz")[0]["picture"]).all()
 
 
-def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder):
-    assert run("--iterations", 3, "--save-state", "run.npz", "--size", 480).returncode == 0
-    result = resume(folder, "--iterations", 4, "--tile", 64, "--allow-changes")
+def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder, resume):
+    assert run("--iterations", 3, "--save-state", "run.npz", "--size", 320).returncode == 0
+    result = resume("--iterations", 4, "--tile", 64, "--allow-changes")
     assert result.returncode == 0 and "in tiles of 64 pixels" in result.stderr
     message = "a run keeps its stages: leave --scales as it was"
-    assert error_of(resume(folder, "--scales", 2, "--allow-changes"), 2) == message
+    assert error_of(resume("--scales", 2, "--allow-changes"), 2) == message
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(run, folder, number, status):
+def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
+    run, folder, number, status, resume
+):
     options = ["--save-state", "a run.npz", "--checkpoint-output", "c-%d.png"]
-    process = start(folder, *options, "--checkpoint-iterations", "50", iterations=1_000)
+    process = start(folder, *options, "--checkpoint-iterations", "50", iterations=500)
     wait_for(folder / "c-50.png")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     command = re.search(r"^to go on: python \S+ --resume '(.+)'$", stderr, re.MULTILINE)
     assert command[1] == "a run.npz"
-    done = int(re.search(r"^out.png: (\d+) of 1000 steps", stderr, re.MULTILINE)[1])
+    done = int(re.search(r"^out.png: (\d+) of 500 steps", stderr, re.MULTILINE)[1])
     state, _ = states.load(folder / "a run.npz")
     assert state["iterations"] == done
     if status == 143:
-        assert resume(folder, state="a run.npz").returncode == 0
-        assert run("--iterations", 1_000, output="whole.png").returncode == 0
+        assert resume(state="a run.npz").returncode == 0
+        assert run("--iterations", 500, output="whole.png").returncode == 0
         ours, whole = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
         np.testing.assert_array_equal(ours, whole)
 
@@ -292,7 +296,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
     options += ["--network", "network.mat"]
     begin = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     begin += [*options, "--iterations", "100000", "--quiet", "--save-state", "run.npz"]
-    begin += ["--state-iterations", "2", "--precision", "float32"]
+    begin += ["--state-iterations", "2", "--precision", "float32", *QUICK]
     seed = str(random.randrange(1_000_000))
     result = subprocess.run(
         [sys.executable, "-c", KILLED, str(KILLS), *map(str, begin)],
@@ -316,7 +320,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
 # A picture that says what made it
 
 
-def test_a_picture_is_painted_again_from_what_it_says(run, folder):
+def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line):
     mask = np.zeros((34, 45), np.float32)
     mask[:, 20:] = 255
     images.save(folder / "mask.png", np.repeat(mask[..., None], 3, -1))
@@ -324,8 +328,7 @@ def test_a_picture_is_painted_again_from_what_it_says(run, folder):
     options += ["--style-masks", "mask.png", "-", "--style-blend-weights", 2, 1, "--no-clip"]
     styles = ["painting.png", "other.png"]
     assert run(*options, "--save-settings", "my.args", styles=styles).returncode == 0
-    command = [*COMMAND, "--settings-from", "out.png", "--output", "again.png"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    result = command_line(["--settings-from", "out.png", "--output", "again.png"], folder)
     assert result.returncode == 0, result.stderr
     assert (folder / "again.png").read_bytes() == (folder / "out.png").read_bytes()
     # the recipe has the settings, the command line the pictures
@@ -344,14 +347,12 @@ def test_what_made_a_picture_is_in_it(run, folder):
     assert str(folder) not in json.dumps(told)
 
 
-def test_inputs_that_are_not_what_they_were_are_told(run, folder):
+def test_inputs_that_are_not_what_they_were_are_told(run, folder, command_line):
     assert run("--iterations", 1).returncode == 0
-    command = [*COMMAND, "--settings-from", "out.png", "--output", "again.png"]
+    arguments = ["--settings-from", "out.png", "--output", "again.png"]
 
     def again(*options):
-        return subprocess.run(
-            [*command, *options], cwd=folder, capture_output=True, text=True, timeout=120
-        )
+        return command_line([*arguments, *options], folder)
 
     (folder / "other.png").replace(folder / "painting.png")
     message = "painting.png is not the file that made the picture: give --styles"
@@ -361,7 +362,7 @@ def test_inputs_that_are_not_what_they_were_are_told(run, folder):
     assert error_of(again(), 1) == message
     assert again("--styles", "moved.png").returncode == 0
     message = "photo.png does not say what made it: give a picture of this program"
-    command[2:4] = ["--settings-from", "photo.png"]
+    arguments[1] = "photo.png"
     assert error_of(again(), 1) == message
 
 
@@ -391,18 +392,17 @@ def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
 
 
 def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
-    process, _ = start_and_take_its_folder_away(folder, iterations=3000)
+    process, _ = start_and_take_its_folder_away(folder, iterations=500)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1 and "error: cannot write place/run.npz" in stderr
-    assert "out.png: 3000 steps in " in stderr
+    assert "out.png: 500 steps in " in stderr
 
 
-def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, picture):
+def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, picture, command_line):
     images.save(folder / "large.png", picture(70, 90))
     assert run("--iterations", 4, "--scales", "auto", content="large.png").returncode == 0
-    command = [*COMMAND, "--settings-from", "out.png", "--output", "small.png", "--size", "30"]
-    command += ["--content", "photo.png"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    arguments = ["--settings-from", "out.png", "--output", "small.png", "--size", 30]
+    result = command_line([*arguments, "--content", "photo.png"], folder)
     assert result.returncode == 0, result.stderr
     told = images.metadata(folder / "small.png")
     assert told["size"] == 30 and told["asked"]["scales"] == "auto"

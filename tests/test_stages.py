@@ -182,7 +182,7 @@ def test_the_command_line_paints_from_coarse_to_fine(run, folder):
     assert Image.open(folder / "full-0.png").size == (45, 34)
     same = [Image.open(folder / name).tobytes() for name in ("out.png", "again.png")]
     assert same[0] == same[1]
-    result = run("--scales", 5, output="c.png")
+    result = run("--scales", 5, "--iterations", 100, output="c.png")
     assert result.returncode == 2
     assert result.stderr == (
         "error: --scales is 5 for 45x34 pixels and 100 iterations: give 2 or fewer\n"

@@ -75,13 +75,16 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
 
 
 def is_spent(outcome: Outcome) -> bool:
-    """Whether a worker process holds so much more than after its first picture that a new one had
-    better go on: what is compiled for each new size of picture is never let go."""
+    """Whether a new worker process had better go on with what is left."""
+    return outcome.status == "done" and holds_too_much()
+
+
+def holds_too_much() -> bool:
+    """Whether this process holds so much more than after its first picture: of what is compiled for
+    each new size of picture, TensorFlow never lets all go."""
     import hardware
 
-    if outcome.status != "done":
-        return False
-    held = hardware.held_memory()
+    held = hardware.held_memory() - kept.pictures.taken - kept.targets.taken
     _after_first.append(held)
     return held > SPENT * _after_first[0]
 

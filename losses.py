@@ -220,19 +220,19 @@ def _covariances(grams: Sequence[Gram]) -> tf.Tensor:
     return seconds - products + LEAST_VARIANCE * tf.eye(means.shape[1], dtype=tf.float64)
 
 
-@tf.custom_gradient
-def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor) -> tuple:
+def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor) -> tf.Tensor:
     """tr (R C R)^1/2 of each, and its gradient R (R C R)^-1/2 R / 2 at C: TensorFlow's own divides
-    by differences of eigenvalues."""
-    values, vectors = tf.linalg.eigh(roots @ covariances @ roots)
+    by differences of eigenvalues.
+
+    Told as a linear function with that value and slope at C. `tf.custom_gradient` would hold every
+    graph that it was ever traced in.
+    """
+    fixed = tf.stop_gradient(covariances)
+    values, vectors = tf.linalg.eigh(roots @ fixed @ roots)
     found = tf.sqrt(tf.maximum(values, LEAST_VARIANCE**2))
-
-    def gradient(slopes: tf.Tensor) -> tuple:
-        turned = roots @ vectors
-        products = tf.matmul(turned / found[:, tf.newaxis], turned, transpose_b=True)
-        return slopes[:, tf.newaxis, tf.newaxis] / 2 * products, None
-
-    return tf.reduce_sum(found, -1), gradient
+    turned = roots @ vectors
+    slopes = tf.matmul(turned / found[:, tf.newaxis], turned, transpose_b=True) / 2
+    return tf.reduce_sum(found, -1) + tf.reduce_sum(slopes * (covariances - fixed), (1, 2))
 
 
 class Roughness(NamedTuple):

@@ -139,10 +139,7 @@ def make_losses(
     return lambda picture: evaluate(picture, targets, regions)
 
 
-GRAPHS_KEPT = 16  # for the next pictures of the same sizes
 LARGE = 16_000_000  # values of a picture, or of its targets: next to its steps a trace is nothing
-
-_graphs = kept.Kept(GRAPHS_KEPT)
 
 
 def _kept(
@@ -158,7 +155,7 @@ def _kept(
         return make(network, settings, *options)
     numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
     key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
-    made = _graphs.get(key, lambda: (network, make(network, settings, *options)), lambda _: 1)
+    made = kept.graph(key, lambda: (network, make(network, settings, *options)))
     return made[1]  # an id lives with its network
 
 

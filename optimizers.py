@@ -1,12 +1,14 @@
 """Optimizers: a picture and its objective -> a better picture. Their state is named tensors."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+import kept
 import states
 from filters import Filter
 from objective import Evaluation, Objective
@@ -84,23 +86,22 @@ class Adam:
     ) -> tuple[tf.Tensor, State, Evaluation]:
         state, evaluation = dict(state), objective(picture)
         # each old moment goes as soon as the new one is there: pictures may be large
-        state["first"] = self._first(state.pop("first"), evaluation.gradient)
-        state["second"] = self._second(state.pop("second"), evaluation.gradient)
+        first, second, moved = (  # compiled, or there are temporary pictures
+            _graph(one, picture.shape, jit_compile=True)
+            for one in (self._first, self._second, self._moved)
+        )
+        state["first"] = first(state.pop("first"), evaluation.gradient)
+        state["second"] = second(state.pop("second"), evaluation.gradient)
         state["steps"] += 1
         state["averaged"] += 1
-        return self._moved(picture, state), state, evaluation
+        return moved(picture, state), state, evaluation
 
-    # compiled, or there are temporary pictures
-
-    @tf.function(jit_compile=True, autograph=False)
     def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         return self.beta1 * first + (1 - self.beta1) * gradient
 
-    @tf.function(jit_compile=True, autograph=False)
     def _second(self, second: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         return self.beta2 * second + (1 - self.beta2) * tf.square(gradient)
 
-    @tf.function(jit_compile=True, autograph=False)
     def _moved(self, picture: tf.Tensor, state: State) -> tf.Tensor:
         mean = state["first"] / (1 - self.beta1 ** state["averaged"])
         deviation = tf.sqrt(state["second"] / (1 - self.beta2 ** state["averaged"]))
@@ -179,12 +180,10 @@ class LBFGS:
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation = objective(picture)
-        picture, state = self._update(
-            picture, evaluation.gradient, evaluation.losses["total"], state
-        )
+        update = _graph(self._update, picture.shape)
+        picture, state = update(picture, evaluation.gradient, evaluation.losses["total"], state)
         return picture, state, evaluation
 
-    @tf.function(autograph=False)
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State]:
@@ -279,6 +278,13 @@ class LBFGS:
     def _shortened(self, direction: tf.Tensor) -> tf.Tensor:
         length = tf.reduce_mean(tf.abs(direction))  # grey levels
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
+
+
+def _graph(method: Callable, shape: tf.TensorShape, **options: bool) -> Callable:
+    """The graph of an optimizer's method for pictures of `shape`. Optimizers that are equal share
+    theirs."""
+    key = method.__func__, method.__self__, shape
+    return kept.graph(key, lambda: tf.function(method, autograph=False, **options))
 
 
 def history_of(height: int, width: int) -> int:

@@ -227,6 +227,7 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
         count = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads())))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    is_first = "tensorflow" not in sys.modules
     with contextlib.nullcontext() if debug else silence(), without_keras():
         import tensorflow as tf
 
@@ -235,7 +236,8 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.experimental.enable_op_determinism()  # one seed, one picture
         tf.zeros(())  # the first tensor brings the rest of the start-up messages
-    gc.freeze()  # what was imported stays: who collects garbage need not look at it
+    if is_first:
+        gc.freeze()  # what was imported stays: who collects garbage need not look at it
     if not debug:
         tf.get_logger().setLevel("ERROR")  # pictures of many sizes are many traces: it would warn
     if gpus:

@@ -86,10 +86,11 @@ def run(
                     yield Event(number, place, kind, value)
                 else:
                     worker.job = None
-                    if kind == "last":
+                    has_to_wait = again(value)
+                    if kind == "last" and (waiting or has_to_wait):
                         worker.end()
                         workers[place] = _Worker(start, arguments, is_spent)
-                    if again(value):
+                    if has_to_wait:
                         worker.kind = None  # others of its kind may have to wait, too
                         waiting.append((number, tries))
                     else:

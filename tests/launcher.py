@@ -2,6 +2,7 @@
 started: a test waits for what its command does, not for imports.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -54,6 +55,7 @@ def serve():
     with hardware.silence(), hardware.without_keras():
         for name in IMPORTED:
             importlib.import_module(name)
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

@@ -1,7 +1,9 @@
 """The contract of `stylize`, which people's scripts rely on."""
 
+import gc
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import tensorflow as tf
 from conftest import ROOT
 
 import images
+import kept
 import vgg
 from objective import make_losses, measure_targets
 from settings import Settings, UserError
@@ -232,6 +235,22 @@ def test_the_last_good_picture_comes_with_the_error(network, picture):
     with pytest.raises(NotFiniteError, match=r"after \d+ steps: lower tv_weight") as error:
         paint(network, picture, learning_rate=120, **options)
     assert error.value.image.shape == (34, 45, 3) and np.isfinite(error.value.image).all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_graphs_are_let_go(network, picture, monkeypatch, optimizer):
+    """All of a run but those of single operations, once they are not kept for another."""
+
+    def alive():
+        gc.collect()
+        graphs = (one for one in gc.get_objects() if type(one).__name__ == "FuncGraph")
+        return Counter(graph.name for graph in graphs)
+
+    monkeypatch.setattr(kept, "_graphs", kept.Kept(0))
+    before = alive()
+    list(stylize(network, picture(37, 41), [picture(39, 43)], iterations=2, optimizer=optimizer))
+    small = {"total_variation", "_lower", "_tiles_in", "_tiles_out"}
+    assert (alive() - before).keys() <= small
 
 
 def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo():

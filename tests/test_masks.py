@@ -14,7 +14,7 @@ from masks import GivenMasks, Masks
 from settings import Settings, UsageError
 from stylize import stylize
 
-SIZE = (403, 299)
+SIZE = (300, 240)
 
 
 def disc(height, width, softness=12.0):

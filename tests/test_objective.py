@@ -10,7 +10,6 @@ from settings import Settings
 
 VARIANTS = {
     "default": {},
-    "average pooling": {"pooling": "avg"},
     "zero padding": {"padding": "zero", "pooling": "max"},
     "deeper content": {"content_weight_blend": 0.3},
     "only relu5_2": {"content_weight_blend": 0},

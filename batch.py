@@ -333,9 +333,8 @@ def paint(
         else:
             left.append(number)
     sizes = sizes_of({pairs[number].content for number in left})
-    left.sort(
-        key=lambda number: sizes.get(pairs[number].content, (0, 0))
-    )  # stays in order within a size
+    # within a size they stay in order
+    left.sort(key=lambda number: sizes.get(pairs[number].content, (0, 0)))
     if not left:
         return
     if options.cluster:

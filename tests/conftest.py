@@ -18,6 +18,7 @@ from PIL import Image
 import hardware
 
 __all__ = ["ROOT"]
+FASTEST_PRECISION = hardware._fastest_precision
 QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -31,6 +32,16 @@ def pytest_sessionstart():
 
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def in_float32():
+    """Whatever else runs on the machine, which may change what is fastest there."""
+    import tensorflow as tf
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "_fastest_precision", lambda: tf.float32)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import tensorflow as tf
+from conftest import FASTEST_PRECISION
 
 import hardware
 from settings import UserError
@@ -108,10 +109,11 @@ def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
 
 
 @pytest.fixture
-def fresh():
-    hardware._fastest_precision.cache_clear()
+def fresh(monkeypatch):
+    monkeypatch.setattr(hardware, "_fastest_precision", FASTEST_PRECISION)
+    FASTEST_PRECISION.cache_clear()
     yield
-    hardware._fastest_precision.cache_clear()
+    FASTEST_PRECISION.cache_clear()
 
 
 @pytest.mark.parametrize(

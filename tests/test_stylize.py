@@ -264,6 +264,6 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
     judge = make_losses(network, targets, Settings())
     found = []
     for share in (0.1, 0.5):
-        *_, (_, image) = stylize(network, photo, [painting], iterations=25, stylization=share)
+        *_, (_, image) = stylize(network, photo, [painting], iterations=15, stylization=share)
         found.append(judge(tf.constant(image[np.newaxis])))
     assert found[0]["style"] > found[1]["style"] and found[0]["content"] < found[1]["content"]

@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         options, rest = build_parser().parse_known_args(arguments)
         pairs = pairs_of(options, rest)
         check_names(pairs)
+        check_workers(options, [pair.options for pair in pairs])
         common = pairs[0].options
         make_folders({os.path.dirname(pair.output) for pair in pairs})
         with Summary(len(pairs), common.quiet) as summary:
@@ -340,14 +341,12 @@ def paint(
     if options.cluster:
         import cluster
 
-        check_cluster(options, [pairs[number].options for number in left])
-        here = (
-            shared_out(options.workers, pairs, left, sizes) if options.cluster == "local" else None
-        )
+        is_here = options.cluster == "local"
+        here = shared_out(options.workers, pairs, left, sizes) if is_here else None
         events = cluster.run(
             [pairs[number].options for number in left],
             options.cluster,
-            options.shared_folder or options.cluster == "local",
+            options.shared_folder or is_here,
             here,
             summary.note,
             kind_of=lambda one: sizes.get(one.content),
@@ -376,11 +375,14 @@ def paint(
                 summary.show(event.worker, pairs[number].output, event.value)
 
 
-def check_cluster(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
-    """Raises `UsageError` for what a cluster could not do."""
-    if options.cluster == "local":
+def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
+    """Raises `UsageError` for workers that there cannot be, and what a cluster could not do."""
+    wanted = options.workers
+    if wanted != "auto" and not (wanted.isdecimal() and int(wanted) >= 1):
+        raise UsageError(f"--workers is {wanted}: give auto, or 1 or more")
+    if options.cluster in (None, "local"):
         return
-    if options.workers != "auto":
+    if wanted != "auto":
         raise UsageError("--workers is for this machine: a cluster has its own")
     if options.shared_folder:
         return
@@ -417,10 +419,8 @@ def shared_out(
         count = 1
     elif wanted == "auto":
         count = min(cores, len(left), room_for([pairs[number] for number in left], sizes))
-    elif wanted.isdecimal() and int(wanted) >= 1:
-        count = min(int(wanted), len(left))
     else:
-        raise UsageError(f"--workers is {wanted}: give auto, or 1 or more")
+        count = min(int(wanted), len(left))
     return count, max(1, cores // count)
 
 

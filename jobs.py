@@ -85,11 +85,10 @@ def holds_too_much() -> bool:
     import hardware
 
     held = hardware.held_memory() - kept.pictures.taken - kept.targets.taken
-    _after_first.append(held)
-    return held > SPENT * _after_first[0]
+    return held > SPENT * _after_first.setdefault("held", held)
 
 
-_after_first: list[int] = []
+_after_first: dict[str, int] = {}
 
 
 def failed(message: str) -> Outcome:

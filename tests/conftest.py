@@ -1,7 +1,5 @@
 """What the tests share: tiny networks in real files, small pictures, the command line."""
 
-import gc
-import importlib
 import os
 import shutil
 import tempfile
@@ -12,7 +10,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
 import numpy as np
 import pytest
 import reference
-from launcher import ROOT, Launcher
+from launcher import ROOT, Launcher, import_all
 from PIL import Image
 
 import hardware
@@ -24,10 +22,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_sessionstart():
-    """Imports what takes long once, where garbage is not looked for."""
-    with hardware.silence(), hardware.without_keras():
-        importlib.import_module("stylize")
-    gc.freeze()
+    import_all()
 
 
 def pytest_sessionfinish():

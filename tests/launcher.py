@@ -49,13 +49,18 @@ class Launcher:
         return subprocess.CompletedProcess(arguments, status, *told)
 
 
-def serve():
+def import_all():
+    """Imports what takes long, and keeps it from those who look for garbage."""
     import hardware
 
     with hardware.silence(), hardware.without_keras():
         for name in IMPORTED:
             importlib.import_module(name)
     gc.freeze()
+
+
+def serve():
+    import_all()
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

@@ -109,10 +109,10 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     assert [name for name in NAMES if after[name] != before[name]] == NAMES[:1]
 
     # other settings would cost pictures
-    one = ["--contents", "photos/one.png", "--styles", "paintings/dots.png", "--tv-weight", 5]
-    done = batch(*one)
-    assert done.returncode == 1 and done.stderr.count("was made otherwise: give --overwrite") == 1
-    done = batch(*one, "--overwrite", "--quiet")
+    done = batch("--tv-weight", 5)
+    assert done.returncode == 1 and done.stderr.count("was made otherwise: give --overwrite") == 4
+    one = ["--contents", "photos/one.png", "--styles", "paintings/dots.png"]
+    done = batch(*one, "--tv-weight", 5, "--overwrite", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
     assert images.metadata(half)["tv_weight"] == 5
 
@@ -169,7 +169,7 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
         status = error.code
     told = capsys.readouterr().err
     assert status == 2 and told.startswith("error: ") and message in told
-    assert told.splitlines()[0].startswith("error: ") and not list(folders.glob("gallery/*.png"))
+    assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
 
 
 def start(folders, *arguments):

@@ -252,10 +252,8 @@ KILLS = 20
 # begins in a second. It kills each after a moment, and looks at what is there.
 KILLED = """
 import os, random, signal, sys, time
-import neural_style, hardware, inputs, results, progress, provenance
-with hardware.silence(), hardware.without_keras():
-    import tensorflow, tiling, vgg, stylize
-import images, states
+import images, launcher, neural_style, states
+launcher.import_all()
 begin, kills = sys.argv[2:], int(sys.argv[1])
 random.seed(int(os.environ["KILLS_SEED"]))
 
@@ -304,7 +302,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
         capture_output=True,
         text=True,
         timeout=240,
-        env=os.environ | {"KILLS_SEED": seed, "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"KILLS_SEED": seed, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
     )
     assert result.returncode == 0, (seed, result.stderr[-2000:])
     status, *reached = map(int, result.stdout.split())

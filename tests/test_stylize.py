@@ -76,7 +76,7 @@ photo, painting, picture = (
 )
 targets = measure_targets(network, photo, [painting], Settings())
 objective = make_objective(network, targets, Settings())
-assert len({objective(picture).gradient.numpy().tobytes() for _ in range(5)}) == 1
+assert len({objective(picture).gradient.numpy().tobytes() for _ in range(8)}) == 1
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
@@ -230,8 +230,8 @@ def test_an_optimizer_that_recovers_goes_on_after_a_loss_that_is_not_finite(
 
 
 def test_the_last_good_picture_comes_with_the_error(network, picture):
-    """The loss is finite in the flat start and overflows as the picture grows rougher, at once."""
-    options = {"tv_weight": 3e36, "initial": np.full((34, 45, 3), 99), "iterations": 1}
+    """The loss is finite in the flat start and overflows as the picture grows rougher."""
+    options = {"tv_weight": 3e36, "initial": np.full((34, 45, 3), 99), "iterations": 30}
     with pytest.raises(NotFiniteError, match=r"after \d+ steps: lower tv_weight") as error:
         paint(network, picture, learning_rate=120, **options)
     assert error.value.image.shape == (34, 45, 3) and np.isfinite(error.value.image).all()
@@ -263,7 +263,8 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
     targets = measure_targets(network, batch[0], batch[1:], Settings())
     judge = make_losses(network, targets, Settings())
     found = []
-    for share in (0.1, 0.5):
-        *_, (_, image) = stylize(network, photo, [painting], iterations=15, stylization=share)
+    for share in (0.1, 0.3, 0.5):
+        *_, (_, image) = stylize(network, photo, [painting], iterations=25, stylization=share)
         found.append(judge(tf.constant(image[np.newaxis])))
-    assert found[0]["style"] > found[1]["style"] and found[0]["content"] < found[1]["content"]
+    assert found[0]["style"] > found[1]["style"] > found[2]["style"]
+    assert found[0]["content"] < found[1]["content"] < found[2]["content"]

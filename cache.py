@@ -1,4 +1,4 @@
-"""Cache: a network that was read once, in a form that loads at once.
+"""Cache: a network that was read once, in a form that loads at once; and what was measured once.
 
 Lies in the platform's cache folder, may be deleted at any time, and is never trusted: what does not
 belong to the very file that was read is ignored.
@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,30 @@ def read(path: str | Path) -> Weights:
     kept = _load(place, origin)
     if kept is None:
         kept = weights.read(path)
-        with contextlib.suppress(OSError, UserError):  # a full disk, or a home that is read-only
-            place.parent.mkdir(parents=True, exist_ok=True)
-            files.write(place, _bytes(kept, origin))
+        _keep(place, _bytes(kept, origin))
     return kept
+
+
+def word(name: str, among: Collection[str], find: Callable[[], str]) -> str:
+    """The one of a few words that was found under this name before; else found now, and kept."""
+    place = folder() / f"{name}.txt"
+    found = _word(place, among) or find()
+    first = _word(place, among)  # of who looked at the same time and was faster: they shall agree
+    if not first:
+        _keep(place, found.encode())
+    return first or found
+
+
+def _word(place: Path, among: Collection[str]) -> str | None:
+    with contextlib.suppress(OSError, ValueError):
+        return next((one for one in among if one == place.read_text()), None)
+    return None
+
+
+def _keep(place: Path, data: bytes) -> None:
+    with contextlib.suppress(OSError, UserError):  # a full disk, or a home that is read-only
+        place.parent.mkdir(parents=True, exist_ok=True)
+        files.write(place, data)
 
 
 def folder() -> Path:

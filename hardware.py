@@ -4,7 +4,9 @@ TensorFlow ready on it."""
 import contextlib
 import functools
 import gc
+import hashlib
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +22,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
 HELD = Path("/proc/self/statm")
+PROCESSORS = Path("/proc/cpuinfo")
 
-# How many times faster low precision has to be before it is taken by itself. Processors are far
-# off on either side: so one machine always chooses the same.
-WORTHWHILE = 1.5
+WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken by itself
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))
 REPEATS = 7
@@ -171,8 +172,11 @@ def _check_precision(dtype: "tf.DType") -> None:
 
 @functools.cache
 def _fastest_precision() -> "tf.DType":
-    """On a GPU what its tensor cores take; on a CPU bfloat16 if it is much faster than float32."""
+    """On a GPU what its tensor cores take; on a CPU bfloat16 if it is much faster than float32,
+    as it once was measured on this kind of processor: so it always paints the same."""
     import tensorflow as tf
+
+    import cache
 
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -181,11 +185,29 @@ def _fastest_precision() -> "tf.DType":
         if capability >= (8, 0):
             return tf.bfloat16
         return tf.float16 if capability >= (7, 0) else tf.float32
+    known = ("float32", "bfloat16")
+    return tf.as_dtype(cache.word(f"precision-{_kind_of_processor()}", known, _faster))
+
+
+def _kind_of_processor() -> str:
+    """A digest of what this processor is and can, and of the TensorFlow on it."""
+    import tensorflow as tf
+
+    told = [tf.__version__, platform.machine(), platform.processor()]
+    with contextlib.suppress(OSError):
+        first = PROCESSORS.read_text().split("\n\n")[0].splitlines()
+        told += [line for line in first if line.startswith(("model name", "flags", "Features"))]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def _faster() -> str:
+    import tensorflow as tf
+
     try:
         fast = all(_gain(side, channels) >= WORTHWHILE for side, channels in TRIED)
     except tf.errors.OpError:  # processors without it raise AbortedError and others
-        return tf.float32
-    return tf.bfloat16 if fast else tf.float32
+        return "float32"
+    return "bfloat16" if fast else "float32"
 
 
 def _gain(side: int, channels: int) -> float:

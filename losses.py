@@ -64,9 +64,10 @@ def gram(features: tf.Tensor, weights: tf.Tensor | None = None, with_sums: bool 
         sums = tf.reduce_sum(tf.cast(features * shares, tf.float32), (0, 1, 2))
     positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
     count = positions.shape[0]
-    if features.dtype == tf.float16:
-        positions = tf.cast(positions, tf.float32)  # their squares are beyond float16's range
-    if features.dtype == tf.bfloat16:
+    if features.dtype == tf.float16 or with_sums:
+        # their squares are beyond float16's range; and covariances need digits
+        positions = tf.cast(positions, tf.float32)
+    if positions.dtype == tf.bfloat16:
         # such products come rounded: of blocks of rows, to be summed in float32
         blocks = min(count, LOW_PRECISION_BLOCKS // channels)
         positions = tf.pad(positions, [[0, -count % blocks], [0, 0]])
@@ -103,6 +104,7 @@ class Gaussian(NamedTuple):
     mean: tf.Tensor  # [channels] float32
     covariance: tf.Tensor  # [channels, channels] float64
     root: tf.Tensor  # its square root
+    least: tf.Tensor  # float64 scalar: what was added to each variance, and is to be to others
     unit: tf.Tensor  # float32 scalar: what brings distances to the units of "mean"
 
 
@@ -114,10 +116,11 @@ def style_target(gram: Gram, scale: str) -> StyleTarget:
     if scale != "wasserstein":
         return gram
     moments = _moments(gram)
-    covariance = _covariances([gram])[0]
+    least = tf.cast(_least_variance(moments), tf.float64)
+    covariance = _covariances([gram], [least])[0]
     values, vectors = tf.linalg.eigh(covariance)
-    root = (vectors * tf.sqrt(tf.maximum(values, LEAST_VARIANCE))) @ tf.transpose(vectors)
-    return Gaussian(moments.mean, covariance, root, _unit(moments))
+    root = (vectors * tf.sqrt(tf.maximum(values, least))) @ tf.transpose(vectors)
+    return Gaussian(moments.mean, covariance, root, least, _unit(moments))
 
 
 def style_loss(
@@ -143,7 +146,8 @@ def style_loss(
     if scale == "moments":
         ours, theirs = map(_moments, (gram, target))
         means = tf.math.squared_difference(ours.mean, theirs.mean)
-        spread = tf.math.squared_difference(_deviations(ours), _deviations(theirs))
+        deviations = (_deviations(one, _least_variance(theirs)) for one in (ours, theirs))
+        spread = tf.math.squared_difference(*deviations)
         squares = tf.math.squared_difference(ours.second / channels, theirs.second / channels)
         return tf.reduce_mean(squares) + _unit(theirs) * tf.reduce_mean(means + spread)
     if scale == "mean":
@@ -162,7 +166,7 @@ def style_losses(pairs: Sequence[tuple[Gram, Gram]], scale: str, pixels: float) 
 
 
 WITH_SUMS = ("moments", "wasserstein")  # these need `Gram.sums`
-LEAST_VARIANCE = 1e-4  # added to each: covariances are singular where channels are silent
+LEAST_VARIANCE = 1e-4  # of the target's mean square, or of 1
 
 
 class _Moments(NamedTuple):
@@ -174,9 +178,17 @@ def _moments(gram: Gram) -> _Moments:
     return _Moments(gram.sums / gram.positions, gram.products / gram.positions)
 
 
-def _deviations(moments: _Moments) -> tf.Tensor:
+def _least_variance(target: _Moments) -> tf.Tensor:
+    """What is added to each variance: a covariance is singular where channels are silent, or more
+    than the positions. Published as 1e-4, of features near 1; it has to be more than rounding
+    leaves of large features, or the slopes there point nowhere."""
+    squares = tf.linalg.diag_part(target.second)
+    return LEAST_VARIANCE * tf.maximum(tf.reduce_mean(squares), 1)
+
+
+def _deviations(moments: _Moments, least: tf.Tensor) -> tf.Tensor:
     variances = tf.linalg.diag_part(moments.second) - tf.square(moments.mean)
-    return tf.sqrt(tf.nn.relu(variances) + LEAST_VARIANCE)
+    return tf.sqrt(tf.nn.relu(variances) + least)
 
 
 def _unit(target: _Moments) -> tf.Tensor:
@@ -204,23 +216,25 @@ def _gaussian_losses(pairs: Sequence[tuple[Gram, Gaussian]]) -> list[tf.Tensor]:
 def _covariance_distances(ours: Sequence[Gram], theirs: Sequence[Gaussian]) -> list[tf.Tensor]:
     """tr C + tr T - 2 tr (T^1/2 C T^1/2)^1/2 for every two covariances C and T, as float32
     scalars."""
-    covariances, targets = _covariances(ours), tf.stack([one.covariance for one in theirs])
-    roots = _traces_of_roots(covariances, tf.stack([one.root for one in theirs]))
+    least = tf.stack([one.least for one in theirs])
+    covariances, targets = _covariances(ours, least), tf.stack([one.covariance for one in theirs])
+    roots = _traces_of_roots(covariances, tf.stack([one.root for one in theirs]), least)
     distances = tf.linalg.trace(covariances) + tf.linalg.trace(targets) - 2 * roots
     return tf.unstack(tf.cast(distances, tf.float32))
 
 
-def _covariances(grams: Sequence[Gram]) -> tf.Tensor:
+def _covariances(grams: Sequence[Gram], least: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
     """[pairs, channels, channels] float64: what is left of two large numbers, and to be
-    inverted."""
+    inverted. least: added to the variances of each."""
     moments = [_moments(gram) for gram in grams]
     means = tf.cast(tf.stack([one.mean for one in moments]), tf.float64)
     seconds = tf.cast(tf.stack([one.second for one in moments]), tf.float64)
     products = means[:, :, tf.newaxis] * means[:, tf.newaxis]
-    return seconds - products + LEAST_VARIANCE * tf.eye(means.shape[1], dtype=tf.float64)
+    added = tf.stack(least)[:, tf.newaxis, tf.newaxis] * tf.eye(means.shape[1], dtype=tf.float64)
+    return seconds - products + added
 
 
-def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor) -> tf.Tensor:
+def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor, least: tf.Tensor) -> tf.Tensor:
     """tr (R C R)^1/2 of each, and its gradient R (R C R)^-1/2 R / 2 at C: TensorFlow's own divides
     by differences of eigenvalues.
 
@@ -229,7 +243,7 @@ def _traces_of_roots(covariances: tf.Tensor, roots: tf.Tensor) -> tf.Tensor:
     """
     fixed = tf.stop_gradient(covariances)
     values, vectors = tf.linalg.eigh(roots @ fixed @ roots)
-    found = tf.sqrt(tf.maximum(values, LEAST_VARIANCE**2))
+    found = tf.sqrt(tf.maximum(values, tf.square(least)[:, tf.newaxis]))
     turned = roots @ vectors
     slopes = tf.matmul(turned / found[:, tf.newaxis], turned, transpose_b=True) / 2
     return tf.reduce_sum(found, -1) + tf.reduce_sum(slopes * (covariances - fixed), (1, 2))

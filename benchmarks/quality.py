@@ -6,9 +6,9 @@
 
 Paints three photos with each variant of the settings into FOLDER/NAME, unless they are there, and
 prints a table; FOLDER/sheet.png has them side by side. --more adds another program's pictures,
-named as ours are. --curve paints five content weights and draws style against content
-(FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each size with the default
-settings: do they look the same (FOLDER/sizes.png)?
+named as ours are. --curve paints five content weights with each style loss and draws style
+against content (FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each size
+with the default settings: do they look the same (FOLDER/sizes.png)?
 
 Measures, all in float32 from the file; of each the mean over the pairs:
 
@@ -91,6 +91,7 @@ VARIANTS = {
     "recipe E": [recipe("keras-noise")],
 }
 CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
+CURVE_LOSSES = ("wasserstein", "moments", "mean")
 
 
 def main() -> None:
@@ -105,7 +106,10 @@ def main() -> None:
         table(sizes(options.folder, options.sizes))
         return
     if options.curve:
-        variants = {f"content {w:g}": ["--content-weight", str(w)] for w in CURVE}
+        variants = {
+            f"{loss} {weight:g}": ["--style-loss", loss, "--content-weight", str(weight)]
+            for loss, weight in itertools.product(CURVE_LOSSES, CURVE)
+        }
     else:
         variants = {name: VARIANTS[name] for name in options.only or VARIANTS}
     folders = {name: options.folder / name.replace("/", "-") for name in variants}
@@ -311,18 +315,24 @@ def sheet(folders: dict[str, Path]) -> Image.Image:
 
 
 def curve(found: dict[str, dict[str, float]], path: Path) -> None:
+    """A line a style loss through its content weights."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
-    points = [(row["affinity"], row["style"]) for row in found.values()]
-    axes.plot(*zip(*points, strict=True), "o-")
-    for name, point in zip(found, points, strict=True):
-        axes.annotate(name, point, textcoords="offset points", xytext=(6, 4))
-    axes.set_xlabel("affinity divergence from the photo")
-    axes.set_ylabel("style distance from the painting")
+    figure, plots = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True, layout="constrained")
+    labels = {"affinity": "affinity divergence from the photo", "ssim": "ssim with the photo"}
+    for axes, (measure, label) in zip(plots, labels.items(), strict=True):
+        for loss in CURVE_LOSSES:
+            rows = {weight: found[f"{loss} {weight:g}"] for weight in CURVE}
+            points = [(row[measure], row["style"]) for row in rows.values()]
+            axes.plot(*zip(*points, strict=True), "o-", label=loss)
+            for weight, point in zip(rows, points, strict=True):
+                axes.annotate(f"{weight:g}", point, textcoords="offset points", xytext=(6, 4))
+        axes.set_xlabel(label)
+    plots[0].set_ylabel("style distance from the painting")
+    plots[1].legend(title="style loss, content weights")
     figure.savefig(path, dpi=120)
 
 

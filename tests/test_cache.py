@@ -148,3 +148,15 @@ def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected)
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", platform)
     assert cache.folder().as_posix() == expected
+
+
+def test_a_word_is_found_once_and_two_who_look_at_once_agree(path, tmp_path):
+    folder = tmp_path / "caches" / "neural-style"
+
+    def meanwhile():
+        folder.mkdir(parents=True)
+        (folder / "drink.txt").write_text("tea")
+        return "coffee"
+
+    for _ in range(2):
+        assert cache.word("drink", ("tea", "coffee"), meanwhile) == "tea"

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import FASTEST_PRECISION
 
+import cache
 import hardware
 from settings import UserError
 
@@ -109,7 +110,8 @@ def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
 
 
 @pytest.fixture
-def fresh(monkeypatch):
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "caches" / "neural-style")
     monkeypatch.setattr(hardware, "_fastest_precision", FASTEST_PRECISION)
     FASTEST_PRECISION.cache_clear()
     yield
@@ -135,6 +137,39 @@ def test_low_precision_that_raises_is_not_taken(fresh, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setattr(hardware, "_gain", raises)
     assert hardware.precision("auto") == tf.float32
+
+
+def test_the_choice_is_kept_for_this_kind_of_processor(fresh, tmp_path, monkeypatch):
+    """So other work on the machine does not change the next picture."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    for gain in (6, 1.1):
+        monkeypatch.setattr(hardware, "_gain", lambda *_, gain=gain: gain)
+        FASTEST_PRECISION.cache_clear()
+        assert hardware.precision("auto") == tf.bfloat16
+    (kept,) = (tmp_path / "caches" / "neural-style").iterdir()
+    assert kept.read_text() == "bfloat16"
+
+    for spoilt in (b"float64", b"\xff"):
+        kept.write_bytes(spoilt)
+        FASTEST_PRECISION.cache_clear()
+        assert hardware.precision("auto") == tf.float32
+        assert kept.read_text() == "float32"
+
+    monkeypatch.setattr(hardware, "_gain", lambda *_: 6)
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("processor : 0\nflags : fpu amx_bf16\n\nprocessor : 1\n")
+    FASTEST_PRECISION.cache_clear()
+    assert hardware.precision("auto") == tf.bfloat16
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+def test_without_a_cache_it_is_measured_each_time(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    (tmp_path / "caches").write_text("no folder")
+    for gain, chosen in ((6, tf.bfloat16), (1.1, tf.float32)):
+        monkeypatch.setattr(hardware, "_gain", lambda *_, gain=gain: gain)
+        FASTEST_PRECISION.cache_clear()
+        assert hardware.precision("auto") == chosen
 
 
 @pytest.mark.parametrize(

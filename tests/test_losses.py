@@ -97,22 +97,30 @@ def test_bands_of_rows_add_up_to_the_total_variation(picture, kind):
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
-def gaussian(array):
+def gaussian(array, least):
     """Mean, second moment and covariance in float64."""
     positions = array.astype("f8").reshape(-1, array.shape[-1])
     second = positions.T @ positions / len(positions)
     mean = positions.mean(0)
-    return mean, second, second - np.outer(mean, mean) + 1e-4 * np.eye(len(mean))
+    return mean, second, second - np.outer(mean, mean) + least * np.eye(len(mean))
+
+
+def least_variance(target):
+    return 1e-4 * max(np.mean(target.astype("f8") ** 2), 1)
 
 
 @pytest.mark.parametrize("kind", losses.WITH_SUMS)
 @pytest.mark.parametrize("channels", [3, 40])  # more than positions: singular covariances
-def test_losses_of_means_follow_their_formulas(kind, channels):
+@pytest.mark.parametrize("size", [0.5, 300])  # as deep features of pixels are
+def test_losses_of_means_follow_their_formulas(kind, channels, size):
     arrays = [
-        random_features(0, (1, 5, 7, channels)) + 0.3,
-        random_features(1, (1, 4, 6, channels)),
+        size * (random_features(0, (1, 5, 7, channels)) + 0.3),
+        size * random_features(1, (1, 4, 6, channels)),
     ]
-    (mean, second, covariance), (other, other_second, target) = map(gaussian, arrays)
+    least = least_variance(arrays[1])
+    (mean, second, covariance), (other, other_second, target) = (
+        gaussian(array, least) for array in arrays
+    )
     unit = np.trace(other_second) / channels**3
     if kind == "moments":
         spread = np.sqrt(np.diag(covariance)) - np.sqrt(np.diag(target))
@@ -150,6 +158,32 @@ def test_gradients_of_losses_of_means_equal_finite_differences(kind):
     direction = gradient / np.linalg.norm(gradient)
     ahead, behind = (float(loss(features + step * direction)[1]) for step in (2e-2, -2e-2))
     np.testing.assert_allclose((ahead - behind) / 4e-2, np.sum(gradient * direction), rtol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_the_slope_is_right_where_a_small_picture_has_fewer_positions_than_channels(dtype):
+    """Its covariance is singular: what rounding makes of zero variances must not lead the way."""
+    arrays = [1000 * np.maximum(random_features(n, (1, 6, 8, 128)), 0) for n in (0, 1)]
+    features = tf.cast(arrays[0], dtype)
+    target = losses.style_target(losses.gram(tf.constant(arrays[1]), with_sums=True), "wasserstein")
+    with tf.GradientTape() as tape:
+        ours = losses.gram(features, with_sums=True)
+        tape.watch(ours)
+        loss = losses.style_loss(ours, target, "wasserstein")
+    found = losses.gram_gradient(features, tape.gradient(loss, ours)).numpy().astype("f8")
+
+    positions = features.numpy().astype("f8").reshape(-1, 128)
+    least = least_variance(arrays[1])
+    (mean, _, covariance), (other, _, wanted) = (gaussian(a, least) for a in (positions, arrays[1]))
+    root = scipy.linalg.sqrtm(wanted).real
+    values, vectors = scipy.linalg.eigh(root @ covariance @ root)
+    turned = root @ vectors
+    slope = np.eye(128) - (turned / np.sqrt(values)) @ turned.T  # of the distance, at C
+    expected = (positions - mean) @ slope + (mean - other)
+    expected *= 2 * float(target.unit) / 8 / 128 / len(positions)
+    tolerance = 1e-4 if dtype == tf.float32 else 4e-2  # of what a product of bfloat16 leaves
+    error = np.linalg.norm(found.reshape(-1, 128) - expected) / np.linalg.norm(expected)
+    assert error < tolerance
 
 
 def test_losses_of_several_layers_at_once_are_those_of_each():

@@ -30,38 +30,46 @@ class Filter:
     learnt: float  # share of what the pairs say, 0 to 1
     fading: float
 
-    def init(self) -> dict[str, tf.Tensor]:
-        """What is known before the first pair."""
+    def init(self, height: int, width: int) -> dict[str, tf.Tensor]:
+        """What is known before the first pair; of pictures of that size, so that one graph serves
+        all of them, the low-pass, the bands and how often each column counts, too."""
+        frequencies = _frequencies(height, width)
+        columns = np.arange(width // 2 + 1)
+        is_alone = (columns == 0) | (2 * columns == width)  # real pictures have the others twice
         energies = tf.zeros([BANDS, 3])
-        return {"steps": energies, "changes": energies, "pairs": tf.zeros(())}
+        return {
+            "low_pass": tf.constant(1 / np.sqrt(1 + (frequencies / self.corner) ** 2), tf.float32),
+            "bands": tf.constant(_bands(frequencies), tf.int32),
+            "counts": tf.constant(np.where(is_alone, 1, 2)[np.newaxis], tf.float32),
+            "steps": energies,
+            "changes": energies,
+            "pairs": tf.zeros(()),
+        }
 
     def learn(
         self, known: dict[str, tf.Tensor], step: tf.Tensor, change: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """What is known after one more pair."""
-        return {
-            "steps": self.fading * known["steps"] + _energies(step),
-            "changes": self.fading * known["changes"] + _energies(change),
+        return known | {
+            "steps": self.fading * known["steps"] + _energies(known, step),
+            "changes": self.fading * known["changes"] + _energies(known, change),
             "pairs": known["pairs"] + 1,
         }
 
     def apply(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
         """The filtered picture."""
-        height, width = picture.shape[1:3]
-        spectrum = _spectrum(picture) * tf.cast(self._gain(known, height, width), tf.complex64)
-        opponent = tf.signal.irfft2d(spectrum, (height, width))
+        spectrum = _spectrum(picture) * tf.cast(self._gain(known), tf.complex64)
+        opponent = tf.signal.irfft2d(spectrum, tf.shape(picture)[1:3])
         return tf.einsum("khw,kc->hwc", opponent, _colors())[tf.newaxis]
 
     def norm(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
         """The product of a picture with itself filtered, by Parseval's theorem."""
-        height, width = picture.shape[1:3]
-        power = _power(_spectrum(picture), width)
-        return tf.reduce_sum(power * self._gain(known, height, width)) / (height * width)
+        pixels = tf.reduce_prod(tf.cast(tf.shape(picture)[1:3], tf.float32))
+        return tf.reduce_sum(_power(known, picture) * self._gain(known)) / pixels
 
-    def _gain(self, known: dict[str, tf.Tensor], height: int, width: int) -> tf.Tensor:
+    def _gain(self, known: dict[str, tf.Tensor]) -> tf.Tensor:
         """[3 colours, H, W // 2 + 1]"""
-        frequencies = _frequencies(height, width)
-        low_pass = tf.math.rsqrt(1 + tf.square(frequencies / self.corner))
+        low_pass = known["low_pass"]
         if not self.learnt:
             return tf.repeat(low_pass[tf.newaxis], 3, 0)
         steps, changes = known["steps"], known["changes"]
@@ -69,7 +77,7 @@ class Filter:
         ratios = tf.where(there, 0.5 * tf.math.log(tf.where(there, steps / changes, 1.0)), 0.0)
         mean = tf.reduce_sum(ratios) / tf.maximum(1.0, tf.reduce_sum(tf.cast(there, tf.float32)))
         learnt = tf.exp(self.learnt * tf.where(there, ratios - mean, 0.0))  # [bands, colours]
-        learnt = tf.transpose(tf.gather(learnt, _bands(frequencies)), (2, 0, 1))
+        learnt = tf.transpose(tf.gather(learnt, known["bands"]), (2, 0, 1))
         return tf.where(
             known["pairs"] < PAIRS_TO_LEARN, low_pass, low_pass ** (1 - self.learnt) * learnt
         )
@@ -84,33 +92,24 @@ def _colors() -> tf.Tensor:
     return tf.constant(COLORS, tf.float32)
 
 
-def _power(spectrum: tf.Tensor, width: int) -> tf.Tensor:
-    """|X|^2, with what real pictures have twice counted twice."""
-    columns = spectrum.shape[-1]
-    alone = [column == 0 or 2 * column == width for column in range(columns)]
-    return tf.square(tf.abs(spectrum)) * tf.constant([1.0 if one else 2.0 for one in alone])
+def _power(known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
+    """[3, H, W // 2 + 1], |X|^2 of the opponent colours."""
+    return tf.square(tf.abs(_spectrum(picture))) * known["counts"]
 
 
-def _energies(picture: tf.Tensor) -> tf.Tensor:
+def _energies(known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
     """[bands, colours]"""
-    height, width = picture.shape[1:3]
-    bands = tf.reshape(_bands(_frequencies(height, width)), [-1])
-    power = tf.reshape(_power(_spectrum(picture), width), [3, -1])
+    power = tf.reshape(_power(known, picture), [3, -1])
+    bands = tf.reshape(known["bands"], [-1])
     return tf.math.unsorted_segment_sum(tf.transpose(power), bands, BANDS)
 
 
-def _frequencies(height: int, width: int) -> tf.Tensor:
+def _frequencies(height: int, width: int) -> np.ndarray:
     """[H, W // 2 + 1], cycles a pixel."""
-    rows = tf.range(height, dtype=tf.float32)
-    down = tf.minimum(rows, height - rows)[:, tf.newaxis] / height
-    across = tf.range(width // 2 + 1, dtype=tf.float32) / width
-    return tf.sqrt(tf.square(down) + tf.square(across))
+    return np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
 
 
-def _bands(frequencies: tf.Tensor) -> tf.Tensor:
+def _bands(frequencies: np.ndarray) -> np.ndarray:
     """The band of each frequency, 0 to BANDS - 1: from two periods a side up, and all below."""
     lowest = 2 / max(frequencies.shape[0], 2 * frequencies.shape[1] - 2, 8)
-    ratio = (math.sqrt(0.5) / lowest) ** (1 / (BANDS - 1))
-    edges = tf.constant([lowest * ratio**band for band in range(BANDS - 1)])
-    flat = tf.reshape(frequencies, [-1])
-    return tf.reshape(tf.searchsorted(edges, flat, side="right"), frequencies.shape)
+    return np.searchsorted(np.geomspace(lowest, math.sqrt(0.5), BANDS)[:-1], frequencies, "right")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -169,8 +169,13 @@ class LBFGS:
             "best_gradient": tf.zeros_like(picture),
             "best_loss": tf.constant(math.inf),
             "first_length": tf.ones(()),  # grey levels, of a step without history
-            **({} if self._filter is None else states.under(FILTER, self._filter.init())),
+            **self._filter_at(picture),
         }
+
+    def _filter_at(self, picture: tf.Tensor) -> State:
+        if self._filter is None:
+            return {}
+        return states.under(FILTER, self._filter.init(*picture.shape[1:3]))
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
         """Begins anew: displacements between two sizes are none."""
@@ -180,8 +185,9 @@ class LBFGS:
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation = objective(picture)
-        update = _graph(self._update, picture.shape)
-        picture, state = update(picture, evaluation.gradient, evaluation.losses["total"], state)
+        given = picture, evaluation.gradient, evaluation.losses["total"], state
+        update = _graph(self._update, None, input_signature=tf.nest.map_structure(_any_size, given))
+        picture, state = update(*given)
         return picture, state, evaluation
 
     def _update(
@@ -242,7 +248,7 @@ class LBFGS:
         Where there is no pair, its inverse curvature of 0 leaves both loops as they are.
         """
         displacements, changes = _pairs(state)
-        inverses = tf.math.divide_no_nan(1.0, state["curvatures"])
+        inverses = tf.unstack(tf.math.divide_no_nan(1.0, state["curvatures"]))
         shares = {}
         direction = state["gradient"]
         for pair in range(self.history):  # from the newest
@@ -280,11 +286,17 @@ class LBFGS:
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
 
 
-def _graph(method: Callable, shape: tf.TensorShape, **options: bool) -> Callable:
-    """The graph of an optimizer's method for pictures of `shape`. Optimizers that are equal share
-    theirs."""
+def _graph(method: Callable, shape: tf.TensorShape | None, **options: Any) -> Callable:
+    """The graph of an optimizer's method for pictures of `shape`, or of any. Optimizers that are
+    equal share theirs."""
     key = method.__func__, method.__self__, shape
     return kept.graph(key, lambda: tf.function(method, autograph=False, **options))
+
+
+def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
+    """A picture, spectrum or other tensor as a graph for every size of picture has to know it."""
+    shape = {4: [1, None, None, 3], 2: [None, None]}.get(tensor.shape.rank, tensor.shape)
+    return tf.TensorSpec(shape, tensor.dtype)
 
 
 def history_of(height: int, width: int) -> int:

@@ -126,12 +126,12 @@ class Settings:
         kind=str, choices=("sum", "mean"))
     content_loss: str = knob("mean", "losses", "squared differences of features, joined so",
         kind=str, choices=("mean", "sum"))
-    style_loss: str = knob("wasserstein", "losses",
-        "wasserstein: distance of Gaussians that have the features' means and covariances; the "
-        "others: squared differences of Gram matrices. mean of normalised ones (faster); layer: "
-        "sum over 4 M^2 N^2 for M positions and N channels; picture: sum over 36 (H W)^2; moments: "
-        "mean, and of the channels' means and deviations",
-        kind=str, choices=("wasserstein", "mean", "layer", "picture", "moments"))
+    style_loss: str = knob("moments", "losses",
+        "squared differences of Gram matrices. mean: their mean, each normalised; moments: that, "
+        "and of the channels' means and deviations; layer: sum over 4 M^2 N^2 for M positions and "
+        "N channels; picture: sum over 36 (H W)^2. Or wasserstein: distance of Gaussians that have "
+        "the features' means and covariances: shapes are freer, and steps slower",
+        kind=str, choices=("moments", "mean", "layer", "picture", "wasserstein"))
     tv_loss: str = knob("squares", "losses",
         "smoothness: squares: mean of squared steps; power: sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))

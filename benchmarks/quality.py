@@ -75,7 +75,7 @@ VARIANTS = {
     "start: grey and photo": GREY,
     "start: noise": ["--initial-noiseblend", "1"],
     "style loss: mean": ["--style-loss", "mean"],
-    "style loss: moments": ["--style-loss", "moments"],
+    "style loss: wasserstein": ["--style-loss", "wasserstein"],
     "layers: 1/C^2": layer_weights(*(1 / count**2 for count in (64, 128, 256, 512, 512))),
     "layers: 256:64:16:4:1": layer_weights(256, 64, 16, 4, 1),
     "padding: zero": ["--padding", "zero"],
@@ -91,7 +91,7 @@ VARIANTS = {
     "recipe E": [recipe("keras-noise")],
 }
 CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
-CURVE_LOSSES = ("wasserstein", "moments", "mean")
+CURVE_LOSSES = ("moments", "wasserstein", "mean")
 
 
 def main() -> None:

@@ -95,8 +95,6 @@ def in_one_process() -> tuple[float, float, float]:
     runs = [
         seconds(lambda: list(stylize(network, photo, [painting], iterations=1))) for _ in range(2)
     ]
-    import hardware
-
     step = make_step(hardware.precision("auto").name, 512, 512)
     step()
     return *runs, 2 * statistics.median(seconds(step) for _ in range(3))  # and the last look

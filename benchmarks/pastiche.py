@@ -38,7 +38,6 @@ sys.path.insert(0, "")
 import hardware
 from benchmarks import memory
 from benchmarks.step import make_step, seconds
-import hardware
 hardware.start_tensorflow(debug=False)
 precision = hardware.precision("auto").name
 size = int(sys.argv[3])

@@ -42,17 +42,23 @@ def read(path: str | Path) -> Weights:
 def word(name: str, among: Collection[str], find: Callable[[], str]) -> str:
     """The one of a few words that was found under this name before; else found now, and kept."""
     place = folder() / f"{name}.txt"
-    found = _word(place, among) or find()
-    first = _word(place, among)  # of who looked at the same time and was faster: they shall agree
-    if not first:
-        _keep(place, found.encode())
-    return first or found
+    known = _word(place, among)
+    if known:
+        return known
+    found = find()
+    known = _word(place, among)  # of who looked at the same time and was faster: they shall agree
+    if known:
+        return known
+    _keep(place, found.encode())
+    return found
 
 
 def _word(place: Path, among: Collection[str]) -> str | None:
-    with contextlib.suppress(OSError, ValueError):
-        return next((one for one in among if one == place.read_text()), None)
-    return None
+    try:
+        kept = place.read_text()
+    except (OSError, ValueError):
+        return None
+    return kept if kept in among else None
 
 
 def _keep(place: Path, data: bytes) -> None:

@@ -30,27 +30,28 @@ class Filter:
     learnt: float  # share of what the pairs say, 0 to 1
     fading: float
 
-    def init(self, height: int, width: int) -> dict[str, tf.Tensor]:
-        """What is known before the first pair; of pictures of that size, so that one graph serves
-        all of them, the low-pass, the bands and how often each column counts, too."""
+    def init(self) -> dict[str, tf.Tensor]:
+        """What is known before the first pair."""
+        energies = tf.zeros([BANDS, 3])
+        return {"steps": energies, "changes": energies, "pairs": tf.zeros(())}
+
+    def grid(self, height: int, width: int) -> dict[str, tf.Tensor]:
+        """What has to be known besides, and hangs on nothing but the size of the pictures: the
+        low-pass, each frequency's band, how often each column counts."""
         frequencies = _frequencies(height, width)
         columns = np.arange(width // 2 + 1)
         is_alone = (columns == 0) | (2 * columns == width)  # real pictures have the others twice
-        energies = tf.zeros([BANDS, 3])
         return {
             "low_pass": tf.constant(1 / np.sqrt(1 + (frequencies / self.corner) ** 2), tf.float32),
             "bands": tf.constant(_bands(frequencies), tf.int32),
             "counts": tf.constant(np.where(is_alone, 1, 2)[np.newaxis], tf.float32),
-            "steps": energies,
-            "changes": energies,
-            "pairs": tf.zeros(()),
         }
 
     def learn(
         self, known: dict[str, tf.Tensor], step: tf.Tensor, change: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """What is known after one more pair."""
-        return known | {
+        return {
             "steps": self.fading * known["steps"] + _energies(known, step),
             "changes": self.fading * known["changes"] + _energies(known, change),
             "pairs": known["pairs"] + 1,

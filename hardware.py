@@ -194,13 +194,22 @@ def _kind_of_processor() -> str:
     import tensorflow as tf
 
     told = [tf.__version__, platform.machine(), platform.processor()]
-    with contextlib.suppress(OSError):
-        first = PROCESSORS.read_text().split("\n\n")[0].splitlines()
-        told += [line for line in first if line.startswith(("model name", "flags", "Features"))]
+    told += [processor().get(name, "") for name in ("model name", "flags", "Features")]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
+def processor() -> dict[str, str]:
+    """What the system says of the first processor; nothing where it says nothing."""
+    try:
+        first = PROCESSORS.read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
 def _faster() -> str:
+    """What measures faster on this processor now."""
     import tensorflow as tf
 
     try:

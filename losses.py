@@ -117,7 +117,7 @@ def style_target(gram: Gram, scale: str) -> StyleTarget:
         return gram
     moments = _moments(gram)
     least = tf.cast(_least_variance(moments), tf.float64)
-    covariance = _covariances([gram], [least])[0]
+    covariance = _covariances([gram], least[tf.newaxis])[0]
     values, vectors = tf.linalg.eigh(covariance)
     root = (vectors * tf.sqrt(tf.maximum(values, least))) @ tf.transpose(vectors)
     return Gaussian(moments.mean, covariance, root, least, _unit(moments))
@@ -146,8 +146,8 @@ def style_loss(
     if scale == "moments":
         ours, theirs = map(_moments, (gram, target))
         means = tf.math.squared_difference(ours.mean, theirs.mean)
-        deviations = (_deviations(one, _least_variance(theirs)) for one in (ours, theirs))
-        spread = tf.math.squared_difference(*deviations)
+        least = _least_variance(theirs)
+        spread = tf.math.squared_difference(_deviations(ours, least), _deviations(theirs, least))
         squares = tf.math.squared_difference(ours.second / channels, theirs.second / channels)
         return tf.reduce_mean(squares) + _unit(theirs) * tf.reduce_mean(means + spread)
     if scale == "mean":
@@ -182,8 +182,7 @@ def _least_variance(target: _Moments) -> tf.Tensor:
     """What is added to each variance: a covariance is singular where channels are silent, or more
     than the positions. Published as 1e-4, of features near 1; it has to be more than rounding
     leaves of large features, or the slopes there point nowhere."""
-    squares = tf.linalg.diag_part(target.second)
-    return LEAST_VARIANCE * tf.maximum(tf.reduce_mean(squares), 1)
+    return LEAST_VARIANCE * tf.maximum(_mean_square(target), 1)
 
 
 def _deviations(moments: _Moments, least: tf.Tensor) -> tf.Tensor:
@@ -193,8 +192,11 @@ def _deviations(moments: _Moments, least: tf.Tensor) -> tf.Tensor:
 
 def _unit(target: _Moments) -> tf.Tensor:
     """What brings a distance of moments to the units of Grams that are means."""
-    squares = tf.linalg.diag_part(target.second)
-    return tf.reduce_mean(squares) / tf.size(squares, tf.float32) ** 2
+    return _mean_square(target) / target.mean.shape[0] ** 2
+
+
+def _mean_square(moments: _Moments) -> tf.Tensor:
+    return tf.reduce_mean(tf.linalg.diag_part(moments.second))
 
 
 def _gaussian_losses(pairs: Sequence[tuple[Gram, Gaussian]]) -> list[tf.Tensor]:
@@ -223,14 +225,14 @@ def _covariance_distances(ours: Sequence[Gram], theirs: Sequence[Gaussian]) -> l
     return tf.unstack(tf.cast(distances, tf.float32))
 
 
-def _covariances(grams: Sequence[Gram], least: Sequence[tf.Tensor] | tf.Tensor) -> tf.Tensor:
+def _covariances(grams: Sequence[Gram], least: tf.Tensor) -> tf.Tensor:
     """[pairs, channels, channels] float64: what is left of two large numbers, and to be
-    inverted. least: added to the variances of each."""
+    inverted. least: [pairs] float64, added to the variances of each."""
     moments = [_moments(gram) for gram in grams]
     means = tf.cast(tf.stack([one.mean for one in moments]), tf.float64)
     seconds = tf.cast(tf.stack([one.second for one in moments]), tf.float64)
     products = means[:, :, tf.newaxis] * means[:, tf.newaxis]
-    added = tf.stack(least)[:, tf.newaxis, tf.newaxis] * tf.eye(means.shape[1], dtype=tf.float64)
+    added = least[:, tf.newaxis, tf.newaxis] * tf.eye(means.shape[1], dtype=tf.float64)
     return seconds - products + added
 
 

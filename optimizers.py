@@ -1,9 +1,10 @@
 """Optimizers: a picture and its objective -> a better picture. Their state is named tensors."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -87,8 +88,7 @@ class Adam:
         state, evaluation = dict(state), objective(picture)
         # each old moment goes as soon as the new one is there: pictures may be large
         first, second, moved = (  # compiled, or there are temporary pictures
-            _graph(one, picture.shape, jit_compile=True)
-            for one in (self._first, self._second, self._moved)
+            _compiled(one, picture.shape) for one in (self._first, self._second, self._moved)
         )
         state["first"] = first(state.pop("first"), evaluation.gradient)
         state["second"] = second(state.pop("second"), evaluation.gradient)
@@ -169,13 +169,8 @@ class LBFGS:
             "best_gradient": tf.zeros_like(picture),
             "best_loss": tf.constant(math.inf),
             "first_length": tf.ones(()),  # grey levels, of a step without history
-            **self._filter_at(picture),
+            **({} if self._filter is None else states.under(FILTER, self._filter.init())),
         }
-
-    def _filter_at(self, picture: tf.Tensor) -> State:
-        if self._filter is None:
-            return {}
-        return states.under(FILTER, self._filter.init(*picture.shape[1:3]))
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
         """Begins anew: displacements between two sizes are none."""
@@ -185,14 +180,32 @@ class LBFGS:
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation = objective(picture)
-        given = picture, evaluation.gradient, evaluation.losses["total"], state
-        update = _graph(self._update, None, input_signature=tf.nest.map_structure(_any_size, given))
-        picture, state = update(*given)
+        given = picture, evaluation.gradient, evaluation.losses["total"], state, self._grid(picture)
+        picture, state = self._graph(given)(*given)
         return picture, state, evaluation
 
+    def _graph(self, given: tuple) -> Callable:
+        """That of `_update`: one for pictures of every size."""
+        return kept.graph(
+            (LBFGS, self),
+            lambda: tf.function(
+                self._update,
+                input_signature=tf.nest.map_structure(_any_size, given),
+                autograph=False,
+            ),
+        )
+
+    def _grid(self, picture: tf.Tensor) -> State:
+        """What the filter knows of that size: made from it again, and no part of the state."""
+        if self._filter is None:
+            return {}
+        make = functools.partial(self._filter.grid, *picture.shape[1:3])
+        return states.under(FILTER, kept.graph((self._filter, picture.shape), make))
+
     def _update(
-        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
+        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State, grid: State
     ) -> tuple[tf.Tensor, State]:
+        names, state = list(state), state | grid
         state = tf.cond(
             _is_sound(gradient, loss, state["best_loss"]),
             lambda: self._arrive(picture, gradient, loss, state),
@@ -201,7 +214,8 @@ class LBFGS:
         free = self._free(state["picture"], state["gradient"])
         direction = free * self._direction(state | {"gradient": free * state["gradient"]})
         direction = self._shortened(direction)
-        return tf.clip_by_value(state["picture"] + direction, self.low, self.high), state
+        picture = tf.clip_by_value(state["picture"] + direction, self.low, self.high)
+        return picture, {name: state[name] for name in names}
 
     def _arrive(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
@@ -286,11 +300,11 @@ class LBFGS:
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
 
 
-def _graph(method: Callable, shape: tf.TensorShape | None, **options: Any) -> Callable:
-    """The graph of an optimizer's method for pictures of `shape`, or of any. Optimizers that are
+def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
+    """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
     equal share theirs."""
     key = method.__func__, method.__self__, shape
-    return kept.graph(key, lambda: tf.function(method, autograph=False, **options))
+    return kept.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))
 
 
 def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:

@@ -10,6 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import hardware
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
 VERSIONS = ("tensorflow", "numpy", "scipy")
@@ -54,12 +58,9 @@ def heading() -> str:
 
 def processor() -> str:
     """The processor in words, with what decides which precision is fast."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    fields = hardware.processor()
+    if not fields:
         return platform.processor() or platform.machine()
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in pairs}
     flags = fields.get("flags", "").split()
     has = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
     return f"{fields.get('model name', 'unknown processor')} with {', '.join(has) or 'no AVX2'}"

@@ -136,7 +136,7 @@ def test_in_low_precision_the_losses_told_are_float32s(network, picture):
 def test_a_run_in_tiles_is_the_same_run(network, picture):
     content, style = picture(290, 90, seed=1), picture(80, 99, seed=2)
     # Adam's steps are as long where the gradient is next to nothing: there rounding may turn them
-    for optimizer, loss in (("adam", "mean"), ("lbfgs", "moments")):
+    for optimizer, loss in (("adam", "mean"), ("lbfgs", "moments"), ("lbfgs", "wasserstein")):
         options = {"optimizer": optimizer, "style_loss": loss}
         options |= {"iterations": 4, "checkpoint_iterations": 2}
         whole, tiled = (

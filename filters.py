@@ -6,6 +6,7 @@ band of frequencies and for each of three opponent colours.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,50 +60,73 @@ class Filter:
 
     def apply(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
         """The filtered picture."""
-        spectrum = _spectrum(picture) * tf.cast(self._gain(known), tf.complex64)
-        opponent = tf.signal.irfft2d(spectrum, tf.shape(picture)[1:3])
+        gain, size = self._gain(known), tf.shape(picture)[1:3]
+
+        def filtered(spectrum: tf.Tensor, color: int) -> tf.Tensor:
+            spectrum *= tf.cast(gain(color), tf.complex64)
+            return tf.raw_ops.IRFFT2D(input=spectrum, fft_length=size)
+
+        opponent = tf.stack(_by_color(filtered, picture))
         return tf.einsum("khw,kc->hwc", opponent, _colors())[tf.newaxis]
 
     def norm(self, known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
         """The product of a picture with itself filtered, by Parseval's theorem."""
-        pixels = tf.reduce_prod(tf.cast(tf.shape(picture)[1:3], tf.float32))
-        return tf.reduce_sum(_power(known, picture) * self._gain(known)) / pixels
+        gain = self._gain(known)
+        sums = _by_color(
+            lambda spectrum, color: tf.reduce_sum(_power(known, spectrum) * gain(color)), picture
+        )
+        return tf.add_n(sums) / tf.reduce_prod(tf.cast(tf.shape(picture)[1:3], tf.float32))
 
-    def _gain(self, known: dict[str, tf.Tensor]) -> tf.Tensor:
-        """[3 colours, H, W // 2 + 1]"""
+    def _gain(self, known: dict[str, tf.Tensor]) -> Callable[[int], tf.Tensor]:
+        """The gain [H, W // 2 + 1] of each colour."""
         low_pass = known["low_pass"]
         if not self.learnt:
-            return tf.repeat(low_pass[tf.newaxis], 3, 0)
+            return lambda _: low_pass
         steps, changes = known["steps"], known["changes"]
         there = (steps > 0) & (changes > 0)  # bands that the picture has, and something moved in
         ratios = tf.where(there, 0.5 * tf.math.log(tf.where(there, steps / changes, 1.0)), 0.0)
         mean = tf.reduce_sum(ratios) / tf.maximum(1.0, tf.reduce_sum(tf.cast(there, tf.float32)))
         learnt = tf.exp(self.learnt * tf.where(there, ratios - mean, 0.0))  # [bands, colours]
-        learnt = tf.transpose(tf.gather(learnt, known["bands"]), (2, 0, 1))
-        return tf.where(
-            known["pairs"] < PAIRS_TO_LEARN, low_pass, low_pass ** (1 - self.learnt) * learnt
-        )
+        is_early = known["pairs"] < PAIRS_TO_LEARN
+        # early nothing is learnt, and the low-pass is all there is
+        power = tf.where(is_early, 1.0, 1 - self.learnt)
+        learnt = tf.unstack(tf.where(is_early, 1.0, learnt), len(COLORS), axis=1)
+        return lambda color: low_pass**power * tf.gather(learnt[color], known["bands"])
 
 
-def _spectrum(picture: tf.Tensor) -> tf.Tensor:
-    """[3, H, W // 2 + 1] complex64, of the opponent colours."""
-    return tf.signal.rfft2d(tf.einsum("hwc,kc->khw", picture[0], _colors()))
+def _by_color(find: Callable[[tf.Tensor, int], tf.Tensor], picture: tf.Tensor) -> list[tf.Tensor]:
+    """What is found of the spectrum [H, W // 2 + 1] of each opponent colour; of one after another,
+    for spectra are large."""
+    size, found = tf.shape(picture)[1:3], []
+    for color, plane in enumerate(_planes(picture)):
+        with tf.control_dependencies(found[-1:]):
+            found.append(find(tf.raw_ops.RFFT2D(input=plane, fft_length=size), color))
+    return found
+
+
+def _planes(picture: tf.Tensor) -> list[tf.Tensor]:
+    """[H, W] of each opponent colour."""
+    return tf.unstack(tf.einsum("hwc,kc->khw", picture[0], _colors()), len(COLORS))
 
 
 def _colors() -> tf.Tensor:
     return tf.constant(COLORS, tf.float32)
 
 
-def _power(known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
-    """[3, H, W // 2 + 1], |X|^2 of the opponent colours."""
-    return tf.square(tf.abs(_spectrum(picture))) * known["counts"]
+def _power(known: dict[str, tf.Tensor], spectrum: tf.Tensor) -> tf.Tensor:
+    """[H, W // 2 + 1], |X|^2."""
+    return tf.square(tf.abs(spectrum)) * known["counts"]
 
 
 def _energies(known: dict[str, tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
     """[bands, colours]"""
-    power = tf.reshape(_power(known, picture), [3, -1])
     bands = tf.reshape(known["bands"], [-1])
-    return tf.math.unsorted_segment_sum(tf.transpose(power), bands, BANDS)
+
+    def energies(spectrum: tf.Tensor, _: int) -> tf.Tensor:
+        power = tf.reshape(_power(known, spectrum), [-1])
+        return tf.math.unsorted_segment_sum(power, bands, BANDS)
+
+    return tf.stack(_by_color(energies, picture), axis=1)
 
 
 def _frequencies(height: int, width: int) -> np.ndarray:

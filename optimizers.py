@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,8 @@ State = dict[str, tf.Tensor]
 
 CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
 HISTORY = 30  # pairs that L-BFGS remembers
-HISTORY_BYTES = 1 << 29  # that they may take, where that leaves three
+HISTORY_BYTES = 1 << 29  # that they may take, but for one
+LARGE = 16_000_000  # values of a picture: memory counts for more than time
 FILTER = "filter_"  # begins the names of what the filter knows
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
@@ -179,21 +180,35 @@ class LBFGS:
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
-        evaluation = objective(picture)
-        given = picture, evaluation.gradient, evaluation.losses["total"], state, self._grid(picture)
-        picture, state = self._graph(given)(*given)
+        evaluation, grid = objective(picture), self._grid(picture)
+        gradient, loss = evaluation.gradient, evaluation.losses["total"]
+        if picture.shape.num_elements() < LARGE:
+            picture, state = self._run(self._update, picture, gradient, loss, state, grid)
+        else:  # by halves: what the first leaves behind is gone when the second runs
+            state, has_new = self._run(self._arrived, picture, gradient, loss, state)
+            picture, learnt = self._run(self._moved, state, has_new, grid)
+            state |= learnt
         return picture, state, evaluation
 
-    def _graph(self, given: tuple) -> Callable:
-        """That of `_update`: one for pictures of every size."""
-        return kept.graph(
-            (LBFGS, self),
+    def _update(
+        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State, grid: State
+    ) -> tuple[tf.Tensor, State]:
+        """The next picture and state."""
+        state, has_new = self._arrived(picture, gradient, loss, state)
+        picture, learnt = self._moved(state, has_new, grid)
+        return picture, state | learnt
+
+    def _run(self, method: Callable, *given: tf.Tensor | State) -> Any:
+        """What a method of this makes of those, by its graph: one for pictures of every size."""
+        graph = kept.graph(
+            (method.__func__, self),
             lambda: tf.function(
-                self._update,
+                method,
                 input_signature=tf.nest.map_structure(_any_size, given),
                 autograph=False,
             ),
         )
+        return graph(*given)
 
     def _grid(self, picture: tf.Tensor) -> State:
         """What the filter knows of that size: made from it again, and no part of the state."""
@@ -202,59 +217,61 @@ class LBFGS:
         make = functools.partial(self._filter.grid, *picture.shape[1:3])
         return states.under(FILTER, kept.graph((self._filter, picture.shape), make))
 
-    def _update(
-        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State, grid: State
-    ) -> tuple[tf.Tensor, State]:
-        names, state = list(state), state | grid
-        state = tf.cond(
-            _is_sound(gradient, loss, state["best_loss"]),
-            lambda: self._arrive(picture, gradient, loss, state),
-            lambda: _go_back(state),
-        )
-        free = self._free(state["picture"], state["gradient"])
-        direction = free * self._direction(state | {"gradient": free * state["gradient"]})
-        direction = self._shortened(direction)
-        picture = tf.clip_by_value(state["picture"] + direction, self.low, self.high)
-        return picture, {name: state[name] for name in names}
-
-    def _arrive(
+    def _arrived(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
-    ) -> State:
-        """The state with the picture as the newest, the pair that led to it remembered."""
+    ) -> tuple[State, tf.Tensor]:
+        """The state at the picture, with the pair that led there; or where this is no place to go
+        on from, at the best one, without history. And whether there is a new pair."""
         displacement, change = picture - state["picture"], gradient - state["gradient"]
         curvature = _dot(displacement, change)
-        state = tf.cond(
-            curvature > LEAST_CURVATURE,
-            lambda: self._remembered(displacement, change, curvature, state),
-            lambda: dict(state),
+        is_sound = _is_sound(gradient, loss, state["best_loss"])
+        is_best = is_sound & (loss < state["best_loss"])
+        has_new = is_sound & (curvature > LEAST_CURVATURE)
+        # pictures are chosen by `tf.cond`, which copies none
+        pairs = {"curvatures": state["curvatures"]} | _named(*_pairs(state))
+        pairs = tf.cond(
+            has_new, lambda: _remembered(displacement, change, curvature, pairs), lambda: pairs
         )
-        lower = loss < state["best_loss"]
-        return state | {
-            "picture": picture,
-            "gradient": gradient,
-            "best_picture": tf.where(lower, picture, state["best_picture"]),
-            "best_gradient": tf.where(lower, gradient, state["best_gradient"]),
-            "best_loss": tf.where(lower, loss, state["best_loss"]),
-            "first_length": tf.where(lower, 1.0, state["first_length"]),
+        here = picture, gradient, loss
+        best = tuple(state[f"best_{name}"] for name in ("picture", "gradient", "loss"))
+        best = tf.cond(is_best, lambda: here, lambda: best)
+        here = tf.cond(is_sound, lambda: here, lambda: best)
+        length = state["first_length"]
+        state = state | pairs
+        state |= dict(zip(("picture", "gradient"), here[:2], strict=True))
+        state |= dict(zip(("best_picture", "best_gradient", "best_loss"), best, strict=True))
+        state |= {
+            "curvatures": tf.where(is_sound, pairs["curvatures"], 0.0),
+            # in vain again: half of it, for otherwise the step would be the same one
+            "first_length": tf.where(is_best, 1.0, tf.where(is_sound, length, length / 2)),
         }
+        return state, has_new
 
-    def _remembered(
-        self, displacement: tf.Tensor, change: tf.Tensor, curvature: tf.Tensor, state: State
-    ) -> State:
-        """The state with that pair as the newest, the oldest gone."""
-        displacements, changes = _pairs(state)
-        state = state | {
-            "curvatures": tf.concat([[curvature], state["curvatures"][:-1]], 0),
-            **_named([displacement, *displacements[:-1]], [change, *changes[:-1]]),
-        }
+    def _moved(self, state: State, has_new: tf.Tensor, grid: State) -> tuple[tf.Tensor, State]:
+        """The next picture; and what the filter knows now, of a new pair, too."""
+        learnt = self._learnt(state | grid, has_new)
+        state = state | learnt | grid
+        free = self._free(state["picture"], state["gradient"])
+        gradient = tf.where(free, state["gradient"], 0.0)
+        direction = tf.where(free, self._direction(state | {"gradient": gradient}), 0.0)
+        direction = self._shortened(direction)
+        return tf.clip_by_value(state["picture"] + direction, self.low, self.high), learnt
+
+    def _learnt(self, state: State, has_new: tf.Tensor) -> State:
         if self._filter is None:
-            return state
-        return state | states.under(FILTER, self._filter.learn(_known(state), displacement, change))
+            return {}
+        known, (displacement, change) = _known(state), (state[name] for name in _names(0))
+        learnt = tf.cond(
+            has_new,
+            lambda: self._filter.learn(known, displacement, change),
+            lambda: {name: known[name] for name in self._filter.init()},
+        )
+        return states.under(FILTER, learnt)
 
     def _free(self, picture: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """0 for the values at a bound that the gradient drives out of the range, 1 for others."""
-        held = ((picture <= self.low) & (gradient > 0)) | ((picture >= self.high) & (gradient < 0))
-        return 1 - tf.cast(held, tf.float32)
+        """Which values are free to move: all but those at a bound that the gradient drives out of
+        the range."""
+        return ((picture > self.low) | (gradient <= 0)) & ((picture < self.high) | (gradient >= 0))
 
     def _direction(self, state: State) -> tf.Tensor:
         """Minus the inverse Hessian times the gradient (algorithm 7.4, the two-loop recursion).
@@ -268,23 +285,21 @@ class LBFGS:
         for pair in range(self.history):  # from the newest
             shares[pair] = inverses[pair] * _dot(displacements[pair], direction)
             direction -= shares[pair] * changes[pair]
-        direction = self._first_scale(state) * self._filtered(state, direction)
+        direction = self._filtered(state, direction)
+        direction *= self._first_scale(state, direction)
         for pair in reversed(range(self.history)):
             share = inverses[pair] * _dot(changes[pair], direction)
             direction += (shares[pair] - share) * displacements[pair]
         return -direction
 
-    def _first_scale(self, state: State) -> tf.Tensor:
+    def _first_scale(self, state: State, direction: tf.Tensor) -> tf.Tensor:
         """What the filter is multiplied by to start from: as eq. 7.20 does the identity, or
-        without history so that the step has its first length."""
+        without history so that the step in that direction has its first length."""
         curvature = state["curvatures"][0]
         return tf.cond(
             curvature > 0,
             lambda: curvature / self._norm(state, state[_names(0)[1]]),
-            lambda: tf.math.divide_no_nan(
-                state["first_length"],
-                tf.reduce_mean(tf.abs(self._filtered(state, state["gradient"]))),
-            ),
+            lambda: tf.math.divide_no_nan(state["first_length"], tf.reduce_mean(tf.abs(direction))),
         )
 
     def _filtered(self, state: State, picture: tf.Tensor) -> tf.Tensor:
@@ -316,7 +331,7 @@ def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
 def history_of(height: int, width: int) -> int:
     """The pairs to remember of pictures of that size: of large ones fewer, or they would take more
     memory than all else."""
-    return max(3, min(HISTORY, HISTORY_BYTES // (2 * 12 * height * width)))
+    return max(1, min(HISTORY, HISTORY_BYTES // (2 * 12 * height * width)))
 
 
 # Every picture of the history is a tensor of its own: to move them on by one copies none.
@@ -341,6 +356,17 @@ def _named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
     }
 
 
+def _remembered(
+    displacement: tf.Tensor, change: tf.Tensor, curvature: tf.Tensor, pairs: State
+) -> State:
+    """The pairs with that one as the newest, the oldest gone."""
+    displacements, changes = _pairs(pairs)
+    return {
+        "curvatures": tf.concat([[curvature], pairs["curvatures"][:-1]], 0),
+        **_named([displacement, *displacements[:-1]], [change, *changes[:-1]]),
+    }
+
+
 def _known(state: State) -> State:
     """What the filter knows."""
     return states.within(FILTER, state)
@@ -353,17 +379,6 @@ def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tenso
     """
     finite = tf.math.is_finite(loss) & tf.reduce_all(tf.math.is_finite(gradient))
     return finite & (loss <= best + tf.abs(best))
-
-
-def _go_back(state: State) -> State:
-    """The state at the best picture, its history forgotten. Each time in a row that it was left
-    in vain, the next step is half as long: otherwise it would be the same one again."""
-    return state | {
-        "curvatures": tf.zeros_like(state["curvatures"]),
-        "picture": state["best_picture"],
-        "gradient": state["best_gradient"],
-        "first_length": state["first_length"] / 2,
-    }
 
 
 def _dot(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -159,19 +159,22 @@ class _Convolution:
         return tf.nn.conv2d_transpose(gradient, self._kernel, shape, 1, "SAME")
 
 
-class _WinogradConvolution:
-    """The same, faster for many channels."""
+class _WinogradConvolution(_Convolution):
+    """The same, faster for many channels at many places."""
 
     def __init__(self, layer: Layer):
-        self._kernel = winograd.transform_kernel(layer.kernel)
-        self._bias = layer.bias
-        self.channels = layer.kernel.shape[-1]
+        super().__init__(layer, tf.float32)
+        self._transformed = winograd.transform_kernel(layer.kernel)
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return tf.nn.bias_add(winograd.convolve(features, self._kernel), self._bias), None
+        if not winograd.pays_at(features.shape):
+            return super().forward(features)
+        return tf.nn.bias_add(winograd.convolve(features, self._transformed), self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
-        return winograd.convolve_transposed(gradient, self._kernel)
+        if not winograd.pays_at(gradient.shape):
+            return super().backward(gradient, _)
+        return winograd.convolve_transposed(gradient, self._transformed)
 
 
 class _FirstConvolution:

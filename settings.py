@@ -193,8 +193,9 @@ class Settings:
         "of the features; auto: the fastest here that keeps the picture. Losses are told in "
         "float32", kind=str, choices=("auto", "float32", "bfloat16", "float16"))
     tile: str = knob("auto", "run",
-        "paint in tiles of so many pixels: less memory, more time, the same picture; auto: only "
-        "what does not fit in memory", kind=str, unit="auto, off or PIXELS", metavar="TILE")
+        "paint in tiles as large as squares of so many pixels a side: less memory, more time, the "
+        "same picture; auto: only what does not fit in memory", kind=str,
+        unit="auto, off or PIXELS", metavar="TILE")
     seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",

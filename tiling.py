@@ -41,9 +41,9 @@ SHARE_OF_FREE = 0.8  # of the memory that is free
 def choose_size(
     network: vgg.Network, sizes: list[tuple[int, int]], settings: Settings, dtype: tf.DType
 ) -> int | None:
-    """The pixels a side of the tiles for a run with pictures of those sizes, the content's first;
-    None if it is to run whole, as what one tile holds does. "auto" tiles only what does not fit in
-    free memory, and then takes the largest tiles that do."""
+    """The pixels a side of the tiles for a run with pictures of those sizes, the content's first,
+    or of squares as large; None if it is to run whole, as what one tile holds does. "auto" tiles
+    only what does not fit in free memory, and then takes the largest tiles that do."""
     if settings.tile == "off":
         return None
     if settings.tile != "auto":
@@ -111,16 +111,16 @@ def make_objective(
         tiled = TiledObjective(network, content, styles, settings, dtype, size, masks)
         return tiled, tiled.losses
 
-    longest = max(side for picture in (content, *styles) for side in picture.shape[1:3])
-    halving = _Halving(make, size, longest)
+    largest = max(math.prod(picture.shape[1:3]) for picture in (content, *styles))
+    halving = _Halving(make, size, math.isqrt(largest))
     return halving.evaluate, halving.losses
 
 
 class _Halving:
     """What `make` makes, and with smaller tiles whenever memory runs out."""
 
-    def __init__(self, make: Callable, size: int | None, longest: int):
-        self._make, self._size, self._longest = make, size, longest
+    def __init__(self, make: Callable, size: int | None, whole: int):
+        self._make, self._size, self._whole = make, size, whole
         self._made = None
         self._attempt(lambda *_: None)
 
@@ -143,7 +143,7 @@ class _Halving:
                         f"out of memory, even in tiles of {SMALLEST_TILE} pixels: give a smaller "
                         "size"
                     ) from None
-                self._size = max(SMALLEST_TILE, (self._size or self._longest) // 2)
+                self._size = max(SMALLEST_TILE, (self._size or self._whole) // 2)
             gc.collect()  # graphs are held in circles
 
 
@@ -156,24 +156,51 @@ class Tile(NamedTuple):
 
 
 def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Tile]:
-    """The tiles of a picture: their insides, at most about `size` a side, cover it once; each is
-    run with at least `margin` pixels more on every side that the picture has.
+    """The tiles of a picture: their insides cover it once; each is run with at least `margin`
+    pixels more on every side that the picture has. None has more pixels than a square whose inside
+    is `size` a side; of all ways to cut a picture so, squares or bands, it is the one that runs the
+    fewest.
 
-    Both are multiples of `stride`, and so is every edge but the picture's own: poolings fall as
-    they do in the whole picture. There are at most four shapes: each has to be traced.
+    Size and margin are multiples of `stride`, and so is every edge but the picture's own: poolings
+    fall as they do in the whole picture. There are at most four shapes: each has to be traced.
     """
+    most, ways = (size + 2 * margin) ** 2, []
+    for down in range(1, 1 + max(1, math.ceil((height - 2 * margin) / stride))):
+        longest = most // _longest(height, down, margin, stride)
+        across = _fewest(width, longest, margin, stride)
+        if across:
+            run = [2 * margin * (down - 1) + height, 2 * margin * (across - 1) + width]
+            ways.append((math.prod(run), down, across))
+    _, down, across = min(ways)
     return [
         Tile(rows, columns, (*inside_rows, *inside_columns))
-        for rows, inside_rows in _spans(height, size, margin, stride)
-        for columns, inside_columns in _spans(width, size, margin, stride)
+        for rows, inside_rows in _spans(height, down, margin, stride)
+        for columns, inside_columns in _spans(width, across, margin, stride)
     ]
 
 
-def _spans(length: int, size: int, margin: int, stride: int) -> Iterator[tuple]:
+def _fewest(length: int, longest: int, margin: int, stride: int) -> int | None:
+    """Into how many a side is to be cut so that none is longer; None for what cannot be."""
+    if length <= longest:
+        return 1
+    step = (longest - 2 * margin) // stride * stride
+    return math.ceil((length - 2 * margin) / step) if step > 0 else None
+
+
+def _longest(length: int, count: int, margin: int, stride: int) -> int:
+    """The most that is run of one of so many along a side."""
+    return length if count == 1 else _step(length, count, margin, stride) + 2 * margin
+
+
+def _step(length: int, count: int, margin: int, stride: int) -> int:
+    return math.ceil((length - 2 * margin) / count / stride) * stride
+
+
+def _spans(length: int, count: int, margin: int, stride: int) -> Iterator[tuple]:
     """Along one side, what is run and what counts of each tile. Where the picture ends there is no
     margin, and more counts: so all but the last are equally long."""
-    count = max(1, math.ceil((length - 2 * margin) / size))
-    step = math.ceil((length - 2 * margin) / count / stride) * stride
+    step = _step(length, count, margin, stride)
+    count = 1 if count == 1 else math.ceil((length - 2 * margin) / step)
     for number in range(count):
         first = number * step
         is_last = number == count - 1

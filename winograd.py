@@ -19,6 +19,8 @@ POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction
 
 # From here on it is faster than TensorFlow's own convolution: measured with 64 to 512 channels.
 FEWEST_CHANNELS = 256
+# To compile the transforms for a size takes half a second: below, 100 steps do not earn that.
+FEWEST_PLACES = 320
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,12 +70,16 @@ def pays(kernel: np.ndarray) -> bool:
     return on_cpu and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= FEWEST_CHANNELS
 
 
+def pays_at(shape: tf.TensorShape) -> bool:
+    """Whether features [1, h, w, channels] are large enough for that."""
+    return shape[1] * shape[2] >= FEWEST_PLACES
+
+
 def transform_kernel(kernel: tf.Tensor) -> tf.Tensor:
     """G k G^T of a kernel [3, 3, in, out]: [36, in, out] float32."""
-    matrix = tf.constant(KERNEL, tf.float32)
-    rows = matrix @ tf.reshape(kernel, (3, -1))  # [6, 3 * in * out]
-    both = matrix @ tf.reshape(rows, (REACH, 3, -1))  # [6, 6, in * out]
-    return tf.reshape(both, (REACH**2, *kernel.shape[2:]))
+    both = tf.constant(np.kron(KERNEL, KERNEL), tf.float32)  # [36, 9]
+    transformed = both @ tf.reshape(kernel, (9, -1))
+    return tf.reshape(transformed, (REACH**2, *kernel.shape[2:]))
 
 
 def convolve(image: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
@@ -122,7 +128,14 @@ def _tiles_out(products: tf.Tensor, height: int, width: int, transposed: bool) -
 
 def _combined(matrix: np.ndarray, terms: list[tf.Tensor]) -> list[tf.Tensor]:
     """Matrix times terms: for each of its rows, the sum of the terms times the row's factors."""
+    factors = {factor: tf.constant(factor, tf.float32) for factor in np.unique(matrix)}
     return [
-        tf.add_n([factor * term for factor, term in zip(row, terms, strict=True) if factor])
+        tf.add_n(
+            [
+                term if factor == 1 else factors[factor] * term
+                for factor, term in zip(row, terms, strict=True)
+                if factor
+            ]
+        )
         for row in matrix
     ]

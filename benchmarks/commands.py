@@ -1,6 +1,6 @@
 """Whole commands, from the shell to the file: how long until something is there.
 
-    .venv/bin/python benchmarks/commands.py [--evaluations 220]
+    .venv/bin/python benchmarks/commands.py [--evaluations 140]
 
 How long the first preview takes; what a run costs at any size (imports, network, tracing), which is
 all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--evaluations", type=int, default=220, help="of the lbfgs recipe")
+    parser.add_argument("--evaluations", type=int, default=140, help="of the lbfgs recipe")
     options = parser.parse_args()
     device = hardware.start_tensorflow(debug=False)
     print(f"Commands on {device}.\n")
@@ -106,13 +106,13 @@ def descent(folder: Path, evaluations: int) -> None:
 
     recipe = [f"@{ROOT / 'recipes' / 'lbfgs.args'}", "--iterations", str(evaluations)]
     command = paint(folder, *recipe, "--width", "512", "--height", "384")
-    plain = make_step("plain", 384, 512)
+    plain = make_step("plain", 384, 512, Settings())
     plain()
     steps, runs = [], []
     for _ in range(2):
         steps += [seconds(plain) for _ in range(5)]
         runs.append(memory.run(command))
-    loss = judge(Settings(style_loss="mean"), 384, 512)(folder / "out.png")
+    loss = judge(Settings(), 384, 512)(folder / "out.png")
     thousand = 1000 * statistics.median(steps)
     run, most = map(statistics.median, zip(*runs, strict=True))
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"

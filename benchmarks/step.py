@@ -26,6 +26,7 @@ from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("plain", "float32", "bfloat16")
+COMPARABLE = Settings(style_loss="mean")  # as other programs have it
 MEMORY_SIZE = 1024  # where memory is measured: large enough to stand out
 
 
@@ -77,7 +78,9 @@ def main() -> None:
         )
 
 
-def make_step(variant: str, height: int, width: int) -> Callable[[], None]:
+def make_step(
+    variant: str, height: int, width: int, settings: Settings = COMPARABLE
+) -> Callable[[], None]:
     """A function that takes one step of a descent of its own."""
     import tensorflow as tf
 
@@ -87,7 +90,6 @@ def make_step(variant: str, height: int, width: int) -> Callable[[], None]:
     from optimizers import Adam
 
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    settings = Settings(style_loss="mean")  # what can be compared with other programs
     photo, painting, picture = pictures(height, width)
     if variant == "plain":
         objective = plain.make_objective(network, photo, [painting], settings)

@@ -32,7 +32,17 @@ def apart(ours, theirs):
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
 def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", channels)
+    monkeypatch.setattr(winograd, "FEWEST_PLACES", 1)
     assert_alike(network, picture, settings, (33, 46), tf.float32)
+
+
+def test_features_of_few_places_take_the_direct_way(network, picture, monkeypatch):
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "FEWEST_PLACES", 18 * 23)  # at the second stride
+    sizes, convolve = [], winograd.convolve
+    monkeypatch.setattr(winograd, "convolve", lambda *x: sizes.append(x[0].shape) or convolve(*x))
+    assert_alike(network, picture, Settings(), (35, 46), tf.float32)
+    assert {tuple(shape[1:3]) for shape in sizes} == {(35, 46), (18, 23)}
 
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 51)], ids=str)

@@ -1,6 +1,7 @@
 """Tiles: the same losses and gradient as the whole picture, at any size."""
 
 import itertools
+import math
 import re
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_insides_cover_the_picture_once(height, width, size, margin, stride):
             assert last <= length
     assert (covered == 1).all()
     shapes = {(np.diff(tile.rows)[0], np.diff(tile.columns)[0]) for tile in tiles}
-    assert len(shapes) <= 4
+    assert len(shapes) <= 4 and max(map(math.prod, shapes)) <= (size + 2 * margin) ** 2
 
 
 def test_the_reach_is_the_receptive_field_found_by_differentiation():
@@ -116,7 +117,7 @@ def test_tiles_are_the_whole_picture(network, picture, settings):
 
 
 @pytest.mark.parametrize(
-    "size, tile", [((128, 420), 64), ((603, 90), 80), ((31, 600), 96), ((40, 50), 512)], ids=str
+    "size, tile", [((128, 420), 64), ((703, 90), 80), ((31, 1700), 64), ((40, 50), 512)], ids=str
 )
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_whatever_the_sizes(network, picture, pooling, size, tile):
@@ -126,7 +127,7 @@ def test_whatever_the_sizes(network, picture, pooling, size, tile):
 def test_in_low_precision_the_losses_told_are_float32s(network, picture):
     settings = Settings()
     (whole, exact), (tiled, tiled_exact) = both(
-        network, picture, settings, (403, 117), 64, tf.bfloat16
+        network, picture, settings, (403, 157), 64, tf.bfloat16
     )
     assert apart(tiled.gradient.numpy(), whole.gradient.numpy()) < 0.02
     for name in exact:
@@ -134,7 +135,7 @@ def test_in_low_precision_the_losses_told_are_float32s(network, picture):
 
 
 def test_a_run_in_tiles_is_the_same_run(network, picture):
-    content, style = picture(290, 90, seed=1), picture(80, 99, seed=2)
+    content, style = picture(290, 190, seed=1), picture(80, 99, seed=2)
     # Adam's steps are as long where the gradient is next to nothing: there rounding may turn them
     for optimizer, loss in (("adam", "mean"), ("lbfgs", "moments"), ("lbfgs", "wasserstein")):
         options = {"optimizer": optimizer, "style_loss": loss}
@@ -144,7 +145,13 @@ def test_a_run_in_tiles_is_the_same_run(network, picture):
         )
         for (iteration, expected), (number, found) in zip(whole, tiled, strict=True):
             assert iteration == number
-            np.testing.assert_allclose(found, expected, atol=0.2)
+            assert_nearly_alike(found, expected)
+
+
+def assert_nearly_alike(found, expected):
+    """As pictures are after steps from gradients that differ by float32's rounding."""
+    apart = np.abs(found - expected)
+    assert np.quantile(apart, 0.9999) < 0.1 and apart.max() < 1
 
 
 def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
@@ -183,7 +190,7 @@ def test_what_a_pass_holds_is_estimated_as_measured():
 
 
 def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeypatch):
-    content, style = picture(400, 140, seed=1), picture(80, 99, seed=2)
+    content, style = picture(500, 240, seed=1), picture(80, 99, seed=2)
     expected = list(stylize(network, content, [style], iterations=6, tile="off"))
     make, calls, tiled = objective.make_objective, itertools.count(), []
 
@@ -205,8 +212,8 @@ def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeyp
     monkeypatch.setattr(objective, "make_objective", runs_out)
     monkeypatch.setattr(tiling, "TiledObjective", Watched)
     found = list(stylize(network, content, [style], iterations=6, tile="off"))
-    assert tiled == [200]
-    np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
+    assert tiled == [173]
+    assert_nearly_alike(found[-1][1], expected[-1][1])
 
 
 def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, monkeypatch):
@@ -223,9 +230,9 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(tiling.TiledObjective, "__call__", exhausted)
-    content, style = picture(150, 500, seed=1), picture(80, 99, seed=2)
+    content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
     with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: give a sm"):
-        list(stylize(network, content, [style], iterations=2, tile=256))
+        list(stylize(network, content, [style], iterations=2, tile=128))
 
 
 def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
@@ -238,7 +245,7 @@ def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
 
     monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
     with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
-        list(stylize(network, picture(70, 280), [picture()], iterations=2, tile=64))
+        list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 
 
 def test_the_command_line_says_that_it_tiles(run, folder):

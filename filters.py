@@ -98,15 +98,11 @@ def _by_color(find: Callable[[tf.Tensor, int], tf.Tensor], picture: tf.Tensor) -
     """What is found of the spectrum [H, W // 2 + 1] of each opponent colour; of one after another,
     for spectra are large."""
     size, found = tf.shape(picture)[1:3], []
-    for color, plane in enumerate(_planes(picture)):
+    for number, color in enumerate(tf.unstack(_colors())):
         with tf.control_dependencies(found[-1:]):
-            found.append(find(tf.raw_ops.RFFT2D(input=plane, fft_length=size), color))
+            plane = tf.linalg.matvec(picture[0], color)
+            found.append(find(tf.raw_ops.RFFT2D(input=plane, fft_length=size), number))
     return found
-
-
-def _planes(picture: tf.Tensor) -> list[tf.Tensor]:
-    """[H, W] of each opponent colour."""
-    return tf.unstack(tf.einsum("hwc,kc->khw", picture[0], _colors()), len(COLORS))
 
 
 def _colors() -> tf.Tensor:

@@ -128,7 +128,8 @@ class LBFGS:
     - The inverse Hessian to start from is no multiple of the identity but one of a filter
       (preconditioning): large shapes are slow to come otherwise. Measured at 256x192: with a fixed
       low-pass the loss was 19 % lower after 25 evaluations; what is learnt from the pairs makes it
-      16 % lower again.
+      16 % lower again. With one pair, which is all of a very large picture that there is room for,
+      there is no filter: at its stage the large shapes are there, and the loss was 2 % lower.
     - No line search. Instead no step moves the pixels by more than `longest_step` in the mean;
       and a loss that is no finite number, or more than twice the best, forgets the history and
       goes back to the best picture.
@@ -157,7 +158,9 @@ class LBFGS:
 
     @property
     def _filter(self) -> Filter | None:
-        return None if self.corner is None else Filter(self.corner, self.learnt, self.fading)
+        if self.corner is None or self.history == 1:
+            return None
+        return Filter(self.corner, self.learnt, self.fading)
 
     def init(self, picture: tf.Tensor) -> State:
         nothing = tf.zeros_like(picture)
@@ -382,7 +385,7 @@ def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tenso
 
 
 def _dot(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(one * other)
+    return tf.tensordot(tf.reshape(one, [-1]), tf.reshape(other, [-1]), 1)
 
 
 @dataclass(frozen=True)

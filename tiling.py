@@ -33,7 +33,7 @@ from stages import Stage
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 # Pictures [H, W, 3] that a run holds beside its features, but for the pairs of L-BFGS.
-PICTURES_BESIDE = {"adam": 20, "lbfgs": 30, "l-bfgs-b": 80}
+PICTURES_BESIDE = {"adam": 20, "lbfgs": 20, "l-bfgs-b": 80}
 BAND = 128  # rows
 SHARE_OF_FREE = 0.8  # of the memory that is free
 

@@ -165,7 +165,7 @@ def test_enlarging_keeps_to_the_range(picture):
 def test_tiles_are_chosen_for_each_stage(network, picture):
     told = []
     options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": told.append}
-    list(stylize(network, picture(100, 260), [picture(40, 50, seed=1)], **options))
+    list(stylize(network, picture(200, 300), [picture(40, 50, seed=1)], **options))
     assert [step.stage.tile for step in told] == [None, None, 64, 64]
 
 

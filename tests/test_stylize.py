@@ -134,10 +134,10 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
         monkeypatch.setattr(module, name, lambda *given: traced.append(name) or original(*given))
 
     counted(objective, "compare_and_derive")
-    counted(optimizers.LBFGS, "_arrive")
+    counted(optimizers.LBFGS, "_arrived")
     counted(optimizers.Adam, "_rate")
-    first = {"compare_and_derive", "_arrive" if optimizer == "lbfgs" else "_rate"}
-    other = first - {"_arrive"}
+    first = {"compare_and_derive", "_arrived" if optimizer == "lbfgs" else "_rate"}
+    other = first - {"_arrived"}
     options = {"iterations": 4, "optimizer": optimizer, "beta2": 0.99}
     for seed, (size, new) in enumerate(
         [((37, 47), first), ((37, 47), set()), ((47, 37), other), ((37, 47), set())]

@@ -85,11 +85,6 @@ VARIANTS = {
     "steps: 50": ["--iterations", "50"],
     "steps: 200": ["--iterations", "200"],
     "adam": ADAM,
-    "adam, rate 5": [*ADAM, "--learning-rate", "5"],
-    "adam, rate 10": [*ADAM, "--learning-rate", "10"],
-    "adam, rate 40": [*ADAM, "--learning-rate", "40"],
-    "adam, constant rate": [*ADAM, "--learning-rate-schedule", "constant"],
-    "adam, constant rate, averaged": [],  # by `paint_averaged`
     "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
@@ -119,10 +114,7 @@ def main() -> None:
         variants = {name: VARIANTS[name] for name in options.only or VARIANTS}
     folders = {name: options.folder / name.replace("/", "-") for name in variants}
     for name, arguments in variants.items():
-        if name.endswith(", averaged"):
-            paint_averaged(folders[name])
-        else:
-            paint(folders[name], arguments)
+        paint(folders[name], arguments)
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
     hardware.start_tensorflow(debug=False)
     found = {name: measured(folder) for name, folder in folders.items()}
@@ -178,35 +170,6 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
     command += ["--output", str(path.resolve()), "--width", str(width), "--height", str(height)]
     with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
         subprocess.run(command, check=True, cwd=elsewhere)
-
-
-def paint_averaged(folder: Path) -> None:
-    """Adam's pictures at a constant rate, averaged with factor 0.99 (bias-corrected, as Adam's own
-    moments), which no option does."""
-    from stylize import stylize
-
-    folder.mkdir(parents=True, exist_ok=True)
-    hardware.start_tensorflow(debug=False)
-    for pair in PAIRS:
-        photo, painting, name = files_of(*pair)
-        if (folder / name).exists():
-            continue
-        height, width = size_of(photo, SIZE)
-        style = images.read(painting).pixels
-        style = images.resize(style, *images.style_size(*style.shape[:2], width, 1.0))
-        average = np.zeros((height, width, 3), np.float32)
-        weight = 0.0
-
-        def on_step(step, average=average) -> None:
-            nonlocal weight
-            average *= 0.99
-            average += 0.01 * step.image()
-            weight = 0.99 * weight + 0.01
-
-        content = images.resize(images.read(photo).pixels, height, width)
-        options = {"optimizer": "adam", "learning_rate_schedule": "constant", "on_step": on_step}
-        list(stylize(network(), content, [style], **options))
-        images.save(folder / name, average / weight)
 
 
 def size_of(photo: Path, size: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import pytest
 import scipy.optimize
 import tensorflow as tf
 
+import optimizers
 from objective import Evaluation
 from optimizers import LBFGS, LBFGSB, Adam
 
@@ -175,12 +176,12 @@ def solution():
 
 
 @pytest.mark.parametrize("corner, learnt", [(None, 0.0), (0.2, 0.0), (0.2, 0.7)])
-@pytest.mark.parametrize("history", [4, 20])
+@pytest.mark.parametrize("history", [1, 4, 20])
 def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history, corner, learnt):
     slope, objective = quadratic(solution, condition=30)
     optimizer = LBFGS(history, longest_step=1e6, corner=corner, learnt=learnt)
     pictures, _, _ = descend(optimizer, objective, start, 25)
-    filtering = {"corner": corner, "learnt": learnt}
+    filtering = {"corner": corner if history > 1 else None, "learnt": learnt}
     expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history, **filtering)
     np.testing.assert_allclose(pictures, expected, atol=1e-3)
     assert np.min(expected) > 0 and np.max(expected) < 255
@@ -225,6 +226,16 @@ def test_lbfgs_remembers_the_step_that_clipping_left(start):
     pictures, state, _ = descend(LBFGS(), objective, start, 2)
     np.testing.assert_array_equal(state["displacement_0"], pictures[1] - pictures[0])
     assert np.min(pictures[1]) == 0
+
+
+@pytest.mark.parametrize("history", [1, 5])
+def test_large_pictures_take_the_same_steps_by_halves(start, solution, history, monkeypatch):
+    _, objective = quadratic(solution, condition=30)
+    expected, state, _ = descend(LBFGS(history), objective, start, 12)
+    monkeypatch.setattr(optimizers, "LARGE", 1)
+    found, other, _ = descend(LBFGS(history), objective, start, 12)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert state.keys() == other.keys()
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, 1e9])

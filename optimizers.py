@@ -185,6 +185,9 @@ class LBFGS:
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation, grid = objective(picture), self._grid(picture)
         gradient, loss = evaluation.gradient, evaluation.losses["total"]
+        if self.history == 1:  # the old pair goes before the new one is made
+            none = dict.fromkeys(_names(0), tf.zeros([1, 1, 1, 3]))
+            state = state | none | {"curvatures": tf.zeros([1])}
         if picture.shape.num_elements() < LARGE:
             picture, state = self._run(self._update, picture, gradient, loss, state, grid)
         else:  # by halves: what the first leaves behind is gone when the second runs

@@ -173,7 +173,7 @@ def _paint(
                 base = colors.in_colors_of(base, pictures[1:], kind, settings, masks)
                 start = initial_picture(base, network.mean_pixel, settings)
                 descent = Descent(tf.constant(start[np.newaxis]), settings)
-                del start  # pictures may be large
+                del base, start  # pictures may be large
             descent.begin_stage(optimizer, stage.height, stage.width)
         for iteration, scored in descent.steps(objective, stage.iterations, frame):
             if every and iteration % every == 0:

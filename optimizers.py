@@ -239,19 +239,22 @@ class LBFGS:
             has_new, lambda: _remembered(displacement, change, curvature, pairs), lambda: pairs
         )
         here = picture, gradient, loss
-        best = tuple(state[f"best_{name}"] for name in ("picture", "gradient", "loss"))
+        best = state["best_picture"], state["best_gradient"], state["best_loss"]
         best = tf.cond(is_best, lambda: here, lambda: best)
-        here = tf.cond(is_sound, lambda: here, lambda: best)
+        picture, gradient, _ = tf.cond(is_sound, lambda: here, lambda: best)
+        best_picture, best_gradient, best_loss = best
         length = state["first_length"]
-        state = state | pairs
-        state |= dict(zip(("picture", "gradient"), here[:2], strict=True))
-        state |= dict(zip(("best_picture", "best_gradient", "best_loss"), best, strict=True))
-        state |= {
+        arrived = {
+            "picture": picture,
+            "gradient": gradient,
+            "best_picture": best_picture,
+            "best_gradient": best_gradient,
+            "best_loss": best_loss,
             "curvatures": tf.where(is_sound, pairs["curvatures"], 0.0),
             # in vain again: half of it, for otherwise the step would be the same one
             "first_length": tf.where(is_best, 1.0, tf.where(is_sound, length, length / 2)),
         }
-        return state, has_new
+        return state | pairs | arrived, has_new
 
     def _moved(self, state: State, has_new: tf.Tensor, grid: State) -> tuple[tf.Tensor, State]:
         """The next picture; and what the filter knows now, of a new pair, too."""

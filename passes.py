@@ -5,6 +5,7 @@ GradientTape finds the same gradients, and the tests hold the two together; writ
 half the memory and less time, and they start from any layers' gradients, wherever those are from.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -70,7 +71,7 @@ class Passes:
         if not self.operations:
             return _FirstConvolution(layer, self._dtype, padding)
         if self._often and self._dtype == tf.float32 and winograd.pays(layer.kernel):
-            return _WinogradConvolution(layer)
+            return _WinogradConvolution(layer, self._dtype)
         return _Convolution(layer, self._dtype)
 
     def bytes_per_pixel(self) -> float:
@@ -160,11 +161,13 @@ class _Convolution:
 
 
 class _WinogradConvolution(_Convolution):
-    """The same, faster for many channels at many places."""
+    """The same in float32, faster for many channels at many places."""
 
-    def __init__(self, layer: Layer):
-        super().__init__(layer, tf.float32)
-        self._transformed = winograd.transform_kernel(layer.kernel)
+    @functools.cached_property
+    def _transformed(self) -> tf.Tensor:
+        """Made when it is needed: it is four times as large as the kernel."""
+        with tf.init_scope():  # not as a part of the graph that is being traced
+            return winograd.transform_kernel(self._kernel)
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
         if not winograd.pays_at(features.shape):
@@ -173,7 +176,7 @@ class _WinogradConvolution(_Convolution):
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
         if not winograd.pays_at(gradient.shape):
-            return super().backward(gradient, _)
+            return super().backward(gradient, None)
         return winograd.convolve_transposed(gradient, self._transformed)
 
 

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/commands.py [--evaluations 137]
 
-How long the first preview takes; what a run costs at any size (imports, network, tracing), which is
+How long the first preview takes; what the smallest run costs (imports, network, tracing), which is
 all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
 in the same process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as
 good, by its loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"| first preview on disk, 512x512 | {preview:.1f} | {most:.0f} MB | |")
         small = paint(Path(folder), "--width", "64", "--height", "64", "--iterations", "1")
         whole, most = median_run(small)
-        print(f"| one step, 64x64: what a run costs at any size | {whole:.1f} | {most:.0f} MB | |")
+        print(f"| one step, 64x64: what the smallest run costs | {whole:.1f} | {most:.0f} MB | |")
         first, second, step = in_one_process()
         whole, most = median_run([*command, "--iterations", "1"])
         told = "the whole command"

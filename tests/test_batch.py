@@ -191,7 +191,7 @@ def workers_of(process):
     return found
 
 
-def wait_for(what, seconds=240):
+def wait_for(what, seconds=60):
     for _ in range(10 * seconds):
         found = what()
         if found:

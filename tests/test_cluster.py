@@ -45,9 +45,9 @@ def scheduler(tmp_path):
 def test_a_worker_killed_in_the_middle_costs_its_own_picture_only(scheduler, folders, alone, batch):
     address, workers = scheduler
     process = start(folders, "--cluster", address, "--threads", 1)
-    wait_for(lambda: list(folders.glob("gallery/*--*.png")))
+    wait_for(lambda: list(folders.glob("gallery/*--*.png")), 90)
     os.kill(workers[0].pid, signal.SIGKILL)
-    told = process.communicate(timeout=300)[1]
+    told = process.communicate(timeout=120)[1]
     assert process.returncode == 0 and "4 painted in" in told, told
     assert_as_alone(folders, alone)
 

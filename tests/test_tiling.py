@@ -135,7 +135,7 @@ def test_in_low_precision_the_losses_told_are_float32s(network, picture):
 
 
 def test_a_run_in_tiles_is_the_same_run(network, picture):
-    content, style = picture(290, 190, seed=1), picture(80, 99, seed=2)
+    content, style = picture(270, 190, seed=1), picture(80, 99, seed=2)
     # Adam's steps are as long where the gradient is next to nothing: there rounding may turn them
     for optimizer, loss in (("adam", "mean"), ("lbfgs", "moments"), ("lbfgs", "wasserstein")):
         options = {"optimizer": optimizer, "style_loss": loss}
@@ -145,13 +145,7 @@ def test_a_run_in_tiles_is_the_same_run(network, picture):
         )
         for (iteration, expected), (number, found) in zip(whole, tiled, strict=True):
             assert iteration == number
-            assert_nearly_alike(found, expected)
-
-
-def assert_nearly_alike(found, expected):
-    """As pictures are after steps from gradients that differ by float32's rounding."""
-    apart = np.abs(found - expected)
-    assert np.quantile(apart, 0.9999) < 0.1 and apart.max() < 1
+            np.testing.assert_allclose(found, expected, atol=0.2)
 
 
 def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
@@ -190,7 +184,7 @@ def test_what_a_pass_holds_is_estimated_as_measured():
 
 
 def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeypatch):
-    content, style = picture(500, 240, seed=1), picture(80, 99, seed=2)
+    content, style = picture(360, 300, seed=1), picture(80, 99, seed=2)
     expected = list(stylize(network, content, [style], iterations=6, tile="off"))
     make, calls, tiled = objective.make_objective, itertools.count(), []
 
@@ -212,8 +206,8 @@ def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeyp
     monkeypatch.setattr(objective, "make_objective", runs_out)
     monkeypatch.setattr(tiling, "TiledObjective", Watched)
     found = list(stylize(network, content, [style], iterations=6, tile="off"))
-    assert tiled == [173]
-    assert_nearly_alike(found[-1][1], expected[-1][1])
+    assert tiled == [164]
+    np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
 
 
 def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, monkeypatch):

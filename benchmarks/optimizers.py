@@ -136,6 +136,7 @@ def pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(curves: dict[str, list[tuple[int, float, float]]], target: float) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     for column, label in enumerate(("evaluations", "seconds")):
@@ -144,6 +145,10 @@ def draw(curves: dict[str, list[tuple[int, float, float]]], target: float) -> No
         for name, curve in curves.items():
             axes.plot([row[column] for row in curve], [row[2] for row in curve], "o-", label=name)
         axes.axhline(target, color="gray", linestyle="--", label="1000 steps of Adam")
+        for axis in (axes.xaxis, axes.yaxis):  # plain numbers
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:,.0f}")
+            axis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(ROOT / "benchmarks" / "optimizers.png", dpi=110)

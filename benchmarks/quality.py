@@ -29,6 +29,7 @@ import itertools
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,9 @@ def recipe(name: str) -> str:
 
 
 ADAM = ["--optimizer", "adam"]
+CONSTANT = [*ADAM, "--learning-rate-schedule", "constant"]
+EVERY_STEP = ["--checkpoint-iterations", "1", "--checkpoint-output", "step-%04d.png"]  # to average
+DECAY = 0.99  # of the average over steps
 GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
 VARIANTS = {
     "default": [],
@@ -85,6 +89,10 @@ VARIANTS = {
     "steps: 50": ["--iterations", "50"],
     "steps: 200": ["--iterations", "200"],
     "adam": ADAM,
+    "adam, rate 5": [*ADAM, "--learning-rate", "5"],
+    "adam, rate 40": [*ADAM, "--learning-rate", "40"],
+    "adam, constant rate": CONSTANT,
+    "adam, constant rate, averaged": [*CONSTANT, *EVERY_STEP],
     "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
@@ -170,6 +178,18 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
     command += ["--output", str(path.resolve()), "--width", str(width), "--height", str(height)]
     with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
         subprocess.run(command, check=True, cwd=elsewhere)
+        steps = sorted(Path(elsewhere).glob("step-*.png"))
+        if steps:
+            images.save(path, average(images.read(step).pixels for step in steps))
+
+
+def average(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """The exponential average over a run, its bias corrected (Kingma and Ba 2015, section 3)."""
+    total, weight = 0.0, 0.0
+    for picture in pictures:
+        total = DECAY * total + (1 - DECAY) * picture
+        weight = DECAY * weight + (1 - DECAY)
+    return (total / weight).astype(np.float32)
 
 
 def size_of(photo: Path, size: int) -> tuple[int, int]:

@@ -45,6 +45,8 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+MOST_ENLARGED = 2  # times, of a painting, unless asked for: what is enlarged has no fine strokes
+ALWAYS_AS_WIDE = 512  # pixels; up to here a painting is made as wide as the result, however small
 READABLE_ENDINGS = (*FORMATS, ".gif")  # of the files that a folder is searched for
 # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h, WEBP_MAX_DIMENSION of libwebp's encode.h
 LONGEST_SIDES = {"JPEG": 65_500, "WebP": 16_383}
@@ -142,12 +144,16 @@ def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
 
 
 def style_size(
-    style_height: int, style_width: int, content_width: int, scale: float
+    style_height: int, style_width: int, content_width: int, scale: float | None = None
 ) -> tuple[int, int]:
-    """Height and width of a style that is `scale` times as wide as the content.
+    """Height and width of a style that is `scale` times as wide as the content; without a scale as
+    wide, but above `ALWAYS_AS_WIDE` no more than `MOST_ENLARGED` times as wide as it is.
 
     Raises `UsageError` if a side would be under `SMALLEST_SIDE`.
     """
+    if scale is None:
+        widest = max(MOST_ENLARGED * style_width, ALWAYS_AS_WIDE)
+        scale = min(1.0, widest / content_width)
     scaled_width = scale * content_width
     scaled_height = scaled_width * style_height / style_width
     result = max(1, _round(scaled_height)), max(1, _round(scaled_width))

@@ -48,7 +48,7 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
     images.check_output_size(options.output, height, width)
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     count = len(options.styles)
-    scales = settings.style_scales or [1.0] * count
+    scales = settings.style_scales or [None] * count
     regions = [
         load_mask(path, content.size, (height, width), most)
         for path in options.style_masks or [None] * count

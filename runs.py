@@ -238,7 +238,8 @@ def paint(
 
 def _in_words(stage: "Stage") -> str:
     """512x384 in tiles of 256 pixels"""
-    tiles = f" in tiles of {stage.tile} pixels" if stage.tile else ""
+    is_cut = stage.tile and stage.tile**2 < stage.width * stage.height  # or only a painting is
+    tiles = f" in tiles of {stage.tile} pixels" if is_cut else ""
     return f"{stage.width}x{stage.height}{tiles}"
 
 

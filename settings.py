@@ -85,7 +85,8 @@ class Settings:
         kind=str, unit="auto, off or N", metavar="SCALES")
     style_scales: tuple[float, ...] | None = knob(None, "size",
         "width of each style as a share of the result's width: larger means larger strokes",
-        kind=float, many=True, unit="one number a style, default 1", above=0)
+        kind=float, many=True, unit="one number a style; default 1, or less where a painting would "
+        "be enlarged more than twice: so strokes stay crisp", above=0)
     style_stages: str = knob("scale", "size",
         "scale the styles with the stages, or keep them fixed at the size of the last: larger "
         "strokes in the coarse stages", kind=str, choices=("scale", "fixed"))

@@ -65,10 +65,16 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
 def style_size(
     height: int, width: int, stage: Stage, last: Stage, settings: Settings
 ) -> tuple[int, int]:
-    """Height and width, at a stage, of a style that has these at the last."""
+    """Height and width, at a stage, of a style that has these at the last.
+
+    Without a scale asked for, one that is narrower than the last picture, as it would have to be
+    enlarged too much, is no narrower than those of earlier stages.
+    """
     if settings.style_stages == "fixed":
         return height, width
     share = stage.width / last.width
+    if settings.style_scales is None and width < last.width:
+        share = min(1.0, stage.width / width)
     return max(SMALLEST_SIDE, round(height * share)), max(SMALLEST_SIDE, round(width * share))
 
 

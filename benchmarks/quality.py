@@ -207,7 +207,7 @@ def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, flo
     height, width = picture.shape[:2]
     photo = images.resize(images.read(photo_path).pixels, height, width)
     painting = images.read(painting_path).pixels
-    painting = images.resize(painting, *images.style_size(*painting.shape[:2], width, 1.0))
+    painting = images.resize(painting, *images.style_size(*painting.shape[:2], width))
     return {
         "style": style_distance(picture, painting),
         "affinity": affinity_divergence(picture, photo),

@@ -4,11 +4,12 @@
     .venv/bin/python benchmarks/tiling.py --sizes 4096 --tile 512 --precision bfloat16
     .venv/bin/python benchmarks/tiling.py --sizes 512 1024 2048 4096 --auto
 
-Each row is a process of its own: one gradient to warm up, then one that counts. With --auto each
+Each row is a process of its own: one gradient to warm up, then the median of some. With --auto each
 size runs as `--tile auto` has it: whole if it fits into the memory that is free.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import time
@@ -30,11 +31,12 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=2048, help="the largest size to run whole")
     parser.add_argument("--auto", action="store_true", help="run each size as --tile auto would")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--runs", type=int, default=3, help="gradients that count")
     parser.add_argument("--one", nargs=2, metavar=("SIZE", "TILE"), help="only this; print it")
     options = parser.parse_args()
     if options.one:
         size, tile = int(options.one[0]), options.one[1]
-        print(*gradient(size, tile, options.precision))
+        print(*gradient(size, tile, options.precision, options.runs))
         return
     print("| size | tiles | seconds | a megapixel | against whole | peak memory | against whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -43,7 +45,7 @@ def main() -> None:
         tiles = ["off"] * (size <= options.whole) + [str(options.tile)] * (size > options.tile)
         for tile in ["auto"] if options.auto else tiles:
             command = [sys.executable, __file__, "--one", str(size), tile]
-            command += ["--precision", options.precision]
+            command += ["--precision", options.precision, "--runs", str(options.runs)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             found = [float(word) for word in done.stdout.split()]
             if tile == "off":
@@ -58,7 +60,7 @@ def main() -> None:
             )
 
 
-def gradient(size: int, tile: str, precision: str) -> tuple[float, float]:
+def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
     hardware.start_tensorflow(debug=False)
     import tiling
@@ -74,10 +76,12 @@ def gradient(size: int, tile: str, precision: str) -> tuple[float, float]:
         network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
     )
     evaluate(picture)
-    began = time.perf_counter()
-    evaluate(picture).gradient.numpy()
-    taken = time.perf_counter() - began
-    return taken, memory.peak()
+    taken = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        evaluate(picture).gradient.numpy()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken), memory.peak()
 
 
 if __name__ == "__main__":

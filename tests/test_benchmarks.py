@@ -15,7 +15,7 @@ def test_steps_of_every_kind_and_their_convolutions():
 
 def test_a_gradient_is_timed_whole_and_in_tiles():
     for tile in ("off", "64", "auto"):
-        seconds, megabytes = tiling.gradient(150, tile, "float32")
+        seconds, megabytes = tiling.gradient(150, tile, "float32", 1)
         assert seconds > 0 and megabytes > 100
 
 

@@ -688,6 +688,14 @@ def test_style_size():
     assert images.style_size(301, 100, content_width=50, scale=1.0) == (151, 50)
 
 
+def test_a_painting_is_not_enlarged_until_its_strokes_are_gone_unless_asked_for():
+    assert images.style_size(500, 400, content_width=640) == (800, 640)
+    assert images.style_size(500, 400, content_width=4096) == (1000, 800)
+    assert images.style_size(500, 400, content_width=4096, scale=1.0) == (5120, 4096)
+    assert images.style_size(1000, 1000, content_width=450) == (450, 450)
+    assert images.style_size(2, 2, content_width=4096) == (512, 512)
+
+
 def test_style_size_too_small():
     message = error_of(images.style_size, 100, 400, 200, 0.25, kind=UsageError)
     assert message == (

@@ -99,9 +99,14 @@ def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer)
 
 
 @pytest.mark.parametrize(
-    "kind, first", [("scale", [(20, 50), (16, 16)]), ("fixed", [(40, 100), (18, 20)])]
+    "options, first",
+    [
+        ({"style_scales": [1.25, 0.25]}, [(20, 50), (16, 16)]),
+        ({}, [(20, 50), (18, 20)]),  # what is small beside the picture is not made smaller
+        ({"style_stages": "fixed"}, [(40, 100), (18, 20)]),
+    ],
 )
-def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch, kind, first):
+def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch, options, first):
     sizes = []
     make = tiling.make_objective
 
@@ -111,7 +116,7 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
 
     monkeypatch.setattr(tiling, "make_objective", noted)
     styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
-    options = {"scales": 2, "iterations": 3, "style_stages": kind}
+    options = {"scales": 2, "iterations": 3} | options
     list(stylize(network, picture(64, 80), styles, **options))
     assert sizes == [[(32, 40), *first], [(64, 80), (40, 100), (18, 20)]]
 

@@ -14,6 +14,8 @@ from objective import Evaluation, Objective
 from optimizers import Optimizer, State
 from settings import Settings, UsageError, UserError
 
+EDGE = 4  # pixels that a picture is given anew when it goes on at another size; of small ones
+SHARE_OF_EDGE = 64  # no more than the short side over this
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
 
 
@@ -53,7 +55,7 @@ class Descent:
         if self.best is None:
             self._state = optimizer.init(self.picture)
         else:
-            self.picture = resized(self.best.picture, height, width)
+            self.picture = resized(without_line(self.best.picture), height, width)
             self._state = optimizer.rescale(self._state, self.picture)
         self._optimizer, self.best = optimizer, None
         self._taken, self._patience = 0, _Patience(self._settings.patience)
@@ -197,6 +199,16 @@ def _tensors(state: Mapping[str, ArrayLike]) -> State:
 def _lower(best: Scored, other: Scored) -> Scored:
     """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
     return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)
+
+
+def without_line(picture: tf.Tensor) -> tf.Tensor:
+    """The picture with a mirrored edge. What the network sees beyond it is the last pixels over
+    again, which draws a line there: hardly to be seen, but in the next stages it would be a frame.
+    """
+    _, height, width, _ = picture.shape
+    edge = min(EDGE, min(height, width) // SHARE_OF_EDGE)
+    inside = picture[:, edge : height - edge, edge : width - edge]
+    return tf.pad(inside, [[0, 0], [edge, edge], [edge, edge], [0, 0]], "SYMMETRIC")
 
 
 def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -89,14 +89,16 @@ VARIANTS = {
     "steps: 50": ["--iterations", "50"],
     "steps: 200": ["--iterations", "200"],
     "adam": ADAM,
-    "adam, rate 5": [*ADAM, "--learning-rate", "5"],
-    "adam, rate 40": [*ADAM, "--learning-rate", "40"],
-    "adam, constant rate": CONSTANT,
-    "adam, constant rate, averaged": [*CONSTANT, *EVERY_STEP],
     "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
     "recipe E": [recipe("keras-noise")],
+}
+BY_NAME_ONLY = {
+    "adam, rate 5": [*ADAM, "--learning-rate", "5"],
+    "adam, rate 40": [*ADAM, "--learning-rate", "40"],
+    "adam, constant rate": CONSTANT,
+    "adam, constant rate, averaged": [*CONSTANT, *EVERY_STEP],
 }
 CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
 CURVE_LOSSES = ("moments", "wasserstein", "mean")
@@ -119,7 +121,8 @@ def main() -> None:
             for loss, weight in itertools.product(CURVE_LOSSES, CURVE)
         }
     else:
-        variants = {name: VARIANTS[name] for name in options.only or VARIANTS}
+        known = VARIANTS | BY_NAME_ONLY
+        variants = {name: known[name] for name in options.only or VARIANTS}
     folders = {name: options.folder / name.replace("/", "-") for name in variants}
     for name, arguments in variants.items():
         paint(folders[name], arguments)

@@ -1,5 +1,6 @@
 """The benchmarks run, at sizes that measure nothing."""
 
+import numpy as np
 import pytest
 
 import images
@@ -17,6 +18,13 @@ def test_a_gradient_is_timed_whole_and_in_tiles():
     for tile in ("off", "64", "auto"):
         seconds, megabytes = tiling.gradient(150, tile, "float32", 1)
         assert seconds > 0 and megabytes > 100
+
+
+def test_the_average_over_steps_is_of_all_in_their_order():
+    pictures = [np.full((2, 3, 3), value, "f4") for value in (10, 20, 40)]
+    weights = np.array([0.99**2, 0.99, 1])
+    expected = np.sum(weights * (10, 20, 40)) / np.sum(weights)
+    np.testing.assert_allclose(quality.average(pictures), np.full((2, 3, 3), expected), rtol=1e-6)
 
 
 def test_an_optimizer_is_judged_by_its_saved_pictures(monkeypatch, capsys):

@@ -9,7 +9,7 @@ import images
 import optimizers
 import stages
 import tiling
-from descent import resized
+from descent import resized, without_line
 from objective import Evaluation
 from settings import Settings, UsageError
 from stylize import stylize
@@ -119,6 +119,17 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
     options = {"scales": 2, "iterations": 3} | options
     list(stylize(network, picture(64, 80), styles, **options))
     assert sizes == [[(32, 40), *first], [(64, 80), (40, 100), (18, 20)]]
+
+
+def test_a_line_at_the_edge_is_left_behind():
+    drawn = np.random.default_rng(0).uniform(0, 255, (1, 256, 300, 3)).astype("f4")
+    lined = drawn.copy()
+    for edge in (lined[:, :4], lined[:, -4:], lined[:, :, :4], lined[:, :, -4:]):
+        edge[:] = (0, 255, 0)
+    expected = np.pad(drawn[:, 4:-4, 4:-4], ((0, 0), (4, 4), (4, 4), (0, 0)), "symmetric")
+    np.testing.assert_array_equal(without_line(tf.constant(lined)), expected)
+    small = drawn[:, :63]  # its edge is too much of it
+    np.testing.assert_array_equal(without_line(tf.constant(small)), small)
 
 
 def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):

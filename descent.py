@@ -14,8 +14,8 @@ from objective import Evaluation, Objective
 from optimizers import Optimizer, State
 from settings import Settings, UsageError, UserError
 
-EDGE = 4  # pixels that a picture is given anew when it goes on at another size; of small ones
-SHARE_OF_EDGE = 64  # no more than the short side over this
+EDGE = 4  # pixels that a picture is given anew when it goes on at another size,
+SHARE_OF_EDGE = 64  # but no more than its short side over this
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
 
 

@@ -67,8 +67,8 @@ def style_size(
 ) -> tuple[int, int]:
     """Height and width, at a stage, of a style that has these at the last.
 
-    Without a scale asked for, one that is narrower than the last picture, as it would have to be
-    enlarged too much, is no narrower than those of earlier stages.
+    One that is narrower than the last picture, and not by a scale asked for, is too small to be
+    enlarged so far: at every stage it is as wide as the picture, as long as it need not grow.
     """
     if settings.style_stages == "fixed":
         return height, width

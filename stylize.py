@@ -59,8 +59,8 @@ def stylize(
 
     network: a weights file, or what `vgg.load` made of one.
     content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. Styles may have any size
-        (the larger a style against the content, the larger its strokes); `initial`, the picture
-        to start from, has the content's.
+        (the larger a style against the content, the larger its strokes; see `stages.style_size`
+        for those of coarse stages); `initial`, the picture to start from, has the content's.
     style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
     content_mask: what is painted at all, likewise; the rest of the photo stays.
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.

@@ -6,9 +6,10 @@
 
 Paints three photos with each variant of the settings into FOLDER/NAME, unless they are there, and
 prints a table; FOLDER/sheet.png has them side by side. --more adds another program's pictures,
-named as ours are. --curve paints five content weights with each style loss and draws style
-against content (FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each size
-with the default settings: do they look the same (FOLDER/sizes.png)?
+named as ours are. --only names variants, also those that the table does not have. --curve paints
+five content weights with each style loss and draws style against content (FOLDER/curve.png; needs
+matplotlib). --sizes paints the first pair at each size with the default settings: do they look the
+same (FOLDER/sizes.png)?
 
 Measures, all in float32 from the file; of each the mean over the pairs:
 

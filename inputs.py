@@ -5,6 +5,7 @@ NumPy and Pillow are imported late, as in neural_style.py.
 
 import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import files
@@ -22,7 +23,8 @@ NO_MASK = "-"  # in the place of a style's
 MASK_TOLERANCE = 0.02  # of its proportions against its picture's: they come in whole pixels
 
 
-class Pictures(NamedTuple):
+@dataclass
+class Pictures:
     """What is painted from what: [H, W, 3] float32 RGB, 0..255, at the size of the run."""
 
     content: "np.ndarray"
@@ -31,6 +33,11 @@ class Pictures(NamedTuple):
     initial: "np.ndarray | None"
     masks: "dict[str, Any]"  # as `stylize` takes them
     plan: "list[Stage]"
+
+    def let_go(self) -> None:
+        """Of all pictures: the run that has them lets each go when it is done with it."""
+        self.content = self.alpha = self.initial = None
+        self.styles, self.masks = [], {}
 
 
 def load(options: argparse.Namespace, settings: Settings) -> Pictures:

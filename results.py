@@ -48,7 +48,11 @@ class Results:
         on_checkpoint: Callable[[int, str], None] | None = None,
     ):
         self.exit_status = 0
-        self._options, self._settings, self._pictures = options, settings, pictures
+        self._options, self._settings = options, settings
+        self._size, self._alpha = pictures.content.shape[:2], pictures.alpha
+        self._mask = pictures.masks["content_mask"]
+        is_seen = settings.preserve_colors == "luma" or self._mask is not None
+        self._photo = pictures.content if is_seen else None  # it may be large
         self._description = description
         self._progress, self._on_checkpoint = progress, on_checkpoint
         self._writer = ThreadPoolExecutor(max_workers=1)
@@ -61,7 +65,7 @@ class Results:
             path = Path(options.timelapse)
             if first_iteration:  # the film of the steps before stays
                 path = path.with_stem(f"{path.stem}-from-{first_iteration}")
-            self._timelapse = Timelapse(str(path), *pictures.content.shape[:2])
+            self._timelapse = Timelapse(str(path), *self._size)
         self._saved_after: int | None = None  # steps that the state was saved after
         self._done = first_iteration
 
@@ -136,7 +140,7 @@ class Results:
         """The picture as its file shows it."""
         if self._settings.preserve_colors != "luma":
             return image
-        return colors.luma_only(image, images.resize(self._pictures.content, *image.shape[:2]))
+        return colors.luma_only(image, images.resize(self._photo, *image.shape[:2]))
 
     def _write_checkpoint(self, iteration: int, image: np.ndarray) -> None:
         if self._timelapse:
@@ -154,17 +158,16 @@ class Results:
             writing.result()
 
     def _at_full_size(self, image: np.ndarray) -> np.ndarray:
-        content, mask = self._pictures.content, self._pictures.masks["content_mask"]
-        if image.shape == content.shape:
+        if image.shape[:2] == self._size:
             return image
-        image = images.resize(image, *content.shape[:2])
-        if mask is None:
+        image = images.resize(image, *self._size)
+        if self._mask is None:
             return image
-        mask = mask[..., None]  # what stays of the photo was as small as the rest
-        return mask * image + (1 - mask) * content
+        mask = self._mask[..., None]  # what stays of the photo was as small as the rest
+        return mask * image + (1 - mask) * self._photo
 
     def _write(self, path: str, image: np.ndarray) -> None:
-        alpha = self._pictures.alpha
+        alpha = self._alpha
         if alpha is not None:
             alpha = images.resize(alpha, *image.shape[:2])
         images.save(path, self.in_its_colors(image), alpha, self._description)

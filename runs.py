@@ -207,7 +207,7 @@ def paint(
             keep_stages=bool(options.save_state) and not stages.hangs_on_all(settings),
             **dataclasses.asdict(settings),
         )
-        pictures.styles.clear()  # the run lets them go when it is done
+        pictures.let_go()
         if resumed:
             resumed.state.clear()
             state = None

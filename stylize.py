@@ -173,8 +173,12 @@ def _paint(
                 base = colors.in_colors_of(base, pictures[1:], kind, settings, masks)
                 start = initial_picture(base, network.mean_pixel, settings)
                 descent = Descent(tf.constant(start[np.newaxis]), settings)
-                del base, start  # pictures may be large
+                del base, start
             descent.begin_stage(optimizer, stage.height, stage.width)
+        del pictures, photo, paintings  # they may be large
+        if stage is plan[-1]:
+            content = initial = None
+            styles.clear()
         for iteration, scored in descent.steps(objective, stage.iterations, frame):
             if every and iteration % every == 0:
                 yield iteration, _image(descent.seen)
@@ -192,10 +196,10 @@ def _paint(
         on_step(_step(None, stage, plan, best, descent, ends))
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
-    image = _image(frame.picture(resized(best.picture, *content.shape[:2])))
+    image = _image(frame.picture(resized(best.picture, plan[-1].height, plan[-1].width)))
     # who saves a large picture needs their memory
     descent.release()
-    del objective, losses, descent, styles, pictures, photo, paintings
+    del objective, losses, descent
     gc.collect()
     yield None, image
 

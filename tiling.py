@@ -7,12 +7,13 @@ tile is run with a margin as wide as its features see (their receptive field), a
 inside count: nothing is approximated, and there are no seams.
 """
 
+import contextlib
 import functools
 import gc
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -100,8 +101,10 @@ def make_objective(
     one too many. size: of the tiles; None for whole pictures. When memory runs out tiles are halved
     and the same is asked again; raises `UserError` when the smallest do not fit either.
     """
+    pictures = _Parked([content, *styles])
 
     def make(size: int | None) -> tuple[Objective, Losses]:
+        content, *styles = pictures.fetch()
         if size is None:
             paintings = [tf.constant(style) for style in styles]
             photo = tf.constant(content)
@@ -109,11 +112,34 @@ def make_objective(
             whole = objective.make_objective(network, targets, settings, dtype, masks)
             return whole, objective.make_losses(network, targets, settings, masks)
         tiled = TiledObjective(network, content, styles, settings, dtype, size, masks)
+        pictures.park()
         return tiled, tiled.losses
 
     largest = max(math.prod(picture.shape[1:3]) for picture in (content, *styles))
     halving = _Halving(make, size, math.isqrt(largest))
     return halving.evaluate, halving.losses
+
+
+class _Parked:
+    """Pictures that will hardly be asked for again: once parked, they are in a file."""
+
+    def __init__(self, pictures: list[np.ndarray]):
+        self._pictures, self._count = pictures, len(pictures)
+        self._file = None
+
+    def fetch(self) -> list[np.ndarray]:
+        if self._pictures:
+            return self._pictures
+        self._file.seek(0)
+        return [np.load(self._file) for _ in range(self._count)]
+
+    def park(self) -> None:
+        if self._file is None:
+            self._file = _temporary()
+            with _making_room():
+                for picture in self._pictures:
+                    np.save(self._file, picture)
+            self._pictures = []
 
 
 class _Halving:
@@ -501,21 +527,16 @@ class _Contents:
         def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
             return passes.features(vgg.preprocess(box, network.mean_pixel))
 
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed, and gone, with the object
+        self._file = _temporary()
         self._places = []  # of each tile: where in the file; by layer the shape, and the inside
         for tile in part.tiles(content.shape[1:3]):
             found = measure(tf.constant(content[_slices(tile)]))
             inside = {name: part.slices(name, tile) for name in found}
             shapes = {name: (found[name].shape, inside[name]) for name in found}
             self._places.append((self._file.tell(), shapes))
-            try:
+            with _making_room():
                 for name, features in found.items():
                     self._file.write(features[inside[name]].numpy().tobytes())
-            except OSError as error:
-                raise UserError(
-                    f"cannot keep the photo's features in {tempfile.gettempdir()} "
-                    f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
-                ) from error
 
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """By layer, with 0 outside the inside."""
@@ -528,6 +549,23 @@ class _Contents:
         part = features[inside]
         part[:] = np.frombuffer(self._file.read(part.nbytes), np.float32).reshape(part.shape)
         return tf.constant(features)
+
+
+def _temporary() -> IO[bytes]:
+    """A file that is closed, and gone, with the object that holds it."""
+    return tempfile.TemporaryFile()
+
+
+@contextlib.contextmanager
+def _making_room() -> Iterator[None]:
+    """Raises `UserError` where a temporary file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the photo in {tempfile.gettempdir()} ({files.reason(error)}): make room "
+            "there, or name another folder in TMPDIR"
+        ) from error
 
 
 def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:

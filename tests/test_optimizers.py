@@ -283,6 +283,13 @@ def test_lbfgs_survives_losses_below_zero(start, solution):
     np.testing.assert_allclose(pictures[-1], solution, atol=0.01)
 
 
+def test_one_pair_is_forgotten_between_steps(start, solution):
+    _, objective = quadratic(solution)
+    _, state, _ = descend(LBFGS(history=1), objective, start, 3)
+    large = {name for name, value in state.items() if tf.size(value) >= start.size}
+    assert large == {"picture", "gradient", "best_picture", "best_gradient"}
+
+
 @pytest.mark.parametrize("optimizer", [LBFGS(history=3), LBFGSB(evaluations=4)])
 def test_lbfgs_state_keeps_its_shapes_and_continues_to_the_byte(start, solution, optimizer):
     _, objective = quadratic(solution, condition=100)

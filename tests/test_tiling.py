@@ -1,8 +1,10 @@
 """Tiles: the same losses and gradient as the whole picture, at any size."""
 
+import gc
 import itertools
 import math
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -217,6 +219,34 @@ def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, mon
     monkeypatch.setattr(objective, "measure_targets", exhausted)
     content, style = picture(40, 40, seed=1), picture(300, 99, seed=2)
     assert len(list(stylize(network, content, [style], iterations=1, tile="off"))) == 1
+
+
+def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
+    content, style = picture(190, 280, seed=1), picture(80, 99, seed=2)
+    expected = list(stylize(network, content, [style], iterations=3, tile="off"))
+    evaluate, sizes = tiling.TiledObjective.__call__, []
+
+    def runs_out_once(self, picture):
+        sizes.append(self._part._size)
+        if len(sizes) == 2:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        return evaluate(self, picture)
+
+    monkeypatch.setattr(tiling.TiledObjective, "__call__", runs_out_once)
+    found = list(stylize(network, content, [style], iterations=3, tile=128))
+    assert sizes == [128, 128, 64, 64, 64]
+    np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
+
+
+def test_nobody_holds_the_photo_while_the_last_stage_is_painted(network, picture):
+    photo = picture(190, 280).astype("f4")
+    held = weakref.ref(photo)
+    run = stylize(network, photo, [picture()], iterations=3, tile=64, checkpoint_iterations=1)
+    del photo
+    next(run)
+    gc.collect()
+    assert held() is None
+    assert [number for number, _ in run] == [1, 2, None]
 
 
 def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeypatch):

@@ -284,7 +284,7 @@ def test_lbfgs_survives_losses_below_zero(start, solution):
 
 
 def test_one_pair_is_forgotten_between_steps(start, solution):
-    _, objective = quadratic(solution)
+    _, objective = quadratic(solution, condition=30)
     _, state, _ = descend(LBFGS(history=1), objective, start, 3)
     large = {name for name, value in state.items() if tf.size(value) >= start.size}
     assert large == {"picture", "gradient", "best_picture", "best_gradient"}

@@ -222,7 +222,7 @@ def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, mon
 
 
 def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
-    content, style = picture(190, 280, seed=1), picture(80, 99, seed=2)
+    content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
     expected = list(stylize(network, content, [style], iterations=3, tile="off"))
     evaluate, sizes = tiling.TiledObjective.__call__, []
 

@@ -97,6 +97,7 @@ VARIANTS = {
 }
 BY_NAME_ONLY = {
     "adam, rate 5": [*ADAM, "--learning-rate", "5"],
+    "adam, rate 10": [*ADAM, "--learning-rate", "10"],
     "adam, rate 40": [*ADAM, "--learning-rate", "40"],
     "adam, constant rate": CONSTANT,
     "adam, constant rate, averaged": [*CONSTANT, *EVERY_STEP],

@@ -121,7 +121,8 @@ def make_objective(
 
 
 class _Parked:
-    """Pictures that will hardly be asked for again: once parked, they are in a file."""
+    """Pictures that will hardly be asked for again: once parked, they are in a file, if there is
+    room for one."""
 
     def __init__(self, pictures: list[np.ndarray]):
         self._pictures, self._count = pictures, len(pictures)
@@ -134,11 +135,12 @@ class _Parked:
         return [np.load(self._file) for _ in range(self._count)]
 
     def park(self) -> None:
-        if self._file is None:
+        if not self._pictures:
+            return
+        with contextlib.suppress(OSError):
             self._file = _temporary()
-            with _making_room():
-                for picture in self._pictures:
-                    np.save(self._file, picture)
+            for picture in self._pictures:
+                np.save(self._file, picture)
             self._pictures = []
 
 
@@ -534,9 +536,14 @@ class _Contents:
             inside = {name: part.slices(name, tile) for name in found}
             shapes = {name: (found[name].shape, inside[name]) for name in found}
             self._places.append((self._file.tell(), shapes))
-            with _making_room():
+            try:
                 for name, features in found.items():
                     self._file.write(features[inside[name]].numpy().tobytes())
+            except OSError as error:
+                raise UserError(
+                    f"cannot keep the photo's features in {tempfile.gettempdir()} "
+                    f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
+                ) from error
 
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """By layer, with 0 outside the inside."""
@@ -554,18 +561,6 @@ class _Contents:
 def _temporary() -> IO[bytes]:
     """A file that is closed, and gone, with the object that holds it."""
     return tempfile.TemporaryFile()
-
-
-@contextlib.contextmanager
-def _making_room() -> Iterator[None]:
-    """Raises `UserError` where a temporary file cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot keep the photo in {tempfile.gettempdir()} ({files.reason(error)}): make room "
-            "there, or name another folder in TMPDIR"
-        ) from error
 
 
 def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:

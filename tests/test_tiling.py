@@ -238,6 +238,18 @@ def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
     np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
 
 
+def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
+    photo = picture(20, 30)
+    parked = tiling._Parked([photo])
+    parked.park()
+    assert parked.fetch()[0] is photo
+
+
 def test_nobody_holds_the_photo_while_the_last_stage_is_painted(network, picture):
     photo = picture(190, 280).astype("f4")
     held = weakref.ref(photo)

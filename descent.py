@@ -13,9 +13,8 @@ from masks import NO_FRAME, Frame
 from objective import Evaluation, Objective
 from optimizers import Optimizer, State
 from settings import Settings, UsageError, UserError
+from stages import Stage
 
-EDGE = 4  # pixels that a picture is given anew when it goes on at another size,
-SHARE_OF_EDGE = 64  # but no more than its short side over this
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
 
 
@@ -42,6 +41,7 @@ class Descent:
         self.best: Scored | None = None  # of the stage: losses at another size say nothing here
         self.seconds = 0.0
         self.frame = NO_FRAME
+        self._stage: Stage | None = None
         self._settings = settings
         self._optimizer: Optimizer | None = None
         self._state: State = {}
@@ -50,12 +50,12 @@ class Descent:
         self._patience = _Patience(settings.patience)
         self._began = time.monotonic()
 
-    def begin_stage(self, optimizer: Optimizer, height: int, width: int) -> None:
+    def begin_stage(self, optimizer: Optimizer, stage: Stage) -> None:
         """Goes on with another optimizer at that size, from the best picture there is."""
         if self.best is None:
             self._state = optimizer.init(self.picture)
         else:
-            self.picture = resized(without_line(self.best.picture), height, width)
+            self.picture = resized(self.best.picture, *stage.outer_size)
             self._state = optimizer.rescale(self._state, self.picture)
         self._optimizer, self.best = optimizer, None
         self._taken, self._patience = 0, _Patience(self._settings.patience)
@@ -109,24 +109,24 @@ class Descent:
         return self.frame.picture(self.picture)
 
     def steps(
-        self, objective: Objective, count: int, frame: Frame = NO_FRAME
+        self, objective: Objective, stage: Stage, frame: Frame = NO_FRAME
     ) -> Iterator[tuple[int, Scored]]:
-        """What is left of a stage of so many steps. After each its number, and the picture it set
-        out from; then `best` is the best of all, the last one among them. Pictures are without the
-        frame that the objective sees them in.
+        """What is left of a stage. After each step its number, and the picture it set out from;
+        then `best` is the best of all, the last one among them. Pictures are without the frame that
+        the objective sees them in, and with the stage's bleed.
 
         Raises `NotFiniteError` if a loss is no finite number, and the optimizer would not find
         back by itself.
         """
 
-        self.frame = frame
+        self.frame, self._stage = frame, stage
 
         def counted(picture: tf.Tensor) -> Evaluation:
             self._evaluations += 1
             evaluation = objective(frame.picture(picture))
             return evaluation._replace(gradient=frame.gradient(evaluation.gradient))
 
-        while self._taken < count and not self.is_over and not self._patience.is_over:
+        while self._taken < stage.iterations and not self.is_over and not self._patience.is_over:
             scored, self.picture = self._step(counted)
             number = self._iteration
             self._keep(scored, look=number % LOOK_EVERY == 0)
@@ -166,7 +166,7 @@ class Descent:
         weights = [f"{name}_weight" for name in broken if name != "total"]
         weights = weights or ["content_weight", "style_weight", "tv_weight"]
         lower = " or ".join(f"{name} (now {getattr(settings, name):g})" for name in weights)
-        seen = self.frame.picture(best.picture)
+        seen = self._stage.cut_off(self.frame.picture(best.picture))
         image = seen.numpy()[0] if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
@@ -199,16 +199,6 @@ def _tensors(state: Mapping[str, ArrayLike]) -> State:
 def _lower(best: Scored, other: Scored) -> Scored:
     """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
     return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)
-
-
-def without_line(picture: tf.Tensor) -> tf.Tensor:
-    """The picture with a mirrored edge. What the network sees beyond it is the last pixels over
-    again, which draws a line there: hardly to be seen, but in the next stages it would be a frame.
-    """
-    _, height, width, _ = picture.shape
-    edge = min(EDGE, min(height, width) // SHARE_OF_EDGE)
-    inside = picture[:, edge : height - edge, edge : width - edge]
-    return tf.pad(inside, [[0, 0], [edge, edge], [edge, edge], [0, 0]], "SYMMETRIC")
 
 
 def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -119,6 +119,13 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(np.stack(channels, axis=-1), 0, 255)
 
 
+def bled(pixels: np.ndarray, bleed: int) -> np.ndarray:
+    """The picture or mask with so many pixels more beyond each edge, mirrored."""
+    if not bleed:
+        return pixels
+    return np.pad(pixels, [(bleed, bleed)] * 2 + [(0, 0)] * (pixels.ndim - 2), "symmetric")
+
+
 def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
     """Height and width of the result for a content of `height` by `width`.
 

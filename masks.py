@@ -111,6 +111,14 @@ class GivenMasks(NamedTuple):
                     raise UsageError(f"style_masks {number} lies where content_mask has no paint")
         return cls(styles, content, sources)
 
+    def bled(self, bleed: int) -> "GivenMasks":
+        """Those of the photo with so many pixels more beyond each edge."""
+        styles = self.styles and [
+            None if mask is None else images.bled(mask, bleed) for mask in self.styles
+        ]
+        content = None if self.content is None else images.bled(self.content, bleed)
+        return GivenMasks(styles, content, self.sources)
+
     def at(self, photo: np.ndarray, paintings: Sequence[np.ndarray]) -> tuple[Masks, Frame]:
         """Them at the size of a stage's pictures, each [1, H, W, 3]."""
         frame, regions, sources = NO_FRAME, None, None

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from settings import SMALLEST_SIDE, Settings, UsageError
 
 if TYPE_CHECKING:
+    import tensorflow as tf
     from numpy.typing import ArrayLike
 
 FACTOR = 2  # of the sides, from stage to stage; and of the steps, the other way
 ENDS = "ends/"  # begins the names of a state's earlier stages, as they ended
+BLEED = 4  # pixels; see Stage.bleed
 COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
 
 
@@ -28,6 +30,23 @@ class Stage(NamedTuple):
     width: int
     iterations: int
     tile: int | None = None  # pixels a side of the tiles that it is painted in; None for whole
+
+    @property
+    def bleed(self) -> int:
+        """Pixels that are painted beyond each edge, and cut off, as printers do. What the network
+        sees beyond is the last pixels over again, which draws a line there: hardly to be seen, but
+        enlarged from stage to stage it would be a frame."""
+        return BLEED * FACTOR ** (self.number - 1) if self.count > 1 else 0
+
+    @property
+    def outer_size(self) -> tuple[int, int]:
+        """Height and width with the bleed."""
+        return self.height + 2 * self.bleed, self.width + 2 * self.bleed
+
+    def cut_off(self, picture: "tf.Tensor") -> "tf.Tensor":
+        """A picture [1, H, W, 3] of the outer size without its bleed."""
+        first = self.bleed
+        return picture[:, first : first + self.height, first : first + self.width]
 
 
 def plan(height: int, width: int, settings: Settings, has_initial: bool = False) -> list[Stage]:

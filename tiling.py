@@ -81,7 +81,7 @@ def in_tiles(
 
     def tile(stage: Stage) -> int | None:
         scaled = [stages.style_size(*size, stage, plan[-1], settings) for size in styles]
-        return choose_size(network, [(stage.height, stage.width), *scaled], settings, dtype)
+        return choose_size(network, [stage.outer_size, *scaled], settings, dtype)
 
     return [stage._replace(tile=tile(stage)) for stage in plan]
 

@@ -93,6 +93,9 @@ def test_what_does_not_fit_is_refused(network, pictures, picture):
         stylize(network, picture(), pictures[1], resume=state, iterations=4)
     with pytest.raises(UsageError, match="the state to resume is not of optimizer adam"):
         list(stylize(network, *pictures, resume=state, iterations=3, optimizer="adam"))
+    of_another_size = {"picture": state["picture"][:, 8:]}
+    with pytest.raises(UsageError, match="has a picture of 90x62 pixels where its stage has 90x70"):
+        stylize(network, *pictures, resume=state | of_another_size, iterations=3)
 
 
 def test_a_state_keeps_arrays_and_what_is_told_about_them(tmp_path):

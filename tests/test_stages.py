@@ -9,7 +9,7 @@ import images
 import optimizers
 import stages
 import tiling
-from descent import resized, without_line
+from descent import resized
 from objective import Evaluation
 from settings import Settings, UsageError
 from stylize import stylize
@@ -118,18 +118,43 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
     styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
     options = {"scales": 2, "iterations": 3} | options
     list(stylize(network, picture(64, 80), styles, **options))
-    assert sizes == [[(32, 40), *first], [(64, 80), (40, 100), (18, 20)]]
+    assert sizes == [[(40, 48), *first], [(80, 96), (40, 100), (18, 20)]]  # with bleed
 
 
-def test_a_line_at_the_edge_is_left_behind():
-    drawn = np.random.default_rng(0).uniform(0, 255, (1, 256, 300, 3)).astype("f4")
-    lined = drawn.copy()
-    for edge in (lined[:, :4], lined[:, -4:], lined[:, :, :4], lined[:, :, -4:]):
-        edge[:] = (0, 255, 0)
-    expected = np.pad(drawn[:, 4:-4, 4:-4], ((0, 0), (4, 4), (4, 4), (0, 0)), "symmetric")
-    np.testing.assert_array_equal(without_line(tf.constant(lined)), expected)
-    small = drawn[:, :63]  # its edge is too much of it
-    np.testing.assert_array_equal(without_line(tf.constant(small)), small)
+def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture, monkeypatch):
+    photos, bests = [], []
+    make = tiling.make_objective
+
+    def noted(network, content, *rest):
+        photos.append(content[0])
+        return make(network, content, *rest)
+
+    def keep(step):
+        bests.append(np.array(step.state()["best/picture"])[0])
+
+    monkeypatch.setattr(tiling, "make_objective", noted)
+    photo, options = picture(64, 83), {"iterations": 4, "on_step": keep}
+    ((_, painted),) = stylize(network, photo, [picture(seed=1)], scales=2, **options)
+    assert [one.shape[:2] for one in photos] == [(40, 50), (80, 99)]
+    np.testing.assert_array_equal(photos[1][8:-8, 8:-8], photo)
+    np.testing.assert_array_equal(photos[1][:8], photos[1][15:7:-1])  # mirrored
+    assert bests[-1].shape == (80, 99, 3)
+    np.testing.assert_array_equal(painted, bests[-1][8:-8, 8:-8])
+    photos.clear()
+    list(stylize(network, photo, [picture(seed=1)], scales="off", iterations=1))
+    np.testing.assert_array_equal(photos, [photo])
+
+
+def test_masks_go_on_beyond_the_edges(network, picture):
+    """Where the mask says so the photo stays, up to its last pixel."""
+    photo, stays = picture(64, 80), np.zeros((64, 80), np.float32)
+    stays[:, :40] = 1
+    masks = {"content_mask": 1 - stays, "style_masks": [1 - stays]}
+    ((_, image),) = stylize(
+        network, photo, [picture(seed=1)], scales=3, iterations=7, tile=64, **masks
+    )
+    np.testing.assert_allclose(image[:, :40], photo[:, :40], atol=1e-4)
+    assert np.abs(image[:, 40:] - photo[:, 40:]).mean() > 1
 
 
 def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):

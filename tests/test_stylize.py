@@ -232,12 +232,14 @@ def test_an_optimizer_that_recovers_goes_on_after_a_loss_that_is_not_finite(
         paint(network, picture, optimizer="adam", iterations=20)
 
 
-def test_the_last_good_picture_comes_with_the_error(network, picture):
-    """The loss is finite in the flat start and overflows as the picture grows rougher."""
+@pytest.mark.parametrize("scales, size", [("off", (34, 45)), (2, (17, 22))])
+def test_the_last_good_picture_comes_with_the_error(network, picture, scales, size):
+    """At the size of its stage. The loss is finite in the flat start and overflows as the picture
+    grows rougher."""
     options = {"tv_weight": 3e36, "initial": np.full((34, 45, 3), 99), "iterations": 30}
     with pytest.raises(NotFiniteError, match=r"after \d+ steps: lower tv_weight") as error:
-        paint(network, picture, learning_rate=120, **options)
-    assert error.value.image.shape == (34, 45, 3) and np.isfinite(error.value.image).all()
+        paint(network, picture, learning_rate=120, scales=scales, **options)
+    assert error.value.image.shape == (*size, 3) and np.isfinite(error.value.image).all()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])

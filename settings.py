@@ -17,7 +17,7 @@ CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
 # Steps of each optimizer, unless told otherwise.
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
-LEARNING_RATE = 20.0  # likewise
+LEARNING_RATE = 5.0  # likewise
 # What only Adam asks for: who gives one of these and no optimizer means Adam.
 OF_ADAM = (
     *("learning_rate", "learning_rate_schedule", "decay_every", "decay_factor"),

@@ -45,7 +45,7 @@ MARKS = (
     1000,
 )  # evaluations after which a picture is saved
 RUNS = {
-    "adam": {"optimizer": "adam"},
+    "adam": {"optimizer": "adam", "learning_rate": 20.0},
     "lbfgs": {"optimizer": "lbfgs"},
     "lbfgs from grey and photo": {
         "optimizer": "lbfgs",

@@ -69,7 +69,8 @@ def recipe(name: str) -> str:
 
 
 ADAM = ["--optimizer", "adam"]
-CONSTANT = [*ADAM, "--learning-rate-schedule", "constant"]
+ADAM_20 = [*ADAM, "--learning-rate", "20"]
+CONSTANT = [*ADAM_20, "--learning-rate-schedule", "constant"]
 EVERY_STEP = ["--checkpoint-iterations", "1", "--checkpoint-output", "step-%04d.png"]  # to average
 DECAY = 0.99  # of the average over steps
 GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
@@ -90,17 +91,17 @@ VARIANTS = {
     "steps: 50": ["--iterations", "50"],
     "steps: 200": ["--iterations", "200"],
     "adam": ADAM,
-    "adam, mean, grey and photo": [*ADAM, *GREY, "--style-loss", "mean"],
+    "adam, rate 20, mean, grey and photo": [*ADAM_20, *GREY, "--style-loss", "mean"],
     "recipe A": [recipe("prisma")],
     "recipe C": [recipe("average-pooling")],
     "recipe E": [recipe("keras-noise")],
 }
 BY_NAME_ONLY = {
-    "adam, rate 5": [*ADAM, "--learning-rate", "5"],
     "adam, rate 10": [*ADAM, "--learning-rate", "10"],
+    "adam, rate 20": ADAM_20,
     "adam, rate 40": [*ADAM, "--learning-rate", "40"],
-    "adam, constant rate": CONSTANT,
-    "adam, constant rate, averaged": [*CONSTANT, *EVERY_STEP],
+    "adam, rate 20, constant": CONSTANT,
+    "adam, rate 20, constant, averaged": [*CONSTANT, *EVERY_STEP],
 }
 CURVE = (0.5, 1.6, 5.0, 16.0, 50.0)  # content weights; the default is 5
 CURVE_LOSSES = ("moments", "wasserstein", "mean")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from numpy.typing import ArrayLike
 
-FACTOR = 2  # of the sides, from stage to stage; and of the steps, the other way
+FACTOR = 2  # of the sides, from stage to stage
+FEWER = math.sqrt(2)  # of the steps, the other way
 ENDS = "ends/"  # begins the names of a state's earlier stages, as they ended
 BLEED = 4  # pixels; see Stage.bleed
 COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
@@ -168,8 +169,8 @@ def _halvings(side: int) -> int:
 
 
 def _split(iterations: int, count: int) -> list[int]:
-    """The steps of each stage, falling by the factor: 300 in two stages are 200 and 100."""
-    shares = [FACTOR ** (count - number) for number in range(1, count + 1)]
+    """The steps of each stage, falling: 300 in two stages are 176 and 124."""
+    shares = [FEWER ** (count - number) for number in range(1, count + 1)]
     ends = [
         round(iterations * sum(shares[:number]) / sum(shares)) for number in range(1, count + 1)
     ]

@@ -25,14 +25,14 @@ def plan(height, width, has_initial=False, **options):
 
 
 def test_large_pictures_begin_small_and_end_with_few_steps():
-    assert plan(768, 1024, iterations=300) == [(512, 384, 200), (1024, 768, 100)]
-    assert plan(2048, 2048, iterations=300) == [(512, 512, 171), (1024, 1024, 86), (2048, 2048, 43)]
+    assert plan(768, 1024, iterations=300) == [(512, 384, 176), (1024, 768, 124)]
+    assert plan(2048, 2048, iterations=300) == [(512, 512, 136), (1024, 1024, 96), (2048, 2048, 68)]
 
 
 def test_work_is_steps_times_pixels():
     small_then_large = stages.plan(768, 1024, Settings(iterations=300))
-    done = [stages.work_done(small_then_large, steps) for steps in (0, 100, 200, 250, 300)]
-    np.testing.assert_allclose(done, [0, 1 / 6, 1 / 3, 2 / 3, 1])
+    done = [stages.work_done(small_then_large, steps) for steps in (0, 88, 176, 238, 300)]
+    np.testing.assert_allclose(done, np.array([0, 88, 176, 176 + 62 * 4, 672]) / 672)
 
 
 @pytest.mark.parametrize("size", [(384, 512), (700, 300), (16, 16)])
@@ -82,7 +82,7 @@ def test_steps_count_on_and_pictures_grow(network, picture):
     assert [iteration for iteration, _ in pairs] == [0, 5, 10, None]
     assert [image.shape[:2] for _, image in pairs] == [(18, 22), (18, 22), (35, 45), (70, 90)]
     assert [step.iteration for step in told] == [*range(14), None]
-    assert [step.stage.number for step in told] == [1] * 8 + [2] * 4 + [3] * 2 + [3]
+    assert [step.stage.number for step in told] == [1] * 6 + [2] * 5 + [3] * 3 + [3]
     assert all(step.image().shape[:2] == step.stage[2:4] for step in told)
 
 

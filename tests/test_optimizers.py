@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import optimizers
 from objective import Evaluation
-from optimizers import LBFGS, LBFGSB, Adam
+from optimizers import LBFGS, LBFGSB, Adam, history_of
 
 
 def valley(target):
@@ -226,6 +226,11 @@ def test_lbfgs_remembers_the_step_that_clipping_left(start):
     pictures, state, _ = descend(LBFGS(), objective, start, 2)
     np.testing.assert_array_equal(state["displacement_0"], pictures[1] - pictures[0])
     assert np.min(pictures[1]) == 0
+
+
+def test_large_pictures_have_fewer_pairs():
+    sizes = ((512, 384), (1024, 1024), (2048, 2048), (2797, 4160), (4096, 4096), (8192, 8192))
+    assert [history_of(*size) for size in sizes] == [30, 25, 6, 2, 1, 1]
 
 
 @pytest.mark.parametrize("history", [1, 5])

@@ -166,8 +166,8 @@ class Descent:
         weights = [f"{name}_weight" for name in broken if name != "total"]
         weights = weights or ["content_weight", "style_weight", "tv_weight"]
         lower = " or ".join(f"{name} (now {getattr(settings, name):g})" for name in weights)
-        seen = self._stage.cut_off(self.frame.picture(best.picture))
-        image = seen.numpy()[0] if np.isfinite(float(best.losses["total"])) else None
+        seen = self.frame.picture(best.picture)
+        image = self._stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from settings import SMALLEST_SIDE, Settings, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
     from numpy.typing import ArrayLike
 
@@ -44,10 +45,10 @@ class Stage(NamedTuple):
         """Height and width with the bleed."""
         return self.height + 2 * self.bleed, self.width + 2 * self.bleed
 
-    def cut_off(self, picture: "tf.Tensor") -> "tf.Tensor":
-        """A picture [1, H, W, 3] of the outer size without its bleed."""
+    def image(self, picture: "tf.Tensor") -> "np.ndarray":
+        """A picture [1, H, W, 3] of the outer size without its bleed, as [H, W, 3]."""
         first = self.bleed
-        return picture[:, first : first + self.height, first : first + self.width]
+        return picture[0, first : first + self.height, first : first + self.width].numpy()
 
 
 def plan(height: int, width: int, settings: Settings, has_initial: bool = False) -> list[Stage]:

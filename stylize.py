@@ -185,7 +185,7 @@ def _paint(
             styles.clear()
         for iteration, scored in descent.steps(objective, stage, frame):
             if every and iteration % every == 0:
-                yield iteration, _image(descent.seen, stage)
+                yield iteration, stage.image(descent.seen)
             if on_step is not None:  # last: it may end the run
                 on_step(_step(iteration, stage, plan, scored, descent, ends))
         if descent.is_over:
@@ -200,7 +200,7 @@ def _paint(
         on_step(_step(None, stage, plan, best, descent, ends))
     if stage is not plan[-1]:  # a limit of the whole run was reached
         _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
-    image = _image(frame.picture(resized(best.picture, *plan[-1].outer_size)), plan[-1])
+    image = plan[-1].image(frame.picture(resized(best.picture, *plan[-1].outer_size)))
     # who saves a large picture needs their memory
     descent.release()
     del objective, losses, descent
@@ -258,7 +258,7 @@ def _step(
         stage,
         descent.seconds,
         lambda: {name: float(loss) for name, loss in scored.losses.items()},
-        lambda: _image(picture, stage),
+        lambda: stage.image(picture),
         lambda: descent.state() | _where(stage, plan) | ends,
     )
 
@@ -300,7 +300,3 @@ def _checked(name: str, picture: Any) -> np.ndarray:
 def _size(picture: np.ndarray) -> str:
     height, width = picture.shape[:2]
     return f"{width}x{height}"
-
-
-def _image(picture: tf.Tensor, stage: Stage) -> np.ndarray:
-    return stage.cut_off(picture).numpy()[0]

@@ -4,6 +4,7 @@ NumPy and Pillow are imported late, as in neural_style.py.
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,14 +46,16 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
     import images
 
     most = options.max_megapixels
-    content = _read(
-        options.content,
-        most,
-        lambda height, width: images.target_size(height, width, settings),
-        (settings.size, settings.width, settings.height),
-    )
+
+    def size_of_result(height: int, width: int) -> tuple[int, int]:
+        """Checked before anything is enlarged to it."""
+        size = images.target_size(height, width, settings)
+        images.check_output_size(options.output, *size)
+        return size
+
+    asked = settings.size, settings.width, settings.height, os.path.splitext(options.output)[1]
+    content = _read(options.content, most, size_of_result, asked)
     height, width = content.pixels.shape[:2]
-    images.check_output_size(options.output, height, width)
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     count = len(options.styles)
     scales = settings.style_scales or [None] * count

@@ -1,5 +1,6 @@
 """Images: what is read is what the file shows; what is written is whole, and the same each time."""
 
+import argparse
 import errno
 import json
 import os
@@ -21,6 +22,7 @@ from PIL import Image, ImageCms, JpegImagePlugin
 
 import files
 import images
+import inputs
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError
 
 HEIGHT, WIDTH = 40, 56
@@ -800,6 +802,18 @@ def test_output_size():
         "out.JPEG would be 30 wide and 65501 high, but JPEG holds at most 65500 a side: "
         "end the name in .png, or make the picture smaller"
     )
+
+
+def test_a_result_too_large_for_its_file_is_told_before_anything_is_enlarged(tmp_path, monkeypatch):
+    def enlarged(*_):
+        raise AssertionError("enlarged")
+
+    monkeypatch.setattr(images, "resize", enlarged)
+    images.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
+    photo = str(tmp_path / "photo.png")
+    options = argparse.Namespace(content=photo, output="out.jpg", max_megapixels=1)
+    with pytest.raises(UsageError, match=r"out\.jpg would be 70000 wide and 46667 high"):
+        inputs.load(options, Settings(size=70_000))
 
 
 @pytest.mark.parametrize("ending, longest", [(".jpg", 65_500), (".webp", 16_383)])

@@ -1,6 +1,6 @@
 """Whole commands, from the shell to the file: how long until something is there.
 
-    .venv/bin/python benchmarks/commands.py [--evaluations 137]
+    .venv/bin/python benchmarks/commands.py [--evaluations 135]
 
 How long the first preview takes; what the smallest run costs (imports, network, tracing), which is
 all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--evaluations", type=int, default=137, help="of the lbfgs recipe")
+    parser.add_argument("--evaluations", type=int, default=135, help="of the lbfgs recipe")
     options = parser.parse_args()
     device = hardware.start_tensorflow(debug=False)
     print(f"Commands on {device}.\n")

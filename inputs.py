@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import files
+import hardware
 import kept
 import stages
 from options import option_name
-from settings import Settings, UsageError
+from settings import Settings, UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from stages import Stage
 
 NO_MASK = "-"  # in the place of a style's
+PICTURES_HELD = 6  # of the result's size, [H, W, 3] float32, by a run that makes do with the least
 MASK_TOLERANCE = 0.02  # of its proportions against its picture's: they come in whole pixels
 
 
@@ -51,6 +53,7 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
         """Checked before anything is enlarged to it."""
         size = images.target_size(height, width, settings)
         images.check_output_size(options.output, *size)
+        _check_memory(*size)
         return size
 
     asked = settings.size, settings.width, settings.height, os.path.splitext(options.output)[1]
@@ -87,6 +90,16 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
         "style_source_masks": sources if options.style_source_masks else None,
     }
     return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
+
+
+def _check_memory(height: int, width: int) -> None:
+    """Raises `UserError` for a result that this machine cannot hold, however it is painted."""
+    free, least = hardware.free_system_memory(), PICTURES_HELD * 12 * height * width
+    if free is not None and least > free:
+        raise UserError(
+            f"{width}x{height} pixels take {least / 1e9:.1f} GB of memory at the very least, and "
+            f"{free / 1e9:.1f} GB are free: make the picture smaller"
+        )
 
 
 class _Read(NamedTuple):

@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, JpegImagePlugin
 
 import files
+import hardware
 import images
 import inputs
 from settings import SMALLEST_SIDE, Settings, UsageError, UserError
@@ -804,16 +805,35 @@ def test_output_size():
     )
 
 
-def test_a_result_too_large_for_its_file_is_told_before_anything_is_enlarged(tmp_path, monkeypatch):
+@pytest.fixture
+def photo_not_to_be_enlarged(tmp_path, monkeypatch):
+    """One of 30x20 pixels."""
+
     def enlarged(*_):
         raise AssertionError("enlarged")
 
     monkeypatch.setattr(images, "resize", enlarged)
     images.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
-    photo = str(tmp_path / "photo.png")
-    options = argparse.Namespace(content=photo, output="out.jpg", max_megapixels=1)
+    return str(tmp_path / "photo.png")
+
+
+def test_a_result_too_large_for_its_file_is_told_first(photo_not_to_be_enlarged):
+    options = argparse.Namespace(
+        content=photo_not_to_be_enlarged, output="out.jpg", max_megapixels=1
+    )
     with pytest.raises(UsageError, match=r"out\.jpg would be 70000 wide and 46667 high"):
         inputs.load(options, Settings(size=70_000))
+
+
+def test_a_result_too_large_for_the_memory_is_told_first(photo_not_to_be_enlarged, monkeypatch):
+    monkeypatch.setattr(hardware, "free_system_memory", lambda: 2_000_000_000)
+    options = argparse.Namespace(
+        content=photo_not_to_be_enlarged, output="out.png", max_megapixels=1
+    )
+    assert error_of(inputs.load, options, Settings(size=9000)) == (
+        "9000x6000 pixels take 3.9 GB of memory at the very least, and 2.0 GB are free: "
+        "make the picture smaller"
+    )
 
 
 @pytest.mark.parametrize("ending, longest", [(".jpg", 65_500), (".webp", 16_383)])

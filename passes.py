@@ -170,12 +170,12 @@ class _WinogradConvolution(_Convolution):
             return winograd.transform_kernel(self._kernel)
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
-        if not winograd.pays_at(features.shape):
+        if not winograd.pays_at(features.shape, self._kernel):
             return super().forward(features)
         return tf.nn.bias_add(winograd.convolve(features, self._transformed), self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
-        if not winograd.pays_at(gradient.shape):
+        if not winograd.pays_at(gradient.shape, self._kernel):
             return super().backward(gradient, None)
         return winograd.convolve_transposed(gradient, self._transformed)
 

@@ -20,6 +20,8 @@ POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction
 # From here on it is faster than TensorFlow's own convolution: half as fast again, and with 256
 # channels more than twice as fast. With 64 it is a tenth faster, for half as much memory again.
 FEWEST_CHANNELS = 128
+# With so few channels either way the tiles of a larger picture would be the most that it holds.
+MOST_PLACES = 1 << 16
 # To compile the transforms for a size takes a fifth of a second: below, 100 steps hardly earn it.
 FEWEST_PLACES = 320
 
@@ -71,9 +73,10 @@ def pays(kernel: np.ndarray) -> bool:
     return on_cpu and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= FEWEST_CHANNELS
 
 
-def pays_at(shape: tf.TensorShape) -> bool:
-    """Whether features [1, h, w, channels] are large enough for that."""
-    return shape[1] * shape[2] >= FEWEST_PLACES
+def pays_at(shape: tf.TensorShape, kernel: tf.Tensor) -> bool:
+    """Whether features [1, h, w, channels] are large enough for that, and not too large."""
+    places, channels = shape[1] * shape[2], max(kernel.shape[2:])
+    return places >= FEWEST_PLACES and (places <= MOST_PLACES or channels > FEWEST_CHANNELS)
 
 
 def transform_kernel(kernel: tf.Tensor) -> tf.Tensor:

@@ -36,13 +36,24 @@ def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, mo
     assert_alike(network, picture, settings, (33, 46), tf.float32)
 
 
-def test_features_of_few_places_take_the_direct_way(network, picture, monkeypatch):
-    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "FEWEST_PLACES", 18 * 23)  # at the second stride
+@pytest.mark.parametrize(
+    "size, limits, expected",
+    [
+        ((35, 46), {"FEWEST_CHANNELS": 1, "FEWEST_PLACES": 18 * 23}, {(35, 46), (18, 23)}),
+        ((37, 46), {"FEWEST_CHANNELS": 4, "MOST_PLACES": 37 * 46 - 1}, {(19, 23), (10, 12)}),
+    ],
+    ids=["few places", "many places, few channels"],
+)
+def test_what_does_not_pay_takes_the_direct_way(
+    network, picture, size, limits, expected, monkeypatch
+):
+    monkeypatch.setattr(winograd, "FEWEST_PLACES", 9 * 12)
+    for name, limit in limits.items():
+        monkeypatch.setattr(winograd, name, limit)
     sizes, convolve = [], winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *x: sizes.append(x[0].shape) or convolve(*x))
-    assert_alike(network, picture, Settings(), (35, 46), tf.float32)
-    assert {tuple(shape[1:3]) for shape in sizes} == {(35, 46), (18, 23)}
+    assert_alike(network, picture, Settings(), size, tf.float32)
+    assert {tuple(shape[1:3]) for shape in sizes} == expected
 
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 51)], ids=str)

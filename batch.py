@@ -355,6 +355,12 @@ def paint(
         count, threads = shared_out(options.workers, pairs, left, sizes)
         debug = pairs[0].options.debug
         summary.note(f"{len(left)} pictures, {count} at a time")
+        folders = {os.path.dirname(pairs[number].options.output) for number in left}
+
+        def clear_up(process: int) -> None:
+            for folder in folders:
+                files.remove_unfinished(folder, process)
+
         events = workers.run(
             [pairs[number].options for number in left],
             count,
@@ -363,6 +369,7 @@ def paint(
             again=lambda outcome: outcome.status == "busy",
             is_spent=jobs.is_spent,
             kind_of=lambda one: sizes.get(one.content),
+            ended=clear_up,
         )
     with contextlib.closing(events):
         for event in events:

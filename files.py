@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -177,6 +178,18 @@ def _try_to_write(target: Path) -> None:
         target.stat()
 
 
+def remove_unfinished(folder: StrPath, process: int) -> None:
+    """Removes what a process of this machine that was ended had begun to write in a folder."""
+    with contextlib.suppress(OSError):
+        for temporary in Path(folder).glob(f"{_temporaries_of(process)}*"):
+            temporary.unlink()
+
+
 def _temporary_name() -> str:
     """Hidden, and unique among processes and machines that share a folder."""
-    return f".neural-style-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return f"{_temporaries_of(os.getpid())}{secrets.token_hex(4)}.tmp"
+
+
+def _temporaries_of(process: int) -> str:
+    """How the names of its temporary files begin."""
+    return f".neural-style-{platform.node()[:64]}-{process}-"

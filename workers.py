@@ -33,6 +33,10 @@ def never(_: Any) -> bool:
     return False
 
 
+def ignore(_: int) -> None:
+    pass
+
+
 def run(
     jobs: Sequence[Any],
     count: int,
@@ -41,6 +45,7 @@ def run(
     again: Callable[[Any], bool] = never,
     is_spent: Callable[[Any], bool] = never,
     kind_of: Callable[[Any], Hashable] = never,
+    ended: Callable[[int], None] = ignore,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
     its last one, if there are some, and leaves to others those of theirs.
@@ -48,14 +53,14 @@ def run(
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
     more. is_spent: asked in a process after each job, with its result; one that is spent is
-    replaced.
+    replaced. ended: told the number of every process once it has ended, whichever way.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
     kinds = [kind_of(job) for job in jobs]
     failures = 0  # to start, in a row
-    workers = [_Worker(start, arguments, is_spent) for _ in range(min(count, len(jobs)))]
+    workers = [_Worker(start, arguments, is_spent, ended) for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for place, worker in enumerate(workers):
@@ -77,7 +82,7 @@ def run(
                     failures += not worker.is_ready
                     if failures == TRIES * count:
                         raise UserError("worker processes cannot start: --debug says why")
-                    workers[place] = _Worker(start, arguments, is_spent)
+                    workers[place] = _Worker(start, arguments, is_spent, ended)
                     if number is not None and tries < TRIES:
                         waiting.appendleft((number, tries + 1))
                     elif number is not None:
@@ -89,7 +94,7 @@ def run(
                     has_to_wait = again(value)
                     if kind == "last" and (waiting or has_to_wait):
                         worker.end()
-                        workers[place] = _Worker(start, arguments, is_spent)
+                        workers[place] = _Worker(start, arguments, is_spent, ended)
                     if has_to_wait:
                         worker.kind = None  # others of its kind may have to wait, too
                         waiting.append((number, tries))
@@ -120,7 +125,11 @@ class _Worker:
     """A process, and the pipe to it."""
 
     def __init__(
-        self, start: Callable[..., Work], arguments: tuple, is_spent: Callable[[Any], bool]
+        self,
+        start: Callable[..., Work],
+        arguments: tuple,
+        is_spent: Callable[[Any], bool],
+        ended: Callable[[int], None],
     ):
         self.job: tuple[int, int] | None = None  # its number, and which try it is
         self.kind: Hashable = None  # of its last job
@@ -131,6 +140,7 @@ class _Worker:
             target=_serve, args=(theirs, start, arguments, is_spent), daemon=True
         )
         self._process.start()
+        self._ended = ended
         theirs.close()
 
     def send(self, job: Any) -> None:
@@ -148,6 +158,7 @@ class _Worker:
         self._process.kill()
         self._process.join()
         self.connection.close()
+        self._ended(self._process.pid)
 
 
 def _serve(

@@ -114,10 +114,12 @@ def test_a_process_that_cannot_start_is_told():
 
 
 def test_who_asks_no_more_leaves_no_process():
-    events = workers.run([1, 2], 2, sleeper)
+    ended = []
+    events = workers.run([1, 2], 2, sleeper, ended=ended.append)
     processes = [event.value for event in (next(events) for _ in range(4)) if event.value]
     assert len(processes) == 2
     events.close()
+    assert sorted(ended) == sorted(processes)
     for process in processes:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)

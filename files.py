@@ -100,6 +100,13 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
         ) from error
 
 
+def remove_unfinished(folder: StrPath, process: int) -> None:
+    """Removes what a process of this machine that was ended had begun to write in a folder."""
+    for temporary in Path(folder).glob(f"{_temporaries_of(process)}*"):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
 @contextlib.contextmanager
 def claim(path: StrPath) -> Iterator[bool]:
     """Whether nobody else has a claim on `path`, here or on a machine that shares the folder. A
@@ -176,13 +183,6 @@ def _try_to_write(target: Path) -> None:
     trial.unlink()
     with contextlib.suppress(FileNotFoundError):
         target.stat()
-
-
-def remove_unfinished(folder: StrPath, process: int) -> None:
-    """Removes what a process of this machine that was ended had begun to write in a folder."""
-    with contextlib.suppress(OSError):
-        for temporary in Path(folder).glob(f"{_temporaries_of(process)}*"):
-            temporary.unlink()
 
 
 def _temporary_name() -> str:

@@ -4,6 +4,7 @@ A process that dies is replaced, and its job tried again.
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -60,7 +61,8 @@ def run(
     waiting = deque((number, 1) for number in range(len(jobs)))
     kinds = [kind_of(job) for job in jobs]
     failures = 0  # to start, in a row
-    workers = [_Worker(start, arguments, is_spent, ended) for _ in range(min(count, len(jobs)))]
+    begin = functools.partial(_Worker, start, arguments, is_spent, ended)
+    workers = [begin() for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for place, worker in enumerate(workers):
@@ -82,7 +84,7 @@ def run(
                     failures += not worker.is_ready
                     if failures == TRIES * count:
                         raise UserError("worker processes cannot start: --debug says why")
-                    workers[place] = _Worker(start, arguments, is_spent, ended)
+                    workers[place] = begin()
                     if number is not None and tries < TRIES:
                         waiting.appendleft((number, tries + 1))
                     elif number is not None:
@@ -94,7 +96,7 @@ def run(
                     has_to_wait = again(value)
                     if kind == "last" and (waiting or has_to_wait):
                         worker.end()
-                        workers[place] = _Worker(start, arguments, is_spent, ended)
+                        workers[place] = begin()
                     if has_to_wait:
                         worker.kind = None  # others of its kind may have to wait, too
                         waiting.append((number, tries))

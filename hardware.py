@@ -28,6 +28,7 @@ WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken b
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))
 REPEATS = 7
+PROBE = 2  # to be raised when the convolutions change: what was measured before counts no more
 
 
 def threads() -> int:
@@ -190,10 +191,10 @@ def _fastest_precision() -> "tf.DType":
 
 
 def _kind_of_processor() -> str:
-    """A digest of what this processor is and can, and of the TensorFlow on it."""
+    """A digest of what this processor is and can, of the TensorFlow on it and of our way to try."""
     import tensorflow as tf
 
-    told = [tf.__version__, platform.machine(), platform.processor()]
+    told = [str(PROBE), tf.__version__, platform.machine(), platform.processor()]
     told += [processor().get(name, "") for name in ("model name", "flags", "Features")]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
@@ -206,6 +207,13 @@ def processor() -> dict[str, str]:
         return {}
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+@functools.cache
+def multiplies_matrices() -> bool:
+    """Whether the processor has units that multiply matrices of bfloat16, Intel's AMX: with them
+    a plain convolution is as fast as memory."""
+    return "amx_bf16" in processor().get("flags", "").split()
 
 
 def _faster() -> str:
@@ -258,8 +266,7 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
         count = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads())))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    is_first = "tensorflow" not in sys.modules
-    with contextlib.nullcontext() if debug else silence(), without_keras():
+    with contextlib.nullcontext() if debug else silence(), without_keras(), uncollected():
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -267,8 +274,6 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
             tf.config.experimental.set_memory_growth(gpu, True)
         tf.config.experimental.enable_op_determinism()  # one seed, one picture
         tf.zeros(())  # the first tensor brings the rest of the start-up messages
-    if is_first:
-        gc.freeze()  # what was imported stays: who collects garbage need not look at it
     if not debug:
         tf.get_logger().setLevel("ERROR")  # pictures of many sizes are many traces: it would warn
     if gpus:
@@ -290,6 +295,21 @@ def without_keras() -> Iterator[None]:
         del os.environ[name]
         if given is not None:
             os.environ[name] = given
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps Python from looking for garbage in what TensorFlow's import leaves, half a second; and
+    ever after, for it stays."""
+    if "tensorflow" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextlib.contextmanager

@@ -70,9 +70,7 @@ class Passes:
             return _POOLINGS[pooling](scale)
         if not self.operations:
             return _FirstConvolution(layer, self._dtype, padding)
-        if self._often and self._dtype == tf.float32 and winograd.pays(layer.kernel):
-            return _WinogradConvolution(layer, self._dtype)
-        return _Convolution(layer, self._dtype)
+        return (_WinogradConvolution if self._often else _Convolution)(layer, self._dtype)
 
     def bytes_per_pixel(self) -> float:
         """About how much a forward and a backward pass hold at their peak, a pixel of the
@@ -161,21 +159,25 @@ class _Convolution:
 
 
 class _WinogradConvolution(_Convolution):
-    """The same in float32, faster for many channels at many places."""
+    """The same, faster where there are many channels at many places."""
+
+    def __init__(self, layer: Layer, dtype: tf.DType):
+        super().__init__(layer, dtype)
+        self._exact = layer.kernel
 
     @functools.cached_property
     def _transformed(self) -> tf.Tensor:
         """Made when it is needed: it is four times as large as the kernel."""
         with tf.init_scope():  # not as a part of the graph that is being traced
-            return winograd.transform_kernel(self._kernel)
+            return tf.cast(winograd.transform_kernel(self._exact), self._kernel.dtype)
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
-        if not winograd.pays_at(features.shape, self._kernel):
+        if not winograd.pays(features.shape, self._kernel):
             return super().forward(features)
         return tf.nn.bias_add(winograd.convolve(features, self._transformed), self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
-        if not winograd.pays_at(gradient.shape, self._kernel):
+        if not winograd.pays(gradient.shape, self._kernel, is_backward=True):
             return super().backward(gradient, None)
         return winograd.convolve_transposed(gradient, self._transformed)
 

@@ -1,14 +1,16 @@
 """Winograd convolution: a 3x3 convolution in a quarter of the multiplications.
 
 F(4x4, 3x3) of Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks": every tile
-of 4x4 results comes from 6x6 values, by 36 products a channel pair instead of 144. Worth it for
-float32 with many channels, on a CPU; a GPU's own library has it built in.
+of 4x4 results comes from 6x6 values, by 36 products a channel pair instead of 144. Worth it with
+many channels, on a CPU; a GPU's own library has it built in.
 """
 
 from fractions import Fraction
 
 import numpy as np
 import tensorflow as tf
+
+import hardware
 
 TILE = 4
 REACH = TILE + 2  # values a side that a tile of results is made from
@@ -24,6 +26,9 @@ FEWEST_CHANNELS = 128
 MOST_PLACES = 1 << 16
 # To compile the transforms for a size takes a fifth of a second: below, 100 steps hardly earn it.
 FEWEST_PLACES = 320
+# In bfloat16 it has half a digit less than TensorFlow's. A gradient can do without; of the features
+# only the last: if all did, 150 steps would end at a loss that is 1.5 % higher.
+FEWEST_CHANNELS_OF_FEATURES = 512
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,27 +72,36 @@ INPUTS, KERNEL, OUTPUTS = _matrices()
 TRANSPOSED = _transposed(INPUTS, OUTPUTS, KERNEL)
 
 
-def pays(kernel: np.ndarray) -> bool:
-    """Whether this is faster than TensorFlow's own convolution with a kernel [h, w, in, out]."""
-    on_cpu = not tf.config.list_logical_devices("GPU")
-    return on_cpu and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= FEWEST_CHANNELS
-
-
-def pays_at(shape: tf.TensorShape, kernel: tf.Tensor) -> bool:
-    """Whether features [1, h, w, channels] are large enough for that, and not too large."""
-    places, channels = shape[1] * shape[2], max(kernel.shape[2:])
-    return places >= FEWEST_PLACES and (places <= MOST_PLACES or channels > FEWEST_CHANNELS)
+def pays(shape: tf.TensorShape, kernel: tf.Tensor, is_backward: bool = False) -> bool:
+    """Whether this is the better way for a convolution of [1, h, w, channels] with a kernel
+    [h, w, in, out], forward or backward, in the type of the kernel."""
+    places, fewest, most = shape[1] * shape[2], min(kernel.shape[2:]), max(kernel.shape[2:])
+    if kernel.dtype == tf.bfloat16:
+        if hardware.multiplies_matrices() or not (
+            is_backward or most >= FEWEST_CHANNELS_OF_FEATURES
+        ):
+            return False
+    elif kernel.dtype != tf.float32:
+        return False
+    return (
+        not tf.config.list_logical_devices("GPU")
+        and kernel.shape[:2] == (3, 3)
+        and fewest >= FEWEST_CHANNELS
+        and places >= FEWEST_PLACES
+        and (places <= MOST_PLACES or most > FEWEST_CHANNELS)
+    )
 
 
 def transform_kernel(kernel: tf.Tensor) -> tf.Tensor:
-    """G k G^T of a kernel [3, 3, in, out]: [36, in, out] float32."""
+    """G k G^T of a kernel [3, 3, in, out] float32: [36, in, out]."""
     both = tf.constant(np.kron(KERNEL, KERNEL), tf.float32)  # [36, 9]
     transformed = both @ tf.reshape(kernel, (9, -1))
     return tf.reshape(transformed, (REACH**2, *kernel.shape[2:]))
 
 
 def convolve(image: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
-    """The convolution of [1, h, w, in] float32, zeros beyond its edge: [1, h, w, out]."""
+    """The convolution of [1, h, w, in], zeros beyond its edge: [1, h, w, out]; all of one type,
+    float32 or bfloat16."""
     products = tf.matmul(_tiles_in(image, _tensor(INPUTS)), transformed)
     return _tiles_out(products, *image.shape[1:3], _tensor(OUTPUTS))
 
@@ -103,8 +117,8 @@ def _tensor(matrix: np.ndarray) -> tf.Tensor:
     return tf.constant(matrix, tf.float32)
 
 
-# XLA fuses each transform into two passes over memory. To compile one takes longer than it runs in
-# many steps: so they are given their matrix, and both ways of a convolution share them.
+# XLA fuses each transform, in float32, into two passes over memory. To compile one takes longer than
+# it runs in many steps: so they are given their matrix, and both ways of a convolution share them.
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -112,13 +126,15 @@ def _tiles_in(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """B^T d B of every tile d of [1, h, w, channels]: [36, tiles, channels]; matrix: B^T."""
     height, width, channels = image.shape[1:]
     down, across = -(-height // TILE), -(-width // TILE)
-    edges = [[1, TILE * down + 1 - height], [1, TILE * across + 1 - width], [0, 0]]
-    image = tf.pad(image[0], edges)
-    rows = [image[first : first + TILE * (down - 1) + 1 : TILE] for first in range(REACH)]
-    rows = _combined(matrix, tf.stack(rows))  # [6, down, width, channels]
-    columns = [rows[:, :, first : first + TILE * (across - 1) + 1 : TILE] for first in range(REACH)]
-    tiles = _combined(matrix, tf.stack(columns))  # [6, 6, down, across, channels], columns first
-    return tf.reshape(tf.transpose(tiles, (1, 0, 2, 3, 4)), (REACH**2, down * across, channels))
+    edges = [[1, TILE * (down + 1) - height - 1], [1, TILE * (across + 1) - width - 1], [0, 0]]
+    rows = tf.pad(tf.cast(image[0], tf.float32), edges)
+    rows = tf.reshape(rows, (down + 1, TILE, -1, channels))
+    rows = tf.concat([rows[:-1], rows[1:, : REACH - TILE]], 1)  # [down, 6, width, channels]
+    columns = tf.reshape(_combined(matrix, rows, 1), (REACH, down, across + 1, TILE, channels))
+    columns = tf.concat([columns[:, :, :-1], columns[:, :, 1:, : REACH - TILE]], 3)
+    tiles = _combined(matrix, columns, 3)  # [6, 6, down, across, channels], columns first
+    tiles = tf.cast(tf.transpose(tiles, (1, 0, 2, 3, 4)), image.dtype)
+    return tf.reshape(tiles, (REACH**2, down * across, channels))
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -127,14 +143,18 @@ def _tiles_out(products: tf.Tensor, height: int, width: int, matrix: tf.Tensor) 
     A^T."""
     channels = products.shape[-1]
     down, across = -(-height // TILE), -(-width // TILE)
-    rows = _combined(matrix, tf.reshape(products, (REACH, REACH, down, across, channels)))
-    tiles = _combined(matrix, tf.transpose(rows, (1, 0, 2, 3, 4)))  # [4, 4, ...], likewise
+    tiles = tf.cast(tf.reshape(products, (REACH, REACH, down, across, channels)), tf.float32)
+    rows = _combined(matrix, tiles, 0)
+    tiles = _combined(matrix, rows, 1)  # [4, 4, down, across, channels], columns first
     tiles = tf.transpose(tiles, (2, 1, 3, 0, 4))  # [down, 4, across, 4, channels]
-    image = tf.reshape(tiles, (TILE * down, TILE * across, channels))
-    return image[tf.newaxis, :height, :width]
+    image = tf.reshape(tiles, (TILE * down, TILE * across, channels))[tf.newaxis, :height, :width]
+    return tf.cast(image, products.dtype)
 
 
-def _combined(matrix: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
-    """Matrix [m, n] times terms [n, ...]: [m, ...]. As a product of matrices it would be slower."""
-    factors = tf.reshape(matrix, (*matrix.shape, *[1] * (terms.shape.rank - 1)))
-    return tf.reduce_sum(factors * terms, axis=1)
+def _combined(matrix: tf.Tensor, terms: tf.Tensor, axis: int) -> tf.Tensor:
+    """Matrix [m, n] times an axis of n terms: m first, then the other axes. As a product of
+    matrices it would be slower."""
+    shape = [1] * terms.shape.rank
+    shape[axis] = matrix.shape[1]
+    factors = tf.reshape(matrix, (-1, *shape))
+    return tf.reduce_sum(factors * terms, axis + 1)

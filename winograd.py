@@ -117,8 +117,9 @@ def _tensor(matrix: np.ndarray) -> tf.Tensor:
     return tf.constant(matrix, tf.float32)
 
 
-# XLA fuses each transform, in float32, into two passes over memory. To compile one takes longer than
-# it runs in many steps: so they are given their matrix, and both ways of a convolution share them.
+# XLA fuses each transform, in float32, into two passes over memory. To compile one takes longer
+# than it runs in many steps: so they are given their matrix, and both ways of a convolution share
+# them.
 
 
 @tf.function(jit_compile=True, autograph=False)

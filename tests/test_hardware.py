@@ -182,6 +182,20 @@ def test_a_gpu_takes_what_its_tensor_cores_do(fresh, monkeypatch, capability, ch
     assert hardware.precision("auto") == chosen
 
 
+@pytest.mark.parametrize(
+    "text, expected",
+    [("flags : fpu amx_bf16 amx_tile\n", True), ("flags : avx512_bf16\n", False), (None, False)],
+)
+def test_units_that_multiply_matrices_are_among_the_flags(tmp_path, monkeypatch, text, expected):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(  # what is remembered is of this machine
+        hardware, "multiplies_matrices", hardware.multiplies_matrices.__wrapped__
+    )
+    assert hardware.multiplies_matrices() == expected
+
+
 def test_what_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(hardware, "_fastest_precision", None)
     assert hardware.precision("float32") == tf.float32

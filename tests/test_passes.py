@@ -1,10 +1,13 @@
 """Backpropagation written out, against GradientTape; and Winograd convolution."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from test_objective import VARIANTS, objective_of
 
+import hardware
 import winograd
 from benchmarks import plain
 from objective import make_losses, measure_targets
@@ -69,6 +72,24 @@ def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dt
     assert_alike(network, picture, settings, (33, 46), dtype)
 
 
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
+    if settings.pooling == "max":  # which of two is the larger may turn with the last digit
+        settings = dataclasses.replace(settings, pooling="avg")
+    monkeypatch.setattr(hardware, "multiplies_matrices", lambda: False)
+    for limit in ("FEWEST_CHANNELS", "FEWEST_PLACES"):
+        monkeypatch.setattr(winograd, limit, 1)
+    monkeypatch.setattr(winograd, "FEWEST_CHANNELS_OF_FEATURES", 7)  # the last two blocks
+    convolved = []
+    for name in ("convolve", "convolve_transposed"):
+        convolve = getattr(winograd, name)
+        monkeypatch.setattr(
+            winograd, name, lambda *x, run=convolve: convolved.append(x[0].dtype) or run(*x)
+        )
+    assert_alike(network, picture, settings, (34, 47), tf.bfloat16)
+    assert len(convolved) > 3 and set(convolved) == {tf.bfloat16}
+
+
 def assert_alike(network, picture, settings, size, dtype):
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
     content = picture(*size, seed=22)
@@ -109,6 +130,26 @@ def test_winograd_convolution_is_the_convolution(size):
     np.testing.assert_allclose(backward, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("has_matrix_units", [False, True])
+def test_where_winograd_pays(monkeypatch, has_matrix_units):
+    monkeypatch.setattr(hardware, "multiplies_matrices", lambda: has_matrix_units)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
+    shape = tf.TensorShape([1, 64, 64, 7])
+
+    def pays(channels, dtype, side=3, **direction):
+        return winograd.pays(shape, tf.zeros((side, side, *channels), dtype), **direction)
+
+    for channels, expected in (((64, 128), False), ((128, 128), True), ((256, 512), True)):
+        for is_backward in (False, True):
+            assert pays(channels, tf.float32, is_backward=is_backward) == expected
+    assert not pays((512, 512), tf.float32, side=1) and not pays((512, 512), tf.float16)
+    low = (pays((256, 512), tf.bfloat16), pays((256, 256), tf.bfloat16, is_backward=True))
+    assert low == (not has_matrix_units,) * 2
+    assert not pays((256, 256), tf.bfloat16)  # too few digits for features
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: ["a GPU"])
+    assert not pays((512, 512), tf.float32) and not pays((512, 512), tf.bfloat16)
+
+
 def test_winograds_transforms_are_exact():
     """A^T ((G k) * (B^T d)) is the correlation of d with k, in one dimension."""
     kernel, values = np.array([2.0, -3, 5]), np.array([1.0, 4, -2, 0.5, 3, -7])
@@ -121,11 +162,13 @@ def test_winograds_transforms_are_exact():
     np.testing.assert_allclose(found, np.correlate(values, kernel[::-1], "valid"), rtol=1e-12)
 
 
-def test_no_digits_are_lost_with_many_channels():
+@pytest.mark.parametrize("dtype, most", [(tf.float32, 2e-6), (tf.bfloat16, 0.015)])
+def test_few_digits_are_lost_with_many_channels(dtype, most):
     random = np.random.default_rng(0)
-    image = np.maximum(random.normal(size=(1, 16, 16, 256)), 0)
+    image = tf.constant(np.maximum(random.normal(size=(1, 16, 16, 256)), 0), dtype)
     kernel = random.normal(size=(3, 3, 256, 256)) / 48
     transformed = winograd.transform_kernel(tf.constant(kernel, tf.float32))
-    found = winograd.convolve(tf.constant(image, tf.float32), transformed)
-    expected = tf.nn.conv2d(image, kernel, 1, "SAME")
-    assert apart(found.numpy(), expected.numpy()) < 2e-6
+    found = winograd.convolve(image, tf.cast(transformed, dtype))
+    expected = tf.nn.conv2d(tf.cast(image, tf.float64), kernel, 1, "SAME")
+    assert found.dtype == dtype
+    assert apart(found.numpy().astype(float), expected.numpy()) < most

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--evaluations", type=int, default=135, help="of the lbfgs recipe")
+    parser.add_argument("--evaluations", type=int, default=138, help="of the lbfgs recipe")
     options = parser.parse_args()
     device = hardware.start_tensorflow(debug=False)
     print(f"Commands on {device}.\n")

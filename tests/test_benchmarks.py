@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import images
-from benchmarks import bench, commands, memory, optimizers, quality, step, tiling
+from benchmarks import bench, commands, memory, optimizers, precision, quality, step, tiling
 from settings import Settings
 
 
@@ -76,3 +76,9 @@ def test_the_sheet_has_a_row_for_every_variant(tmp_path, picture):
 
 def test_the_heading_says_where_and_when():
     assert "Python" in bench.heading() and "tensorflow" in bench.heading()
+
+
+def test_precisions_are_compared_by_their_saved_pictures(tmp_path):
+    for name in ("float32", "bfloat16"):
+        assert precision.painted(precision.PAIRS[0], name, 48, 2, tmp_path) > 0
+        assert images.read(tmp_path / f"china-{name}.png").pixels.shape == (32, 48, 3)

@@ -1,6 +1,6 @@
 """Whole commands, from the shell to the file: how long until something is there.
 
-    .venv/bin/python benchmarks/commands.py [--evaluations 135]
+    .venv/bin/python benchmarks/commands.py [--evaluations 138]
 
 How long the first preview takes; what the smallest run costs (imports, network, tracing), which is
 all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
@@ -108,13 +108,11 @@ def descent(folder: Path, evaluations: int) -> None:
     command = paint(folder, *recipe, "--width", "512", "--height", "384")
     plain = make_step("plain", 384, 512, Settings())
     plain()
-    steps, runs = [], []
-    for _ in range(2):
-        steps += [seconds(plain) for _ in range(5)]
-        runs.append(memory.run(command))
+    steps = [seconds(plain) for _ in range(5)]
+    run, most = memory.run(command)
+    steps += [seconds(plain) for _ in range(5)]
     loss = judge(Settings(), 384, 512)(folder / "out.png")
     thousand = 1000 * statistics.median(steps)
-    run, most = map(statistics.median, zip(*runs, strict=True))
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
     print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")
     told = f"loss {loss:,.0f}: {verdict}"

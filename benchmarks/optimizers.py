@@ -48,11 +48,6 @@ MARKS = (
 RUNS = {
     "adam": {"optimizer": "adam", "learning_rate": 20.0},
     "lbfgs": {"optimizer": "lbfgs"},
-    "lbfgs from grey and photo": {
-        "optimizer": "lbfgs",
-        "initial_colors": "own",
-        "initial_noiseblend": 0.8,
-    },
     "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 25},
 }
 

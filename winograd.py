@@ -76,15 +76,12 @@ def pays(shape: tf.TensorShape, kernel: tf.Tensor, is_backward: bool = False) ->
     """Whether this is the better way for a convolution of [1, h, w, channels] with a kernel
     [h, w, in, out], forward or backward, in the type of the kernel."""
     places, fewest, most = shape[1] * shape[2], min(kernel.shape[2:]), max(kernel.shape[2:])
-    if kernel.dtype == tf.bfloat16:
-        if hardware.multiplies_matrices() or not (
-            is_backward or most >= FEWEST_CHANNELS_OF_FEATURES
-        ):
-            return False
-    elif kernel.dtype != tf.float32:
-        return False
+    is_worth_it = kernel.dtype == tf.float32
+    if kernel.dtype == tf.bfloat16 and not hardware.multiplies_matrices():
+        is_worth_it = is_backward or most >= FEWEST_CHANNELS_OF_FEATURES
     return (
-        not tf.config.list_logical_devices("GPU")
+        is_worth_it
+        and not tf.config.list_logical_devices("GPU")
         and kernel.shape[:2] == (3, 3)
         and fewest >= FEWEST_CHANNELS
         and places >= FEWEST_PLACES

@@ -1,7 +1,5 @@
 """Backpropagation written out, against GradientTape; and Winograd convolution."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,10 +70,12 @@ def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dt
     assert_alike(network, picture, settings, (33, 46), dtype)
 
 
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(
+    "settings",  # not with max pooling: which is the largest may turn with the last digit
+    [Settings(), Settings(style_loss="mean", padding="zero"), VARIANTS["one layer for both"]],
+    ids=["default", "zero padding", "one layer for both"],
+)
 def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
-    if settings.pooling == "max":  # which of two is the larger may turn with the last digit
-        settings = dataclasses.replace(settings, pooling="avg")
     monkeypatch.setattr(hardware, "multiplies_matrices", lambda: False)
     for limit in ("FEWEST_CHANNELS", "FEWEST_PLACES"):
         monkeypatch.setattr(winograd, limit, 1)

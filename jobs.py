@@ -30,7 +30,7 @@ ROOM_FOR_TARGETS = 256 << 20
 
 BUSY_SECONDS = 0.5  # to wait before one asks again
 TELL_EVERY_SECONDS = 0.2
-SPENT = 1.5  # times the memory that a process holds after its first picture
+SPENT = 1.3  # times the memory that a process holds after its first picture
 
 Tell = Callable[[int, int], None]  # steps done, and of how many
 

@@ -24,7 +24,7 @@ POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction
 FEWEST_CHANNELS = 128
 # With so few channels either way the tiles of a larger picture would be the most that it holds.
 MOST_PLACES = 1 << 16
-# To compile the transforms for a size takes a fifth of a second: below, 100 steps hardly earn it.
+# To compile the transforms for a size takes a tenth of a second: below, 100 steps hardly earn it.
 FEWEST_PLACES = 320
 # In bfloat16 it has half a digit less than TensorFlow's. A gradient can do without; of the features
 # only the last: if all did, 150 steps would end at a loss that is 1.5 % higher.

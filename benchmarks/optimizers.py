@@ -14,7 +14,7 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -110,7 +110,9 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
     return curve
 
 
-def judge(settings: Settings, height: int, width: int) -> Callable[[Path], float]:
+def judge(
+    settings: Settings, height: int, width: int, names: Sequence[str | Path] = PAIR
+) -> Callable[[Path], float]:
     """A function that tells the loss in float32 of a picture in a file."""
     import tensorflow as tf
 
@@ -118,14 +120,16 @@ def judge(settings: Settings, height: int, width: int) -> Callable[[Path], float
     from objective import make_losses, measure_targets
 
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width))
+    photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width, names))
     losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
     return lambda path: float(losses(tf.constant(images.read(path).pixels[np.newaxis]))["total"])
 
 
-def pair(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The example photo at that size and its painting, as the command line sizes it."""
-    photo, painting = (images.read(ROOT / name).pixels for name in PAIR)
+def pair(
+    height: int, width: int, names: Sequence[str | Path] = PAIR
+) -> tuple[np.ndarray, np.ndarray]:
+    """An example photo at that size and its painting, as the command line sizes it."""
+    photo, painting = (images.read(ROOT / name).pixels for name in names)
     size = images.style_size(*painting.shape[:2], width, 1)
     return images.resize(photo, height, width), images.resize(painting, *size)
 

@@ -13,11 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-
 import hardware
 import images
-from benchmarks.quality import PAIRS
+from benchmarks.optimizers import judge, pair
+from benchmarks.quality import PAIRS, files_of, size_of
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,37 +35,30 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as kept:
         folder = options.folder or Path(kept)
         folder.mkdir(parents=True, exist_ok=True)
-        for pair in PAIRS:
+        for names in PAIRS:
             plain, low = (
-                painted(pair, precision, options.size, options.iterations, folder)
+                painted(names, precision, options.size, options.iterations, folder)
                 for precision in ("float32", options.precision)
             )
-            names = " in the style of ".join(pair)
-            print(f"| {names} | {plain:,.0f} | {low:,.0f} | {low / plain - 1:+.1%} |", flush=True)
+            told = " in the style of ".join(names)
+            print(f"| {told} | {plain:,.0f} | {low:,.0f} | {low / plain - 1:+.1%} |", flush=True)
 
 
-def painted(pair: tuple[str, str], precision: str, size: int, iterations: int, folder: Path):
+def painted(
+    names: tuple[str, str], precision: str, size: int, iterations: int, folder: Path
+) -> float:
     """The loss in float32 of the saved picture."""
-    import tensorflow as tf
-
     import vgg
-    from objective import make_losses, measure_targets
     from stylize import stylize
 
-    photo, painting = (images.read(ROOT / "examples" / f"{name}.jpg").pixels for name in pair)
-    scale = size / max(photo.shape[:2])
-    height, width = (round(scale * side) for side in photo.shape[:2])
-    photo = images.resize(photo, height, width)
-    painting = images.resize(painting, *images.style_size(*painting.shape[:2], width, 1))
+    files = files_of(*names)[:2]
+    size = size_of(files[0], size)
+    photo, painting = pair(*size, files)
     network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
-    path = folder / f"{pair[0]}-{precision}.png"
+    path = folder / f"{names[0]}-{precision}.png"
     for _, image in stylize(network, photo, [painting], iterations=iterations, precision=precision):
         images.save(path, image)
-    content, style = (tf.constant(picture[np.newaxis]) for picture in (photo, painting))
-    losses = make_losses(
-        network, measure_targets(network, content, [style], Settings()), Settings()
-    )
-    return float(losses(tf.constant(images.read(path).pixels[np.newaxis]))["total"])
+    return judge(Settings(), *size, files)(path)
 
 
 if __name__ == "__main__":

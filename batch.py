@@ -9,13 +9,14 @@ as there.
 import argparse
 import contextlib
 import csv
+import functools
 import glob
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ import runs
 import workers
 from jobs import Outcome
 from options import in_option_names
-from settings import INTERRUPTED, TERMINATED, UsageError, UserError
+from settings import INTERRUPTED, TERMINATED, Settings, UsageError, UserError
 from summary import Summary
 
 NAME = "{content}--{style}.png"
@@ -39,6 +40,19 @@ OF_ONE = (
 )
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
 MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
+
+
+class Kind(NamedTuple):
+    """What TensorFlow prepares itself for: the size of a picture, and its settings. A photo that
+    cannot be read has neither height nor width, and will fail by itself."""
+
+    height: int
+    width: int
+    settings: Settings
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
 
 
 class Pair(NamedTuple):
@@ -78,6 +92,10 @@ def main(arguments: list[str] | None = None) -> int:
                         break
             except KeyboardInterrupt:
                 summary.status = interrupted
+                for pair in pairs:  # one may be done that nobody told of yet
+                    there = None if pair.output in summary.outcomes else looked_for(pair)
+                    if there and there.status == "kept":
+                        summary.add(pair.output, there)
             except UserError as error:  # nobody paints: what is done is told all the same
                 summary.status = tell(error)
             found = summary.outcomes
@@ -323,37 +341,34 @@ def paint(
     pairs: Sequence[Pair], options: argparse.Namespace, summary: Summary
 ) -> Iterator[tuple[int, Outcome]]:
     """What becomes of each pair, as soon as it is known."""
-    left = []
+    common, left = pairs[0].options, []
     for number, pair in enumerate(pairs):
-        try:
-            there = jobs.there_already(pair.options)
-        except UserError as error:
-            there = jobs.failed(str(error))
+        there = looked_for(pair)
         if there:
             yield number, there
         else:
             left.append(number)
-    sizes = sizes_of({pairs[number].content for number in left})
-    # within a size they stay in order
-    left.sort(key=lambda number: sizes.get(pairs[number].content, (0, 0)))
     if not left:
         return
+    kinds = kinds_of(pairs, left)
+    # the largest first: at the end nobody waits long for the last; within a size they stay in order
+    left.sort(key=lambda number: kinds[number].pixels, reverse=True)
+    kinds_left = [kinds[number] for number in left]
     if options.cluster:
         import cluster
 
         is_here = options.cluster == "local"
-        here = shared_out(options.workers, pairs, left, sizes) if is_here else None
+        here = shared_out(options.workers, common, kinds_left) if is_here else None
         events = cluster.run(
             [pairs[number].options for number in left],
             options.cluster,
             options.shared_folder or is_here,
             here,
             summary.note,
-            kind_of=lambda one: sizes.get(one.content),
+            kinds_left,
         )
     else:
-        count, threads = shared_out(options.workers, pairs, left, sizes)
-        debug = pairs[0].options.debug
+        count, threads = shared_out(options.workers, common, kinds_left)
         summary.note(f"{len(left)} pictures, {count} at a time")
         folders = {os.path.dirname(pairs[number].options.output) for number in left}
 
@@ -365,10 +380,9 @@ def paint(
             [pairs[number].options for number in left],
             count,
             jobs.in_worker,
-            (threads, debug),
+            (threads, common.debug),
             again=lambda outcome: outcome.status == "busy",
-            is_spent=jobs.is_spent,
-            kind_of=lambda one: sizes.get(one.content),
+            kinds=kinds_left,
             ended=clear_up,
         )
     with contextlib.closing(events):
@@ -380,6 +394,14 @@ def paint(
                 yield number, jobs.failed("the processes that painted it died, one after the other")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
+
+
+def looked_for(pair: Pair) -> Outcome | None:
+    """What there is of it; None if it is to be painted."""
+    try:
+        return jobs.there_already(pair.options)
+    except UserError as error:
+        return jobs.failed(str(error))
 
 
 def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
@@ -401,51 +423,39 @@ def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namesp
             )
 
 
-def sizes_of(paths: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Height and width of pictures: those of one size are painted one after the other, and by one
-    process, so that what was made for the first is used again. A broken one has none, and will
-    fail by itself."""
+def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
+    """By the numbers of the pairs: those of one kind are painted one after the other, and by one
+    process, so that what was made for the first is used again."""
     import images
 
+    size = functools.cache(images.size)
     found = {}
-    for path in paths:
+    for number in left:
+        settings, height, width = runs.settings_of(pairs[number].options), 0, 0
         with contextlib.suppress(UserError):
-            found[path] = images.size(path)
+            height, width = images.target_size(*size(pairs[number].content), settings)
+        found[number] = Kind(height, width, settings)
     return found
 
 
-def shared_out(
-    wanted: str,
-    pairs: Sequence[Pair],
-    left: Sequence[int],
-    sizes: Mapping[str, tuple[int, int]],
-) -> tuple[int, int]:
-    """How many processes, and of how many threads each. sizes: of the photos."""
-    cores = pairs[0].options.threads or hardware.threads()
+def shared_out(wanted: str, common: argparse.Namespace, kinds: Sequence[Kind]) -> tuple[int, int]:
+    """How many processes, and of how many threads each. kinds: of what they paint."""
+    cores = common.threads or hardware.threads()
     if wanted == "auto" and hardware.seems_to_have_gpu():
         count = 1
     elif wanted == "auto":
-        count = min(cores, len(left), room_for([pairs[number] for number in left], sizes))
+        count = min(cores, len(kinds), room_for(max(kind.pixels for kind in kinds)))
     else:
-        count = min(int(wanted), len(left))
+        count = min(int(wanted), len(kinds))
     return count, max(1, cores // count)
 
 
-def room_for(pairs: Sequence[Pair], sizes: Mapping[str, tuple[int, int]]) -> int:
-    """The processes that memory holds."""
-    import images
-
-    most = 0.0
-    for pair in pairs:
-        if pair.content in sizes:
-            with contextlib.suppress(UserError):
-                settings = runs.settings_of(pair.options)
-                height, width = images.target_size(*sizes[pair.content], settings)
-                most = max(most, height * width / 1e6)
+def room_for(pixels: int) -> int:
+    """The processes that memory holds, each with a picture of so many."""
     free = hardware.free_system_memory()
     if free is None:
-        return len(pairs)
-    return max(1, int(free / 1e9 / (WORKER_GIGABYTES + MEGAPIXEL_GIGABYTES * most)))
+        return sys.maxsize
+    return max(1, int(free / (WORKER_GIGABYTES * 1e9 + MEGAPIXEL_GIGABYTES * 1e3 * pixels)))
 
 
 def entry(pair: Pair, outcome: Outcome) -> gallery.Entry:

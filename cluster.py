@@ -27,7 +27,7 @@ import provenance
 from jobs import Outcome
 from options import NETWORK
 from settings import UserError
-from workers import TRIES, Event, never, next_job
+from workers import TRIES, Event, next_job
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,14 +52,14 @@ def run(
     is_shared: bool,
     here: tuple[int, int] | None = None,
     note: Callable[[str], None] = lambda _: None,
-    kind_of: Callable[[Any], Hashable] = never,
+    kinds: Sequence[Hashable] = (),
     work: Callable[[Parcel, str, int], tuple[Outcome, bytes | None]] | None = None,
 ) -> Iterator[Event]:
     """Paints the pictures of the options, as `workers.run` does.
 
     address: of a scheduler, or "local" for one on this machine, with as many workers, of as many
     threads, as `here` says. is_shared: whether all machines see the same files. note: told what
-    there is to wait for. kind_of: as in `workers.run`. work: instead of `paint_parcel`.
+    there is to wait for. kinds: as in `workers.run`. work: instead of `paint_parcel`.
 
     Raises `UserError` without Dask, and if nobody answers there any more. Whoever closes the
     iterator cancels what is not done.
@@ -73,7 +73,7 @@ def run(
     waiting, places = deque((number, 1) for number in range(len(options))), {}
     with _connected(address, here) as client:
         client.subscribe_topic(topic, lambda event: told.put(("told", event[1])))
-        kinds = [kind_of(one) for one in options]
+        kinds = kinds or [None] * len(options)
         futures, tried, given, latest = {}, {}, {}, {}  # by job; the last two: worker, and its kind
         looked, found, resources = -math.inf, [], None
         try:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
-HELD = Path("/proc/self/statm")
 PROCESSORS = Path("/proc/cpuinfo")
 
 WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken by itself
@@ -84,15 +83,6 @@ def free_system_memory() -> int | None:
     """The same, whatever paints; without TensorFlow."""
     free = [_system_free(), _container_free()]
     return min((found for found in free if found is not None), default=None)
-
-
-def held_memory() -> int:
-    """Bytes that this process holds now; the most it ever held where the system does not say more,
-    and 0 where it says nothing."""
-    try:
-        return int(HELD.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return most_memory()
 
 
 def most_memory() -> int:

@@ -30,7 +30,6 @@ ROOM_FOR_TARGETS = 256 << 20
 
 BUSY_SECONDS = 0.5  # to wait before one asks again
 TELL_EVERY_SECONDS = 0.2
-SPENT = 1.3  # times the memory that a process holds after its first picture
 
 Tell = Callable[[int, int], None]  # steps done, and of how many
 
@@ -72,23 +71,6 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
         return paint(options, device, lambda done, total: tell((done, total)))
 
     return work
-
-
-def is_spent(outcome: Outcome) -> bool:
-    """Whether a new worker process had better go on with what is left."""
-    return outcome.status == "done" and holds_too_much()
-
-
-def holds_too_much() -> bool:
-    """Whether this process holds so much more than after its first picture: of what is compiled for
-    each new size of picture, TensorFlow never lets all go."""
-    import hardware
-
-    held = hardware.held_memory() - kept.pictures.taken - kept.targets.taken
-    return held > SPENT * _after_first.setdefault("held", held)
-
-
-_after_first: dict[str, int] = {}
 
 
 def failed(message: str) -> Outcome:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from settings import UserError
 
 TRIES = 3  # of a job whose process dies
+# TensorFlow never lets go of all that it compiles for pictures of a size: 20 to 40 MB for each.
+KINDS = 8  # of jobs that a process does, before it is replaced
 
 Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, tell) -> result
 
@@ -44,32 +46,37 @@ def run(
     start: Callable[..., Work],
     arguments: tuple = (),
     again: Callable[[Any], bool] = never,
-    is_spent: Callable[[Any], bool] = never,
-    kind_of: Callable[[Any], Hashable] = never,
+    kinds: Sequence[Hashable] = (),
     ended: Callable[[int], None] = ignore,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
-    its last one, if there are some, and leaves to others those of theirs.
+    its last one, if there are some, and leaves to others those of theirs. One that has done `KINDS`
+    kinds is replaced before the next.
 
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
-    more. is_spent: asked in a process after each job, with its result; one that is spent is
-    replaced. ended: told the number of every process once it has ended, whichever way.
+    more. kinds: of the jobs; they are all of one unless given. ended: told the number of every
+    process once it has ended, whichever way.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
-    kinds = [kind_of(job) for job in jobs]
+    kinds = kinds or [None] * len(jobs)
     failures = 0  # to start, in a row
-    begin = functools.partial(_Worker, start, arguments, is_spent, ended)
+    begin = functools.partial(_Worker, start, arguments, ended)
     workers = [begin() for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
             for place, worker in enumerate(workers):
                 if waiting and worker.job is None and worker.is_ready:
                     others = {one.kind for one in workers if one is not worker}
-                    worker.job = next_job(waiting, kinds, worker.kind, others)
-                    worker.kind = kinds[worker.job[0]]
+                    job = next_job(waiting, kinds, worker.kind, others)
+                    if not worker.takes(kinds[job[0]]):
+                        waiting.appendleft(job)
+                        worker.end()
+                        workers[place] = begin()
+                        continue
+                    worker.job = job
                     worker.send(jobs[worker.job[0]])
                     yield Event(worker.job[0], place, "begun")
             ready = wait([worker.connection for worker in workers], 1)
@@ -93,11 +100,7 @@ def run(
                     yield Event(number, place, kind, value)
                 else:
                     worker.job = None
-                    has_to_wait = again(value)
-                    if kind == "last" and (waiting or has_to_wait):
-                        worker.end()
-                        workers[place] = begin()
-                    if has_to_wait:
+                    if again(value):
                         worker.kind = None  # others of its kind may have to wait, too
                         waiting.append((number, tries))
                     else:
@@ -130,20 +133,28 @@ class _Worker:
         self,
         start: Callable[..., Work],
         arguments: tuple,
-        is_spent: Callable[[Any], bool],
         ended: Callable[[int], None],
     ):
         self.job: tuple[int, int] | None = None  # its number, and which try it is
         self.kind: Hashable = None  # of its last job
+        self._kinds: set[Hashable] = set()  # of all
         self.is_ready = False
         processes = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive fork
         self.connection, theirs = processes.Pipe()
         self._process = processes.Process(
-            target=_serve, args=(theirs, start, arguments, is_spent), daemon=True
+            target=_serve, args=(theirs, start, arguments), daemon=True
         )
         self._process.start()
         self._ended = ended
         theirs.close()
+
+    def takes(self, kind: Hashable) -> bool:
+        """Whether it may do a job of that kind, which is then its kind."""
+        if kind not in self._kinds and len(self._kinds) == KINDS:
+            return False
+        self._kinds.add(kind)
+        self.kind = kind
+        return True
 
     def send(self, job: Any) -> None:
         with contextlib.suppress(OSError):  # it died: `receive` will say so
@@ -163,12 +174,7 @@ class _Worker:
         self._ended(self._process.pid)
 
 
-def _serve(
-    connection: Connection,
-    start: Callable[..., Work],
-    arguments: tuple,
-    is_spent: Callable[[Any], bool],
-) -> None:
+def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple) -> None:
     """The life of a worker: ends with the process that asks, whichever way that ends."""
     for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks decides, and ends us
         signal.signal(number, signal.SIG_IGN)
@@ -188,5 +194,4 @@ def _serve(
             job = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
-        result = work(job, lambda value: send("told", value))
-        send("last" if is_spent(result) else "done", result)
+        send("done", work(job, lambda value: send("told", value)))

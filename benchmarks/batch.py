@@ -19,6 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import memory
+
 import hardware
 import jobs
 import options as command_line
@@ -145,13 +147,9 @@ def memory_of_sizes() -> tuple[float, float]:
             )
             for size in SIZES
         ]
-        events = workers.run(pictures, 1, measured_painter, is_spent=is_spent)
+        events = workers.run(pictures, 1, measured_painter, kinds=SIZES)
         held = [event.value for event in events if event.kind == "done"]
     return max(held[:10]), max(held)
-
-
-def is_spent(_: float) -> bool:
-    return jobs.holds_too_much()
 
 
 def measured_painter():
@@ -161,7 +159,7 @@ def measured_painter():
     def measured(job, tell) -> float:
         outcome = work(job, tell)
         assert outcome.status == "done", outcome.message
-        return hardware.held_memory() / 1e6
+        return memory.held()
 
     return functools.wraps(work)(measured)
 

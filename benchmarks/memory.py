@@ -1,4 +1,4 @@
-"""The most memory that a process ever held, in megabytes."""
+"""The memory that a process holds, and the most it ever held, in megabytes."""
 
 import subprocess
 import time
@@ -10,9 +10,18 @@ import hardware
 def peak(process: int | str = "self") -> float:
     """Of a process that runs. Not `ru_maxrss` where the system knows better: a child starts with
     its parent's."""
+    return _status("VmHWM", process)
+
+
+def held() -> float:
+    """What this process holds now; the most it ever held where the system does not say more."""
+    return _status("VmRSS", "self")
+
+
+def _status(name: str, process: int | str) -> float:
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        kibibytes = next(int(line.split()[1]) for line in lines if line.startswith(name))
         return kibibytes * 1024 / 1e6
     except (OSError, StopIteration):
         return hardware.most_memory() / 1e6

@@ -233,6 +233,30 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
         jobs.there_already(options.parse([*given, "--seed", "3"], {}))
 
 
+def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
+    folders, picture, monkeypatch
+):
+    import batch
+
+    Image.fromarray(picture(68, 90).astype("u1")).save(folders / "photos/three.png")
+    Image.fromarray(picture(40, 40).astype("u1")).save(folders / "photos/square.png")
+    (folders / "photos/broken.png").write_bytes(b"broken")
+    given = {}
+
+    def run(jobs, *_, kinds, **__):
+        given["jobs"] = [(Path(job.content).stem, Path(job.styles[0]).stem) for job in jobs]
+        given["kinds"] = [(kind.height, kind.width) for kind in kinds]
+        yield from ()
+
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr(batch.workers, "run", run)
+    batch.main([*EVERY, *map(str, OPTIONS), "--size", "32"])
+    order = {"square": (32, 32), "one": (24, 32), "three": (24, 32), "two": (32, 24)}
+    order["broken"] = (0, 0)
+    assert given["jobs"] == [(photo, style) for photo in order for style in ("dots", "lines")]
+    assert given["kinds"] == [size for size in order.values() for _ in range(2)]
+
+
 def test_two_batches_in_one_folder_share_the_work(folders, alone):
     both = [start(folders, "--workers", 1, "--threads", 1) for _ in range(2)]
     told = [process.communicate(timeout=120)[1] for process in both]

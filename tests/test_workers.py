@@ -78,26 +78,19 @@ def own_process():
     return lambda job, tell: (job, os.getpid())
 
 
-def odd(result):
-    return result[0] % 2 == 1
-
-
-def test_a_process_that_is_spent_is_replaced():
-    events = list(workers.run(range(5), 1, own_process, is_spent=odd))
+def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
+    monkeypatch.setattr(workers, "KINDS", 2)
+    events = list(workers.run(range(7), 1, own_process, kinds=[1, 1, 2, 2, 3, 4, 5]))
     done = [event.value for event in events if event.kind == "done"]
-    assert [job for job, _ in done] == list(range(5))
-    first, second, third = (process for _, process in done[::2])
-    assert [process for _, process in done] == [first, first, second, second, third]
-    assert len({first, second, third}) == 3 and len(events) == 10
-
-
-def tens(job):
-    return job // 10
+    assert [job for job, _ in done] == list(range(7))
+    first, second, third = (done[job][1] for job in (0, 4, 6))
+    assert [process for _, process in done] == [first] * 4 + [second] * 2 + [third]
+    assert len({first, second, third}) == 3 and len(events) == 14
 
 
 def test_a_process_goes_on_with_jobs_of_one_kind():
     jobs = [10, 20, 11, 21, 12, 13, 22, 23]
-    events = workers.run(jobs, 2, slowly, kind_of=tens)
+    events = workers.run(jobs, 2, slowly, kinds=[job // 10 for job in jobs])
     done = [(event.worker, jobs[event.job]) for event in events if event.kind == "done"]
     first, second = ([job for worker, job in done if worker == place] for place in (0, 1))
     assert sorted([first[:2], second[:2]]) == [[10, 11], [20, 21]]

@@ -30,12 +30,17 @@ from settings import UserError
 from workers import TRIES, Event, next_job
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 AHEAD = 2  # jobs a worker that are sent before it has time for them
+FETCHED = 16  # results, at most, in one go
 CONNECT_SECONDS = 10
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
+
+
+# What became of a picture, and its file, unless it lies where all see it.
+Painted = tuple[Outcome, bytes | None]
 
 
 class Parcel(NamedTuple):
@@ -53,7 +58,7 @@ def run(
     here: tuple[int, int] | None = None,
     note: Callable[[str], None] = lambda _: None,
     kinds: Sequence[Hashable] = (),
-    work: Callable[[Parcel, str, int], tuple[Outcome, bytes | None]] | None = None,
+    work: Callable[[Parcel, str, int], Painted] | None = None,
 ) -> Iterator[Event]:
     """Paints the pictures of the options, as `workers.run` does.
 
@@ -102,29 +107,30 @@ def run(
                     futures[number], tried[number] = future, tries
                     given[number], latest[worker] = worker, kinds[number]
                     has[worker] += 1
-                try:
-                    kind, value = told.get(timeout=1)
-                except queue.Empty:
-                    continue
-                if kind == "told":
-                    number, worker, steps = value
-                    yield Event(number, places.setdefault(worker, len(places)), "told", steps)
-                    continue
-                outcome = _outcome_of(futures.pop(value), options[value])
-                if outcome is not None and outcome.status != "busy":
-                    yield Event(value, 0, "done", outcome)
-                elif outcome is not None:
-                    waiting.append((value, tried[value]))
-                elif tried[value] < TRIES:
-                    waiting.append((value, tried[value] + 1))
-                else:
-                    yield Event(value, 0, "died")
+                done = {}
+                for kind, value in _all_in(told):
+                    if kind == "told":
+                        number, worker, steps = value
+                        yield Event(number, places.setdefault(worker, len(places)), "told", steps)
+                    else:
+                        done[value] = futures.pop(value)
+                fetched = _fetched(client, done)
+                for number, future in done.items():
+                    outcome = _outcome_of(future, fetched.get(number), options[number])
+                    if outcome is not None and outcome.status != "busy":
+                        yield Event(number, 0, "done", outcome)
+                    elif outcome is not None:
+                        waiting.append((number, tried[number]))
+                    elif tried[number] < TRIES:
+                        waiting.append((number, tried[number] + 1))
+                    else:
+                        yield Event(number, 0, "died")
         finally:
             with contextlib.suppress(Exception):  # whatever is left of a cluster that is gone
                 client.cancel(list(futures.values()))
 
 
-def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> Any:
+def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> "Future":
     """The future of a call, a function and its arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large arguments: a picture is large
@@ -157,8 +163,8 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
     return Parcel(argparse.Namespace(**vars(options) | told), found)
 
 
-def paint_parcel(parcel: Parcel, topic: str, number: int) -> tuple[Outcome, bytes | None]:
-    """In a worker: what became of the picture, and its file, unless it lies where all see it."""
+def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
+    """In a worker."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -206,13 +212,32 @@ def _unpacked(path: str, data: bytes, folder: str) -> str:
     return copy
 
 
-def _outcome_of(future: Any, options: argparse.Namespace) -> Outcome | None:
+def _all_in(told: "queue.SimpleQueue[tuple[str, Any]]") -> Iterator[tuple[str, Any]]:
+    """What was told; waits a second for the first, and gives no more than is fetched at once."""
+    with contextlib.suppress(queue.Empty):
+        yield told.get(timeout=1)
+        for _ in range(FETCHED - 1):
+            yield told.get_nowait()
+
+
+def _fetched(client: "Client", done: Mapping[int, "Future"]) -> dict[int, Painted]:
+    """What became of those that have come to a good end, by one question for all: to ask for each
+    would cost more than all else that is done for it here. Nothing where one has got lost since."""
+    finished = {number: future for number, future in done.items() if future.status == "finished"}
+    with contextlib.suppress(Exception):
+        return dict(zip(finished, client.gather(list(finished.values())), strict=True))
+    return {}
+
+
+def _outcome_of(
+    future: "Future", fetched: Painted | None, options: argparse.Namespace
+) -> Outcome | None:
     """None if it was lost, as it is when its worker dies again and again."""
     from distributed import CancelledError
     from distributed.scheduler import KilledWorker
 
     try:
-        outcome, data = future.result()
+        outcome, data = fetched or future.result()
     except (KilledWorker, CancelledError):
         return None
     except Exception as error:  # as Dask brings it from the worker

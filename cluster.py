@@ -16,7 +16,7 @@ import time
 import uuid
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,7 +32,9 @@ from workers import TRIES, Event, next_job
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-AHEAD = 2  # jobs a worker that are sent before it has time for them
+AHEAD = (
+    3  # jobs that a worker has at a time, at most: one that is done, and the way back, cost none
+)
 FETCHED = 16  # results, at most, in one go
 CONNECT_SECONDS = 10
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
@@ -89,7 +91,7 @@ def run(
                         note("waiting for workers")
                     looked = time.monotonic()
                 has = Counter(given[number] for number in futures)
-                while waiting and (free := [one for one in found if has[one] < AHEAD]):
+                while free := [one for one in found if has[one] < _ahead(waiting, found)]:
                     worker = min(free, key=lambda one: has[one])
                     others = {kind for one, kind in latest.items() if one != worker}
                     number, tries = next_job(waiting, kinds, latest.get(worker), others)
@@ -128,6 +130,11 @@ def run(
         finally:
             with contextlib.suppress(Exception):  # whatever is left of a cluster that is gone
                 client.cancel(list(futures.values()))
+
+
+def _ahead(waiting: Collection, workers: Collection) -> int:
+    """How many jobs a worker may have: towards the end fewer, lest some wait where others rest."""
+    return min(AHEAD, len(waiting), 1 + len(waiting) // (2 * len(workers)))
 
 
 def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> "Future":

@@ -74,3 +74,8 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="needs Dask: pip install -r requirements-cluster"):
         list(cluster.run([], "local", False))
+
+
+def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():
+    of_two = {waiting: cluster._ahead(range(waiting), range(2)) for waiting in (12, 8, 4, 3, 1, 0)}
+    assert of_two == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}

@@ -38,6 +38,9 @@ AHEAD = (
 FETCHED = 16  # results, at most, in one go
 CONNECT_SECONDS = 10
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
+# Dask looks a hundred times a second what a worker does, and wakes each of its processes fifty
+# times to see whether it lags: together a twentieth of two processors that are to paint.
+CALM = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
 
 
@@ -269,8 +272,7 @@ def _connected(address: str, here: tuple[int, int] | None) -> Iterator["Client"]
     from distributed import Client, LocalCluster
 
     with contextlib.ExitStack() as stack:
-        # it would look a hundred times a second what its workers do
-        stack.enter_context(dask.config.set({"distributed.worker.profile.enabled": False}))
+        stack.enter_context(dask.config.set(CALM))
         if address == "local":
             count, threads = here or (hardware.threads(), 1)
             os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)  # each worker's

@@ -29,7 +29,7 @@ ROOM_FOR_PICTURES = 256 << 20
 ROOM_FOR_TARGETS = 256 << 20
 
 BUSY_SECONDS = 0.5  # to wait before one asks again
-TELL_EVERY_SECONDS = 0.2
+TELL_EVERY_SECONDS = 0.5
 
 Tell = Callable[[int, int], None]  # steps done, and of how many
 

@@ -29,7 +29,7 @@ import runs
 import workers
 from jobs import Outcome
 from options import in_option_names
-from settings import INTERRUPTED, TERMINATED, Settings, UsageError, UserError
+from settings import INTERRUPTED, TERMINATED, UsageError, UserError
 from summary import Summary
 
 NAME = "{content}--{style}.png"
@@ -43,12 +43,12 @@ MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
 
 
 class Kind(NamedTuple):
-    """What TensorFlow prepares itself for: the size of a picture, and its settings. A photo that
-    cannot be read has neither height nor width, and will fail by itself."""
+    """What TensorFlow prepares itself for: the size of a picture, and the settings that its losses
+    hang on. A photo that cannot be read has neither height nor width, and will fail by itself."""
 
     height: int
     width: int
-    settings: Settings
+    losses: str
 
     @property
     def pixels(self) -> int:
@@ -434,7 +434,7 @@ def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
         settings, height, width = runs.settings_of(pairs[number].options), 0, 0
         with contextlib.suppress(UserError):
             height, width = images.target_size(*size(pairs[number].content), settings)
-        found[number] = Kind(height, width, settings)
+        found[number] = Kind(height, width, settings.of_losses())
     return found
 
 

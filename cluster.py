@@ -32,9 +32,7 @@ from workers import TRIES, Event, next_job
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-AHEAD = (
-    3  # jobs that a worker has at a time, at most: one that is done, and the way back, cost none
-)
+AHEAD = 3  # jobs that a worker has at a time: so the way there and back costs it nothing
 FETCHED = 16  # results, at most, in one go
 CONNECT_SECONDS = 10
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went

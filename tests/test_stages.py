@@ -90,8 +90,9 @@ def test_steps_count_on_and_pictures_grow(network, picture):
 def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer):
     """Its first loss is far under that of a fresh start."""
     told = {"2": [], "off": []}
-    for scales, steps in told.items():
-        options = {"scales": scales, "iterations": 60, "optimizer": optimizer, "evaluations": 2}
+    for (scales, steps), iterations in zip(told.items(), (60, 1), strict=True):
+        options = {"scales": scales, "iterations": iterations}
+        options |= {"optimizer": optimizer, "evaluations": 2}
         pictures = picture(64, 80), [picture(60, 80, seed=1)]
         list(stylize(network, *pictures, on_step=steps.append, **options))
     first = next(step for step in told["2"] if step.stage.number == 2)

@@ -37,7 +37,7 @@ FETCHED = 16  # results, at most, in one go
 CONNECT_SECONDS = 10
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
 # Dask looks a hundred times a second what a worker does, and wakes each of its processes fifty
-# times to see whether it lags: together a twentieth of two processors that are to paint.
+# times to see whether it lags: that alone takes 3 % of two processors that are to paint.
 CALM = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
 

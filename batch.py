@@ -384,6 +384,7 @@ def paint(
             again=lambda outcome: outcome.status == "busy",
             kinds=kinds_left,
             ended=clear_up,
+            imported=None if common.debug else "imported",
         )
     with contextlib.closing(events):
         for event in events:

@@ -256,9 +256,10 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
         count = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads())))
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    with contextlib.nullcontext() if debug else silence(), without_keras(), uncollected():
-        import tensorflow as tf
+    import_tensorflow(debug)
+    import tensorflow as tf
 
+    with contextlib.nullcontext() if debug else silence():
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             tf.config.experimental.set_memory_growth(gpu, True)
@@ -270,6 +271,12 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
     return f"CPU ({count} thread{'s' * (count != 1)})"
+
+
+def import_tensorflow(debug: bool = False) -> None:
+    """Imports it, no more: it has no threads yet."""
+    with contextlib.nullcontext() if debug else silence(), without_keras(), uncollected():
+        import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Workers: jobs -> processes that do them, each one at a time.
 
-A process that dies is replaced, and its job tried again.
+A process that dies is replaced, and its job tried again. Where the system can, processes are forked
+from one that has imported what they need: so it is imported once, and its memory is shared.
 """
 
 import contextlib
@@ -8,10 +9,13 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from settings import UserError
@@ -19,6 +23,8 @@ from settings import UserError
 TRIES = 3  # of a job whose process dies
 # TensorFlow never lets go of all that it compiles for pictures of a size: 20 to 40 MB for each.
 KINDS = 8  # of jobs that a process does, before it is replaced
+SIGNALS = signal.SIGINT, signal.SIGTERM
+CANNOT_START = "worker processes cannot start: --debug says why"
 
 Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, tell) -> result
 
@@ -48,6 +54,7 @@ def run(
     again: Callable[[Any], bool] = never,
     kinds: Sequence[Hashable] = (),
     ended: Callable[[int], None] = ignore,
+    imported: str | None = None,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
     its last one, if there are some, and leaves to others those of theirs. One that has done `KINDS`
@@ -56,14 +63,15 @@ def run(
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
     more. kinds: of the jobs; they are all of one unless given. ended: told the number of every
-    process once it has ended, whichever way.
+    process once it has ended, whichever way. imported: a module that they all need, if it takes
+    long to import; the same one for all runs of a process.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
     kinds = kinds or [None] * len(jobs)
     failures = 0  # to start, in a row
-    begin = functools.partial(_Worker, start, arguments, ended)
+    begin = functools.partial(_Worker, _processes(imported), start, arguments, ended)
     workers = [begin() for _ in range(min(count, len(jobs)))]
     try:
         while waiting or any(worker.job is not None for worker in workers):
@@ -90,7 +98,7 @@ def run(
                 elif kind == "dead":
                     failures += not worker.is_ready
                     if failures == TRIES * count:
-                        raise UserError("worker processes cannot start: --debug says why")
+                        raise UserError(CANNOT_START)
                     workers[place] = begin()
                     if number is not None and tries < TRIES:
                         waiting.appendleft((number, tries + 1))
@@ -108,6 +116,38 @@ def run(
     finally:
         for worker in workers:
             worker.end()
+
+
+def _processes(imported: str | None) -> BaseContext:
+    """What makes processes: a fork of one that has imported that module, and done nothing else, for
+    TensorFlow's threads do not survive a fork; or each imports anew."""
+    if imported is None or sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver, resource_tracker  # not every system has them
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([imported])
+    resource_tracker.ensure_running()  # it unblocks signals
+    with _inherited():
+        forkserver.ensure_running()
+    return context
+
+
+@contextlib.contextmanager
+def _inherited() -> Iterator[None]:
+    """A process that begins meanwhile finds our modules, wherever it is, which Python's forkserver
+    does not see to before 3.14; and it leaves signals to us."""
+    given = os.environ.get("PYTHONPATH")
+    ours = str(Path(__file__).resolve().parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, given]))
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        del os.environ["PYTHONPATH"]
+        if given is not None:
+            os.environ["PYTHONPATH"] = given
 
 
 def next_job(
@@ -131,6 +171,7 @@ class _Worker:
 
     def __init__(
         self,
+        processes: BaseContext,
         start: Callable[..., Work],
         arguments: tuple,
         ended: Callable[[int], None],
@@ -139,12 +180,14 @@ class _Worker:
         self.kind: Hashable = None  # of its last job
         self._kinds: set[Hashable] = set()  # of all
         self.is_ready = False
-        processes = multiprocessing.get_context("spawn")  # TensorFlow's threads do not survive fork
         self.connection, theirs = processes.Pipe()
         self._process = processes.Process(
             target=_serve, args=(theirs, start, arguments), daemon=True
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except (OSError, EOFError) as error:  # what they are forked from is gone
+            raise UserError(CANNOT_START) from error
         self._ended = ended
         theirs.close()
 
@@ -176,7 +219,7 @@ class _Worker:
 
 def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple) -> None:
     """The life of a worker: ends with the process that asks, whichever way that ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # whoever asks decides, and ends us
+    for number in SIGNALS:  # whoever asks decides, and ends us
         signal.signal(number, signal.SIG_IGN)
     lock = threading.Lock()
 

@@ -1,5 +1,6 @@
 """Many pictures: each as one alone, whatever breaks, dies, or runs beside."""
 
+import contextlib
 import json
 import os
 import re
@@ -179,16 +180,16 @@ def start(folders, *arguments):
 
 
 def workers_of(process):
-    """Its worker processes that paint by now, for they have begun many threads."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
+    """The processes below it that paint by now, for they have begun many threads."""
+    parents, threads = {}, {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
             fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if name.isdecimal() and int(fields[1]) == process.pid and int(fields[17]) > 3:
-            found.append(int(name))
-    return found
+            parents[int(name)], threads[int(name)] = int(fields[1]), int(fields[17])
+    own = {process.pid}
+    while more := {one for one, parent in parents.items() if parent in own} - own:
+        own |= more
+    return [one for one in own - {process.pid} if threads[one] > 3]
 
 
 def wait_for(what, seconds=60):

@@ -1,9 +1,14 @@
 """Processes that do jobs: in order, again where one died, and gone when nobody asks any more."""
 
 import os
+import re
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from launcher import ROOT
 
 import workers
 from settings import UserError
@@ -104,6 +109,66 @@ def slowly():
 def test_a_process_that_cannot_start_is_told():
     with pytest.raises(UserError, match="worker processes cannot start"):
         list(workers.run([1], 1, broken))
+
+
+ASKS = """
+import workers
+from settings import UserError
+
+def start():
+    import needed
+    return lambda job, tell: needed.PROCESS
+
+if __name__ == "__main__":
+    try:
+        events = list(workers.run(range(4), 2, start, imported="needed"))
+        print(*{event.value for event in events if event.kind == "done"})
+    except UserError as error:
+        print(error)
+"""
+
+
+def asks(folder, needed):
+    """A program whose workers need a module of these lines."""
+    (folder / "needed.py").write_text("import os, time\nPROCESS = os.getpid()\n" + needed)
+    (folder / "asks.py").write_text(ASKS)
+    return subprocess.Popen(
+        [sys.executable, folder / "asks.py"],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path):
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {path}")
+
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+
+
+@forks
+@pytest.mark.parametrize("needed, told", [("", r"\d+"), ("os._exit(3)", ".* cannot start: .*")])
+def test_what_all_need_is_imported_once(needed, told, tmp_path):
+    out, err = asks(tmp_path, needed).communicate(timeout=60)
+    assert re.fullmatch(told, out.strip()) and not err
+
+
+@forks
+def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
+    process = asks(tmp_path, "open('begun', 'w').close(); time.sleep(2); open('done', 'w').close()")
+    wait_for(tmp_path / "begun")
+    os.killpg(process.pid, signal.SIGINT)
+    wait_for(tmp_path / "done")
+    _, err = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in err and "needed.py" not in err
 
 
 def test_who_asks_no_more_leaves_no_process():

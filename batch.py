@@ -371,6 +371,8 @@ def paint(
         count, threads = shared_out(options.workers, common, kinds_left)
         summary.note(f"{len(left)} pictures, {count} at a time")
         folders = {os.path.dirname(pairs[number].options.output) for number in left}
+        # what others are forked from imports in silence, and a GPU's driver may not survive a fork
+        is_anew = common.debug or hardware.seems_to_have_gpu()
 
         def clear_up(process: int) -> None:
             for folder in folders:
@@ -384,7 +386,7 @@ def paint(
             again=lambda outcome: outcome.status == "busy",
             kinds=kinds_left,
             ended=clear_up,
-            imported=None if common.debug else "imported",
+            imported=None if is_anew else "imported",
         )
     with contextlib.closing(events):
         for event in events:

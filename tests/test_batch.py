@@ -258,6 +258,22 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
     assert given["kinds"] == [size for size in order.values() for _ in range(2)]
 
 
+@pytest.mark.parametrize(
+    ("has_gpu", "more", "forks"), [(0, [], 1), (1, [], 0), (0, ["--debug"], 0)]
+)
+def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, monkeypatch):
+    import batch
+
+    given = []
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr(batch.hardware, "seems_to_have_gpu", lambda: has_gpu)
+    monkeypatch.setattr(
+        batch.workers, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
+    )
+    batch.main([*EVERY, *map(str, OPTIONS), *more])
+    assert (given[0]["imported"] == "imported") is bool(forks)
+
+
 def test_two_batches_in_one_folder_share_the_work(folders, alone):
     both = [start(folders, "--workers", 1, "--threads", 1) for _ in range(2)]
     told = [process.communicate(timeout=120)[1] for process in both]

@@ -163,7 +163,7 @@ def test_what_all_need_is_imported_once(needed, told, tmp_path):
 
 @forks
 def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
-    process = asks(tmp_path, "open('begun', 'w').close(); time.sleep(0.5); open('done', 'w').close()")
+    process = asks(tmp_path, "open('begun', 'w').close(); time.sleep(1); open('done', 'w').close()")
     wait_for(tmp_path / "begun")
     os.killpg(process.pid, signal.SIGINT)
     wait_for(tmp_path / "done")

@@ -27,7 +27,7 @@ import provenance
 from jobs import Outcome
 from options import NETWORK
 from settings import UserError
-from workers import TRIES, Event, next_job
+from workers import TRIES, Event, next_job, of_one_kind
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -81,7 +81,7 @@ def run(
     waiting, places = deque((number, 1) for number in range(len(options))), {}
     with _connected(address, here) as client:
         client.subscribe_topic(topic, lambda event: told.put(("told", event[1])))
-        kinds = kinds or [None] * len(options)
+        kinds = kinds or of_one_kind(options)
         futures, tried, given, latest = {}, {}, {}, {}  # by job; the last two: worker, and its kind
         looked, found, resources = -math.inf, [], None
         try:

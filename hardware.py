@@ -27,7 +27,8 @@ WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken b
 # Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
 TRIED = ((128, 64), (32, 512))
 REPEATS = 7
-PROBE = 2  # to be raised when the convolutions change: what was measured before counts no more
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+PROBE = 3  # to be raised when the convolutions change: what was measured before counts no more
 
 
 def threads() -> int:
@@ -199,6 +200,21 @@ def processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
+def _is_for_onednn() -> bool:
+    """Whether this is a processor that oneDNN is made for. TensorFlow takes it by itself only where
+    there is AVX-512 of late; with AVX2 alone a step is twice as fast with it."""
+    flags = processor().get("flags", "avx2")  # some systems do not say
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "darwin"
+    return is_x86 and "avx2" in flags.split()
+
+
+def uses_onednn() -> bool:
+    """Whether TensorFlow's convolutions are oneDNN's."""
+    import tensorflow as tf
+
+    return os.environ.get(ONEDNN) == "1" and not tf.config.list_logical_devices("GPU")
+
+
 @functools.cache
 def multiplies_matrices() -> bool:
     """Whether the processor has units that multiply matrices of bfloat16, Intel's AMX: with them
@@ -275,17 +291,20 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
 
 def import_tensorflow(debug: bool = False) -> None:
     """Imports it, no more: it has no threads yet."""
-    with contextlib.nullcontext() if debug else silence(), without_keras(), uncollected():
+    if _is_for_onednn():
+        os.environ.setdefault(ONEDNN, "1")
+    # Keras, half a second to import, is not needed: asked for the old one, TensorFlow does without
+    # where that is not installed
+    without_keras = environment("TF_USE_LEGACY_KERAS", "1")
+    with contextlib.nullcontext() if debug else silence(), without_keras, uncollected():
         import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def without_keras() -> Iterator[None]:
-    """Keeps TensorFlow from importing Keras, half a second, which nothing here needs: asked for
-    the old one, it does without where that is not installed."""
-    name = "TF_USE_LEGACY_KERAS"
+def environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable that is set meanwhile."""
     given = os.environ.get(name)
-    os.environ[name] = "1"
+    os.environ[name] = value
     try:
         yield
     finally:

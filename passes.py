@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+import hardware
 import winograd
 from weights import Layer
 
@@ -137,25 +138,43 @@ class Passes:
 
 
 class _Convolution:
-    """A convolution with stride 1, and its bias."""
+    """A convolution with stride 1, and its bias.
+
+    Backward it is a convolution with the kernel turned, and forward the gradient of one: so the
+    faster operation serves both ways.
+    """
 
     def __init__(self, layer: Layer, dtype: tf.DType):
         self._kernel = tf.cast(layer.kernel, dtype)
         self._bias = tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
-        # backward is forward with the kernel turned: in low precision that way is the faster one
-        self._turned = None
-        if dtype != tf.float32:
-            self._turned = tf.transpose(tf.reverse(self._kernel, [0, 1]), [0, 1, 3, 2])
+        # in float32 oneDNN's gradients are faster than its convolutions; all others are slower
+        self._by_gradient = dtype == tf.float32 and hardware.uses_onednn()
+
+    @functools.cached_property
+    def _turned(self) -> tf.Tensor:
+        """[3, 3, out, in]; made when it is needed, as some never need it."""
+        with tf.init_scope():  # not as a part of the graph that is being traced
+            return tf.transpose(tf.reverse(self._kernel, [0, 1]), [0, 1, 3, 2])
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
-        return tf.nn.bias_add(tf.nn.conv2d(features, self._kernel, 1, "SAME"), self._bias), None
+        if self._by_gradient:
+            features = _gradient(features, self._turned)
+        else:
+            features = tf.nn.conv2d(features, self._kernel, 1, "SAME")
+        return tf.nn.bias_add(features, self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
-        if self._turned is not None:
-            return tf.nn.conv2d(gradient, self._turned, 1, "SAME")
-        shape = [*gradient.shape[:3], self._kernel.shape[2]]
-        return tf.nn.conv2d_transpose(gradient, self._kernel, shape, 1, "SAME")
+        if self._by_gradient:
+            return _gradient(gradient, self._kernel)
+        return tf.nn.conv2d(gradient, self._turned, 1, "SAME")
+
+
+def _gradient(values: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """[1, h, w, in] that a convolution's results [1, h, w, out] go back to; kernel: of that
+    convolution, [3, 3, in, out]."""
+    shape = [*values.shape[:3], kernel.shape[2]]
+    return tf.nn.conv2d_transpose(values, kernel, shape, 1, "SAME")
 
 
 class _WinogradConvolution(_Convolution):

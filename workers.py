@@ -18,6 +18,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hardware
 from settings import UserError
 
 TRIES = 3  # of a job whose process dies
@@ -36,6 +37,10 @@ class Event(NamedTuple):
     worker: int
     kind: str  # "begun", "told", "done", or "died": as often as it was tried
     value: Any = None
+
+
+def of_one_kind(jobs: Sequence[Any]) -> Sequence[Hashable]:
+    return [None] * len(jobs)
 
 
 def never(_: Any) -> bool:
@@ -69,7 +74,7 @@ def run(
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
     waiting = deque((number, 1) for number in range(len(jobs)))
-    kinds = kinds or [None] * len(jobs)
+    kinds = kinds or of_one_kind(jobs)
     failures = 0  # to start, in a row
     begin = functools.partial(_Worker, _processes(imported), start, arguments, ended)
     workers = [begin() for _ in range(min(count, len(jobs)))]
@@ -137,17 +142,14 @@ def _processes(imported: str | None) -> BaseContext:
 def _inherited() -> Iterator[None]:
     """A process that begins meanwhile finds our modules, wherever it is, which Python's forkserver
     does not see to before 3.14; and it leaves signals to us."""
-    given = os.environ.get("PYTHONPATH")
     ours = str(Path(__file__).resolve().parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, given]))
+    paths = filter(None, [ours, os.environ.get("PYTHONPATH")])
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        yield
+        with hardware.environment("PYTHONPATH", os.pathsep.join(paths)):
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        del os.environ["PYTHONPATH"]
-        if given is not None:
-            os.environ["PYTHONPATH"] = given
 
 
 def next_job(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
@@ -27,6 +28,17 @@ def pytest_sessionstart():
 
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+def wait_for(what, seconds=60):
+    """What a function returns, once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("nothing came of it")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,7 +3,6 @@ started: a test waits for what its command does, not for imports.
 """
 
 import gc
-import importlib
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-IMPORTED = ("neural_style", "tensorflow", "stylize", "results", "progress")
 
 
 class Launcher:
@@ -51,11 +49,9 @@ class Launcher:
 
 def import_all():
     """Imports what takes long, and keeps it from those who look for garbage."""
-    import hardware
+    import imported  # noqa: F401
+    import neural_style  # noqa: F401
 
-    with hardware.silence(), hardware.without_keras():
-        for name in IMPORTED:
-            importlib.import_module(name)
     gc.freeze()
 
 

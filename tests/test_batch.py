@@ -8,11 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, wait_for
 from PIL import Image
 
 import files
@@ -190,15 +189,6 @@ def workers_of(process):
     while more := {one for one, parent in parents.items() if parent in own} - own:
         own |= more
     return [one for one in own - {process.pid} if threads[one] > 3]
-
-
-def wait_for(what, seconds=60):
-    for _ in range(10 * seconds):
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("nothing came of it")
 
 
 def test_a_killed_worker_costs_nothing_but_time(folders, alone):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
-from test_batch import NAMES, alone, assert_as_alone, batch, folders, start, wait_for
+from conftest import ROOT, wait_for
+from test_batch import NAMES, alone, assert_as_alone, batch, folders, start
 
 import cluster
 import jobs

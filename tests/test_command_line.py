@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT
+from conftest import QUICK, ROOT, wait_for
 from PIL import Image
 
 import images
@@ -394,19 +394,12 @@ def start(folder, *options, iterations=100_000):
         signal.signal(signal.SIGINT, before)
 
 
-def wait_for(path):
-    end = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert path.exists()
-
-
 CHECKPOINTS = ["--checkpoint-output", "c-%d.png", "--checkpoint-iterations", "50000"]
 
 
 def test_ctrl_c_saves_the_picture_as_it_stands(folder):
     process = start(folder, *CHECKPOINTS)
-    wait_for(folder / "c-0.png")
+    wait_for((folder / "c-0.png").exists)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -451,7 +444,7 @@ def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
     place.mkdir()
     options = ["--output", "place/out.png", *CHECKPOINTS]
     process = start(folder, *options, iterations=60)
-    wait_for(folder / "c-0.png")
+    wait_for((folder / "c-0.png").exists)
     place.rmdir()
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1

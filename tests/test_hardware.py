@@ -196,6 +196,36 @@ def test_units_that_multiply_matrices_are_among_the_flags(tmp_path, monkeypatch,
     assert hardware.multiplies_matrices() == expected
 
 
+@pytest.mark.parametrize(
+    "text, machine, system, given, expected",
+    [
+        ("flags : fpu avx2 fma\n", "x86_64", "linux", None, "1"),
+        ("flags : fpu avx2 fma\n", "x86_64", "linux", "0", "0"),
+        ("flags : fpu avx\n", "x86_64", "linux", None, None),
+        ("Features : fp asimd\n", "aarch64", "linux", None, None),
+        (None, "AMD64", "win32", None, "1"),
+        (None, "x86_64", "darwin", None, None),
+    ],
+)
+def test_onednn_is_for_processors_that_it_is_made_for(
+    tmp_path, monkeypatch, text, machine, system, given, expected
+):
+    if text is not None:
+        (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
+    monkeypatch.setattr(hardware.sys, "platform", system)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
+    monkeypatch.setenv(hardware.ONEDNN, given or "")
+    if given is None:
+        monkeypatch.delenv(hardware.ONEDNN)
+    hardware.import_tensorflow()
+    assert os.environ.get(hardware.ONEDNN) == expected
+    assert hardware.uses_onednn() == (expected == "1")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: ["a GPU"])
+    assert not hardware.uses_onednn()
+
+
 def test_what_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(hardware, "_fastest_precision", None)
     assert hardware.precision("float32") == tf.float32

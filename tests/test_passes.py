@@ -9,6 +9,7 @@ import hardware
 import winograd
 from benchmarks import plain
 from objective import make_losses, measure_targets
+from passes import Passes
 from settings import Settings
 
 VARIANTS = VARIANTS | {
@@ -114,6 +115,31 @@ def test_the_losses_that_are_told_are_float32s(network, picture):
     expected = plain.make_objective(network, content, [style], Settings())(style).losses
     for name in ("content", "tv", "total"):  # the style is at its target, but for rounding
         np.testing.assert_allclose(told[name], expected[name], rtol=1e-5)
+
+
+def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatch):
+    image = tf.constant(picture()[np.newaxis])
+    found = {}
+    for by_gradient, operation in ((True, "Conv2DBackpropInput"), (False, "Conv2D")):
+        monkeypatch.setattr(hardware, "uses_onednn", lambda one=by_gradient: one)
+        passes = Passes(network.layers, ["relu3_1"])
+
+        @tf.function
+        def both(image, passes=passes):
+            features, memory = passes.forward(image)
+            gradient = passes.backward(memory, {"relu3_1": lambda: features["relu3_1"]})
+            return features["relu3_1"], gradient
+
+        graph = both.get_concrete_function(image).graph
+        # but for the first convolution, which is an ordinary one both ways
+        assert [op.type for op in graph.get_operations()].count(operation) == 9
+        found[operation] = both(image)
+    for ours, theirs in zip(*found.values(), strict=True):
+        assert np.abs(theirs).max() > 0 and apart(ours, theirs) < TOLERANCES[tf.float32]
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        squares = tf.reduce_sum(passes.features(image)["relu3_1"] ** 2) / 2
+    assert apart(both(image)[1], tape.gradient(squares, image)) < TOLERANCES[tf.float32]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 30), (1, 5), (4, 3)], ids=str)

@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT
+from conftest import QUICK, ROOT, wait_for
 from PIL import Image
-from test_command_line import error_of, start, wait_for
+from test_command_line import error_of, start
 
 import images
 import states
@@ -234,7 +234,7 @@ def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
 ):
     options = ["--save-state", "a run.npz", "--checkpoint-output", "c-%d.png"]
     process = start(folder, *options, "--checkpoint-iterations", "50", iterations=500)
-    wait_for(folder / "c-50.png")
+    wait_for((folder / "c-50.png").exists)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
@@ -373,7 +373,7 @@ def start_and_take_its_folder_away(folder, iterations):
     place.mkdir()
     options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
     process = start(folder, *options, iterations=iterations)
-    wait_for(place / "run.npz")
+    wait_for((place / "run.npz").exists)
     place.rename(folder / "gone")  # in one moment, whatever is being written
     return process, place
 
@@ -384,7 +384,7 @@ def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
     told = "error: cannot write place/run.npz (No such file or directory): make room there"
     assert any(line.startswith(told) for line in process.stderr)
     place.mkdir()
-    wait_for(place / "run.npz")
+    wait_for((place / "run.npz").exists)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from launcher import ROOT
+from conftest import ROOT, wait_for
 
 import workers
 from settings import UserError
@@ -143,14 +143,6 @@ def asks(folder, needed):
     )
 
 
-def wait_for(path):
-    for _ in range(600):
-        if path.exists():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"no {path}")
-
-
 forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
 
@@ -164,9 +156,9 @@ def test_what_all_need_is_imported_once(needed, told, tmp_path):
 @forks
 def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
     process = asks(tmp_path, "open('begun', 'w').close(); time.sleep(1); open('done', 'w').close()")
-    wait_for(tmp_path / "begun")
+    wait_for((tmp_path / "begun").exists)
     os.killpg(process.pid, signal.SIGINT)
-    wait_for(tmp_path / "done")
+    wait_for((tmp_path / "done").exists)
     _, err = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in err and "needed.py" not in err
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import itertools
 import os
 import platform
 import sys
@@ -28,6 +29,8 @@ WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken b
 TRIED = ((128, 64), (32, 512))
 REPEATS = 7
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+# What a processor has that TensorFlow takes oneDNN on by itself.
+BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 PROBE = 3  # to be raised when the convolutions change: what was measured before counts no more
 
 
@@ -193,26 +196,30 @@ def _kind_of_processor() -> str:
 def processor() -> dict[str, str]:
     """What the system says of the first processor; nothing where it says nothing."""
     try:
-        first = PROCESSORS.read_text().split("\n\n")[0]
+        with open(PROCESSORS) as file:  # no more than that: there may be hundreds
+            first = list(itertools.takewhile(str.strip, file))
     except OSError:
         return {}
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    pairs = (line.split(":", 1) for line in first if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
 
 
 def _is_for_onednn() -> bool:
-    """Whether this is a processor that oneDNN is made for. TensorFlow takes it by itself only where
-    there is AVX-512 of late; with AVX2 alone a step is twice as fast with it."""
+    """Whether this is a processor that oneDNN is made for. TensorFlow takes it by itself only on
+    late ones; with AVX2 alone a step is twice as fast with it."""
     flags = processor().get("flags", "avx2")  # some systems do not say
     is_x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "darwin"
     return is_x86 and "avx2" in flags.split()
 
 
 def uses_onednn() -> bool:
-    """Whether TensorFlow's convolutions are oneDNN's."""
+    """Whether TensorFlow's convolutions are oneDNN's; also where a program of somebody else's has
+    imported TensorFlow."""
     import tensorflow as tf
 
-    return os.environ.get(ONEDNN) == "1" and not tf.config.list_logical_devices("GPU")
+    by_itself = BY_ITSELF & set(processor().get("flags", "").split())
+    is_on = os.environ.get(ONEDNN, "1" if by_itself else "0") == "1"
+    return is_on and not tf.config.list_logical_devices("GPU")
 
 
 @functools.cache

@@ -226,6 +226,27 @@ def test_onednn_is_for_processors_that_it_is_made_for(
     assert not hardware.uses_onednn()
 
 
+@pytest.mark.parametrize(
+    "flags, given, expected",
+    [
+        ("avx2 avx512_vnni", None, True),
+        ("avx2 avx512_vnni", "0", False),
+        ("avx2 avx_vnni", None, True),
+        ("avx2 avx512f", None, False),
+    ],
+)
+def test_onednn_where_somebody_else_imported_tensorflow(
+    tmp_path, monkeypatch, flags, given, expected
+):
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
+    monkeypatch.setenv(hardware.ONEDNN, given or "")
+    if given is None:
+        monkeypatch.delenv(hardware.ONEDNN)
+    assert hardware.uses_onednn() == expected
+
+
 def test_what_is_asked_for_is_taken(monkeypatch):
     monkeypatch.setattr(hardware, "_fastest_precision", None)
     assert hardware.precision("float32") == tf.float32

@@ -217,9 +217,13 @@ def uses_onednn() -> bool:
     imported TensorFlow."""
     import tensorflow as tf
 
-    by_itself = BY_ITSELF & set(processor().get("flags", "").split())
-    is_on = os.environ.get(ONEDNN, "1" if by_itself else "0") == "1"
+    is_on = os.environ.get(ONEDNN, "1" if takes_onednn_by_itself() else "0") == "1"
     return is_on and not tf.config.list_logical_devices("GPU")
+
+
+def takes_onednn_by_itself() -> bool:
+    """Whether TensorFlow does on this processor, unless told."""
+    return not BY_ITSELF.isdisjoint(processor().get("flags", "").split())
 
 
 @functools.cache

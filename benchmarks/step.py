@@ -9,6 +9,7 @@ is the most that a process of its own ever held, and how much of it grows with t
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -164,9 +165,13 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def peak(variant: str, size: int) -> float:
-    """The most megabytes that a process of its own holds for a few steps."""
+    """The most megabytes that a process of its own holds for a few steps; the plain ones with the
+    convolutions that TensorFlow takes by itself."""
+    environment = os.environ.copy()
+    if variant == "plain" and not hardware.takes_onednn_by_itself():
+        environment[hardware.ONEDNN] = "0"
     command = [sys.executable, __file__, "--peak", variant, "--size", str(size)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(done.stdout)
 
 

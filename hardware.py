@@ -204,12 +204,16 @@ def processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
+def flags() -> set[str]:
+    """What an x86 processor can, by Linux's names; none where the system does not say."""
+    return set(processor().get("flags", "").split())
+
+
 def _is_for_onednn() -> bool:
     """Whether this is a processor that oneDNN is made for. TensorFlow takes it by itself only on
     late ones; with AVX2 alone a step is twice as fast with it."""
-    flags = processor().get("flags", "avx2")  # some systems do not say
     is_x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "darwin"
-    return is_x86 and "avx2" in flags.split()
+    return is_x86 and ("avx2" in flags() or not flags())
 
 
 def uses_onednn() -> bool:
@@ -223,14 +227,13 @@ def uses_onednn() -> bool:
 
 def takes_onednn_by_itself() -> bool:
     """Whether TensorFlow does on this processor, unless told."""
-    return not BY_ITSELF.isdisjoint(processor().get("flags", "").split())
+    return not BY_ITSELF.isdisjoint(flags())
 
 
-@functools.cache
 def multiplies_matrices() -> bool:
     """Whether the processor has units that multiply matrices of bfloat16, Intel's AMX: with them
     a plain convolution is as fast as memory."""
-    return "amx_bf16" in processor().get("flags", "").split()
+    return "amx_bf16" in flags()
 
 
 def _faster() -> str:

@@ -40,6 +40,7 @@ class Event(NamedTuple):
 
 
 def of_one_kind(jobs: Sequence[Any]) -> Sequence[Hashable]:
+    """The kinds of jobs, of which nobody said any."""
     return [None] * len(jobs)
 
 

@@ -61,8 +61,8 @@ def processor() -> str:
     fields = hardware.processor()
     if not fields:
         return platform.processor() or platform.machine()
-    flags = fields.get("flags", "").split()
-    has = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    has = [name for name in known if name in hardware.flags()]
     return f"{fields.get('model name', 'unknown processor')} with {', '.join(has) or 'no AVX2'}"
 
 

@@ -190,10 +190,24 @@ def test_units_that_multiply_matrices_are_among_the_flags(tmp_path, monkeypatch,
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
     monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(  # what is remembered is of this machine
-        hardware, "multiplies_matrices", hardware.multiplies_matrices.__wrapped__
-    )
     assert hardware.multiplies_matrices() == expected
+
+
+@pytest.fixture
+def told_onednn(tmp_path, monkeypatch):
+    """A function that has the system say that of its processor, if anything, without a GPU; and the
+    user say this of oneDNN."""
+    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
+
+    def told(text, given):
+        if text is not None:
+            (tmp_path / "cpuinfo").write_text(text)
+        monkeypatch.setenv(hardware.ONEDNN, given or "")
+        if given is None:
+            monkeypatch.delenv(hardware.ONEDNN)
+
+    return told
 
 
 @pytest.mark.parametrize(
@@ -208,17 +222,11 @@ def test_units_that_multiply_matrices_are_among_the_flags(tmp_path, monkeypatch,
     ],
 )
 def test_onednn_is_for_processors_that_it_is_made_for(
-    tmp_path, monkeypatch, text, machine, system, given, expected
+    told_onednn, monkeypatch, text, machine, system, given, expected
 ):
-    if text is not None:
-        (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    told_onednn(text, given)
     monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
     monkeypatch.setattr(hardware.sys, "platform", system)
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
-    monkeypatch.setenv(hardware.ONEDNN, given or "")
-    if given is None:
-        monkeypatch.delenv(hardware.ONEDNN)
     hardware.import_tensorflow()
     assert os.environ.get(hardware.ONEDNN) == expected
     assert hardware.uses_onednn() == (expected == "1")
@@ -235,15 +243,8 @@ def test_onednn_is_for_processors_that_it_is_made_for(
         ("avx2 avx512f", None, False),
     ],
 )
-def test_onednn_where_somebody_else_imported_tensorflow(
-    tmp_path, monkeypatch, flags, given, expected
-):
-    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags}\n")
-    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
-    monkeypatch.setenv(hardware.ONEDNN, given or "")
-    if given is None:
-        monkeypatch.delenv(hardware.ONEDNN)
+def test_onednn_where_somebody_else_imported_tensorflow(told_onednn, flags, given, expected):
+    told_onednn(f"flags : fpu {flags}\n", given)
     assert hardware.uses_onednn() == expected
 
 

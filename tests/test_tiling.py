@@ -192,7 +192,7 @@ def test_what_a_pass_holds_is_estimated_as_measured():
 
 def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeypatch):
     content, style = picture(360, 300, seed=1), picture(80, 99, seed=2)
-    expected = list(stylize(network, content, [style], iterations=6, tile="off"))
+    expected = list(stylize(network, content, [style], iterations=5, tile="off"))
     make, calls, tiled = objective.make_objective, itertools.count(), []
 
     def runs_out(*arguments):
@@ -212,10 +212,9 @@ def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeyp
 
     monkeypatch.setattr(objective, "make_objective", runs_out)
     monkeypatch.setattr(tiling, "TiledObjective", Watched)
-    found = list(stylize(network, content, [style], iterations=6, tile="off"))
+    found = list(stylize(network, content, [style], iterations=5, tile="off"))
     assert tiled == [164]
-    difference = np.abs(found[-1][1] - expected[-1][1])  # steps enlarge what float32 rounds
-    assert difference.mean() < 0.001 and difference.max() < 1
+    np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
 
 
 def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, monkeypatch):

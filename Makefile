@@ -4,7 +4,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install example test check format bench clean
+.PHONY: install example test soak check format bench clean
 
 install: $(VENV)/installed
 
@@ -29,6 +29,12 @@ example: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# hours of attempts to break the program, see docs/reliability.md: make soak MINUTES=10 PARTS="pictures networks"
+MINUTES := 60
+PARTS :=
+soak: $(VENV)/installed-dev
+	PYTHONPATH=.:tests $(BIN)/python -m soak --minutes $(MINUTES) $(PARTS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/python -m ruff format --check .

@@ -1,0 +1,80 @@
+"""Engine: a part of the soak -> its attempts, until enough are made or the time is over.
+
+A part is a module of this package with
+
+    WANTED: int                                how many attempts a full soak makes
+    def soak(soak: Soak) -> None               makes attempts while `soak.goes_on()`
+    def replay(path: Path) -> str | None       makes one saved attempt again: what is wrong, or None
+"""
+
+import hashlib
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+EXAMPLES = 3  # of each kind of failure that are saved
+
+
+class Soak:
+    """The attempts of one part. Everything random comes from `random`, so that a seed repeats it.
+
+    folder: an empty folder of its own, removed at the end.
+    """
+
+    def __init__(self, name: str, seed: int, wanted: int, seconds: float, failures: Path):
+        """failures: the folder that failed attempts are saved in."""
+        self.name, self.seed, self.wanted = name, seed, wanted
+        self.random = random.Random(f"{name} {seed}")
+        self.attempts = 0
+        self.kinds: Counter[str] = Counter()  # of failures
+        self.notes: list[str] = []  # figures for the report
+        self._began = time.monotonic()
+        self._ends = self._began + seconds
+        self._failures = failures
+
+    def __enter__(self) -> "Soak":
+        self.folder = Path(tempfile.mkdtemp(prefix=f"soak-{self.name}-"))
+        print(f"{self.name}: seed {self.seed}", flush=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def goes_on(self) -> bool:
+        """Whether there is to be another attempt."""
+        return self.attempts < self.wanted and time.monotonic() < self._ends
+
+    def seconds(self) -> float:
+        """Since the part began."""
+        return time.monotonic() - self._began
+
+    def count(self, attempts: int = 1) -> None:
+        """Counts attempts that were made, failed or not."""
+        self.attempts += attempts
+
+    def note(self, text: str) -> None:
+        """Adds a figure to the report, such as a peak of memory."""
+        self.notes.append(text)
+        print(f"{self.name}: {text}", flush=True)
+
+    def fail(self, kind: str, message: str, data: bytes = b"", ending: str = ".json") -> None:
+        """Records a failed attempt. kind: short, the same for failures of one cause. data: what
+        `replay` needs to make the attempt again; the file's name begins with the part's."""
+        self.kinds[kind] += 1
+        if self.kinds[kind] > EXAMPLES:
+            return
+        self._failures.mkdir(parents=True, exist_ok=True)
+        plain = "".join(letter if letter.isalnum() else "_" for letter in kind)[:80]
+        digest = hashlib.sha256(data).hexdigest()[:8]
+        path = self._failures / f"{self.name}-{plain}-{digest}{ending}"
+        path.write_bytes(data)
+        print(f"{self.name}: {kind}: {message[:500]} ({path})", file=sys.stderr, flush=True)
+
+    def report(self) -> str:
+        failed = ", ".join(f"{count} x {kind}" for kind, count in self.kinds.most_common())
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"{self.name}: {self.attempts} attempts, failed: {failed or 'none'}{notes}"

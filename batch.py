@@ -11,8 +11,8 @@ import contextlib
 import csv
 import functools
 import glob
+import io
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -25,21 +25,21 @@ import gallery
 import hardware
 import jobs
 import options as single
+import recipe
 import runs
 import workers
+from access import OPTIONS
 from jobs import Outcome
-from options import in_option_names
-from settings import INTERRUPTED, TERMINATED, UsageError, UserError
+from options import message_of
+from settings import INTERRUPTED, TERMINATED, UsageError, UserError, shortened
 from summary import Summary
 
 NAME = "{content}--{style}.png"
-# Options of one run that make no sense for many.
-OF_ONE = (
-    *("content", "output", "resume", "allow_changes", "settings_from", "save_settings"),
-    *("save_state", "list_layers", "preview", "preview_host", "open", "timelapse", "log_dir"),
-)
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
 MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
+
+
+MOST_TABLE_BYTES = 50_000_000
 
 
 class Kind(NamedTuple):
@@ -78,9 +78,11 @@ def main(arguments: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)  # as schedulers send it
     try:
+        arguments, recipes = single.expand(arguments)
         options, rest = build_parser().parse_known_args(arguments)
         pairs = pairs_of(options, rest)
         check_names(pairs)
+        check_inputs(pairs, list(filter(None, [*recipes, options.pairs])))
         check_workers(options, [pair.options for pair in pairs])
         common = pairs[0].options
         make_folders({os.path.dirname(pair.output) for pair in pairs})
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def tell(error: UserError) -> int:
-    print(f"error: {in_option_names(str(error))}", file=sys.stderr)
+    print(f"error: {message_of(error)}", file=sys.stderr)
     return error.exit_status
 
 
@@ -133,7 +135,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="batch.py",
         description="Repaints every photo in the style of every painting. Takes the options of "
         "neural_style.py, too.",
-        fromfile_prefix_chars="@",
         allow_abbrev=False,
         epilog="example: batch.py --contents photos/ --styles paintings/ --output-dir gallery/ "
         "--size 512",
@@ -151,6 +152,11 @@ def build_parser() -> argparse.ArgumentParser:
         "them), and if you like output and options, a picture a row",
     )
     parser.add_argument("--output-dir", metavar="FOLDER", required=True, help="for the results")
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a table name outputs outside of --output-dir",
+    )
     parser.add_argument(
         "--name",
         metavar="PATTERN",
@@ -208,8 +214,8 @@ def pairs_of(options: argparse.Namespace, rest: list[str]) -> list[Pair]:
 def check_rest(rest: Sequence[str]) -> None:
     """Raises `UsageError` for an option of one run only."""
     for name in vars(single.given_options(list(rest))):
-        if name in OF_ONE:
-            raise UsageError(f"{single.option_name(name)} is for one picture: leave it out")
+        if name in OPTIONS and not OPTIONS[name].batch:
+            raise UsageError(f"{single.option_name(name)} is not available in batch.py")
 
 
 def parsed(rest: Sequence[str]) -> argparse.Namespace:
@@ -227,40 +233,78 @@ def parsed(rest: Sequence[str]) -> argparse.Namespace:
 
 
 def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pair]:
+    """The pairs of a table. Raises `UsageError`, with its line, for a row that is not one."""
+    known: dict[str, argparse.Namespace] = {}
+    for line, row in read_table(options.pairs):
+        where = f"{options.pairs}, line {line}: "
+        try:
+            more = row.get("options") or ""
+            if more not in known:
+                known[more] = parsed([*rest, *own_options(more)])
+            content, styles = pictures_of(row)
+            output = row.get("output")
+            pair = make_pair(content, styles, output, known[more], options)
+            if output and not options.allow_outside:
+                check_inside(pair.output, options.output_dir)
+        except UserError as error:
+            raise UsageError(where, *error.args) from error
+        yield pair
+
+
+def read_table(path: str) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a table (CSV), each with the number of its line."""
     try:
-        with open(options.pairs, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            missing = {"content", "styles"} - set(table.fieldnames or [])
-            unknown = set(table.fieldnames or []) - {"content", "styles", "output", "options"}
-            if missing or unknown:
-                raise UsageError(
-                    f"{options.pairs} has no column {min(missing)}"
-                    if missing
-                    else f"{options.pairs} has an unknown column {min(unknown)}"
-                )
-            rows = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {options.pairs} ({error}): check the file") from error
+        with files.open_to_read(path) as file:
+            data = file.read(MOST_TABLE_BYTES + 1)
+        if len(data) > MOST_TABLE_BYTES:
+            raise UserError(f"{path} is larger than {MOST_TABLE_BYTES // 10**6} MB: split it")
+        table = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        columns = table.fieldnames or []
+        rows = [(table.line_num, row) for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is not a table ({files.reason(error)}): save it as CSV, in UTF-8"
+        ) from error
+    missing = {"content", "styles"} - set(columns)
+    unknown = set(columns) - {"content", "styles", "output", "options"}
+    if missing:
+        raise UsageError(f"{path} has no column {min(missing)}: its first line names the columns")
+    if unknown:
+        raise UsageError(f"{path} has the unknown column {shortened(min(unknown))}: remove it")
     if not rows:
-        raise UsageError(f"{options.pairs} has no row: give a picture a row")
-    known = {}
-    for line, row in rows:
-        styles = tuple(filter(None, (name.strip() for name in (row["styles"] or "").split(";"))))
-        content = (row["content"] or "").strip()
-        if not content or not styles or None in row:
-            raise UsageError(
-                f"{options.pairs}, line {line}: give content and styles, and what has a comma in "
-                "quotes"
-            )
-        more = row.get("options") or ""
-        if more not in known:
-            try:
-                own = shlex.split(more)
-                check_rest(own)
-                known[more] = parsed([*rest, *own])
-            except (UserError, ValueError) as error:
-                raise UsageError(f"{options.pairs}, line {line}: {error}") from error
-        yield make_pair(content, styles, row.get("output"), known[more], options)
+        raise UsageError(f"{path} has no row: add one row per picture")
+    return rows
+
+
+def pictures_of(row: dict[str, str]) -> tuple[str, tuple[str, ...]]:
+    """The photo and the paintings of a row."""
+    cells = [cell for cell in row.values() if isinstance(cell, str)]
+    if any("\0" in cell for cell in cells):
+        raise UsageError("holds a null byte: check the table")
+    styles = tuple(filter(None, (name.strip() for name in (row["styles"] or "").split(";"))))
+    content = (row["content"] or "").strip()
+    if not content or not styles or None in row:
+        raise UsageError("needs content and styles: put a value that has a comma between quotes")
+    return content, styles
+
+
+def own_options(text: str) -> list[str]:
+    """The arguments in a row's options column. A recipe among them (@FILE) may set what recipes
+    may."""
+    try:
+        words = recipe.split(text)
+    except ValueError:
+        raise UsageError("a quote in the options is not closed") from None
+    single.check_table([word for word in words if not word.startswith("@")])
+    return recipe.expand(words, single.check_recipe).arguments
+
+
+def check_inside(output: str, folder: str) -> None:
+    """Raises `UsageError` for an output that does not lie in the folder, links followed."""
+    if Path(os.path.realpath(folder)) not in Path(os.path.realpath(output)).parents:
+        raise UsageError(
+            f"the output {output} is outside of {folder}: pass --allow-outside to write there"
+        )
 
 
 def expanded(paths: Sequence[str]) -> list[str]:
@@ -337,6 +381,19 @@ def check_names(pairs: Sequence[Pair]) -> None:
         images.check_ending(ending)
 
 
+def check_inputs(pairs: Sequence[Pair], others: Sequence[str]) -> None:
+    """Raises `UsageError` for a result that would replace anything that the batch reads. others:
+    files beside those of the pairs."""
+    read = {os.path.realpath(path) for path in others}
+    for pair in pairs:
+        read.update(map(os.path.realpath, runs.files_read(pair.options)))
+    for pair in pairs:
+        if os.path.realpath(pair.output) in read:
+            raise UsageError(
+                f"the output {pair.output} is also an input: choose another --output-dir or --name"
+            )
+
+
 def paint(
     pairs: Sequence[Pair], options: argparse.Namespace, summary: Summary
 ) -> Iterator[tuple[int, Outcome]]:
@@ -404,7 +461,7 @@ def looked_for(pair: Pair) -> Outcome | None:
     try:
         return jobs.there_already(pair.options)
     except UserError as error:
-        return jobs.failed(str(error))
+        return jobs.failed(message_of(error))
 
 
 def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:

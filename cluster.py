@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, S
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import access
 import files
 import hardware
 import jobs
@@ -154,7 +155,7 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
     """Raises `UserError` for an input that cannot be read."""
     network = None if Path(options.network) == NETWORK else options.network
     if is_shared:
-        paths = (*provenance.PICTURES, "output", "save_state", "checkpoint_output")
+        paths = (*access.PICTURES, "output", "save_state", "checkpoint_output")
         named = {name: provenance.each(os.path.abspath, getattr(options, name)) for name in paths}
         if network and os.path.exists(network):
             network = os.path.abspath(network)
@@ -165,7 +166,7 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
         with files.open_to_read(path) as file:
             found[path] = file.read()
 
-    for name in provenance.PICTURES:
+    for name in access.PICTURES:
         provenance.each(read, getattr(options, name))
     told = {"network": network, "save_state": None}
     return Parcel(argparse.Namespace(**vars(options) | told), found)
@@ -191,7 +192,7 @@ def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
                 path: _unpacked(path, data, os.path.join(folder, str(place)))
                 for place, (path, data) in enumerate(parcel.files.items())
             }
-            for name in provenance.PICTURES:
+            for name in access.PICTURES:
                 setattr(options, name, provenance.each(paths.__getitem__, getattr(options, name)))
             output = options.output
             options.output = os.path.join(folder, os.path.basename(output))

@@ -12,7 +12,7 @@ import states
 from masks import NO_FRAME, Frame
 from objective import Evaluation, Objective
 from optimizers import Optimizer, State
-from settings import Settings, UsageError, UserError
+from settings import SettingName, Settings, UsageError, UserError
 from stages import Stage
 
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
@@ -28,8 +28,8 @@ class Scored(NamedTuple):
 class NotFiniteError(UserError):
     """The loss stopped being a number. `image` is the last good picture, or None."""
 
-    def __init__(self, message: str, image: np.ndarray | None):
-        super().__init__(message)
+    def __init__(self, *parts: str, image: np.ndarray | None):
+        super().__init__(*parts)
         self.image = image
 
 
@@ -165,11 +165,16 @@ class Descent:
             return
         weights = [f"{name}_weight" for name in broken if name != "total"]
         weights = weights or ["content_weight", "style_weight", "tv_weight"]
-        lower = " or ".join(f"{name} (now {getattr(settings, name):g})" for name in weights)
+        lower: list[str] = []
+        for name in weights:
+            lower += [" or "] * bool(lower)
+            lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
         seen = self.frame.picture(best.picture)
         image = self._stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
-            f"the loss is no finite number after {self._iteration} steps: lower {lower}", image
+            f"the loss became infinite or not a number after {self._iteration} steps: lower ",
+            *lower,
+            image=image,
         )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from settings import UserError
+from settings import UsageError, UserError, shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -283,7 +283,7 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
     if count:
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
     else:
-        count = int(os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads())))
+        count = _threads_asked_for()
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     import_tensorflow(debug)
@@ -301,6 +301,18 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
     return f"CPU ({count} thread{'s' * (count != 1)})"
+
+
+def _threads_asked_for() -> int:
+    """By TensorFlow's own environment variable, which is set if it was not. Raises `UsageError`
+    unless that is a number."""
+    value = os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads()))
+    if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        raise UsageError(
+            f"TF_NUM_INTRAOP_THREADS is {shortened(value)}: set a whole number of threads, or "
+            "unset it"
+        )
+    return int(value) or threads()  # 0 leaves it to TensorFlow
 
 
 def import_tensorflow(debug: bool = False) -> None:

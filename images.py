@@ -24,6 +24,7 @@ from settings import (
     MAX_MEGAPIXELS,
     SMALLEST_SIDE,
     VERSION,
+    SettingName,
     Settings,
     UsageError,
     UserError,
@@ -145,8 +146,9 @@ def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
         # The first whole value for which the short side rounds up to SMALLEST_SIDE.
         smallest = -(-(2 * SMALLEST_SIDE - 1) * side // (2 * min(height, width)))
         smallest = max(smallest, SMALLEST_SIDE)
-        cause = "the content" if value is None else f"{name} {value}"
-        raise UsageError(f"{_too_small(cause, *result)}: give {name} {smallest} or more")
+        cause = ["the content"] if value is None else [SettingName(name), f" {value}"]
+        advice = [": use ", SettingName(name), f" {smallest} or more"]
+        raise UsageError(*cause, _too_small(*result), *advice)
     return result
 
 
@@ -167,8 +169,9 @@ def style_size(
     if min(result) < SMALLEST_SIDE:
         short_per_scale = min(1, style_height / style_width) * content_width
         smallest = _round_up((SMALLEST_SIDE - 0.5) / short_per_scale)
-        cause = f"style_scales {scale:g}"
-        raise UsageError(f"{_too_small(cause, *result)}: give style_scales {smallest:g} or more")
+        scales = SettingName("style_scales")
+        advice = [": use ", scales, f" {smallest:g} or more"]
+        raise UsageError(scales, f" {scale:g}", _too_small(*result), *advice)
     return result
 
 
@@ -471,10 +474,9 @@ def _round_up(value: float) -> float:
     return math.ceil(value / unit) * unit
 
 
-def _too_small(cause: str, height: int, width: int) -> str:
+def _too_small(height: int, width: int) -> str:
     return (
-        f"{cause} makes a picture {width} wide and {height} high, "
-        f"but a side needs {SMALLEST_SIDE} pixels"
+        f" makes a picture {width} wide and {height} high, but a side needs {SMALLEST_SIDE} pixels"
     )
 
 

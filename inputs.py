@@ -13,8 +13,7 @@ import files
 import hardware
 import kept
 import stages
-from options import option_name
-from settings import Settings, UsageError, UserError
+from settings import SettingName, Settings, UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,8 +154,9 @@ def check_masks(options: argparse.Namespace) -> None:
         masks, count = getattr(options, name), len(options.styles)
         if masks is not None and len(masks) != count:
             raise UsageError(
-                f"got {len(masks)} {option_name(name)} for {count} style{'s' * (count != 1)}: give "
-                f"one a style, or {NO_MASK} for none"
+                f"got {len(masks)} ",
+                SettingName(name),
+                f" for {count} style{'s' * (count != 1)}: pass one per style, {NO_MASK} for none",
             )
 
 

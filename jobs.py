@@ -18,8 +18,9 @@ import inputs
 import kept
 import provenance
 import runs
-from options import in_option_names
-from settings import UserError
+from options import message_of
+from resumed import Resumed
+from settings import UserError, one_line
 
 if TYPE_CHECKING:
     from stylize import Step
@@ -53,7 +54,7 @@ def paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
                 return Outcome("busy")
             outcome = there_already(options) or _paint(options, device, tell)
     except UserError as error:
-        outcome = failed(str(error))
+        outcome = failed(message_of(error))
     except Exception as error:  # whatever it is, the other pictures can do without this one
         if options.debug:
             raise
@@ -74,7 +75,7 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
 
 
 def failed(message: str) -> Outcome:
-    return Outcome("failed", in_option_names(message))
+    return Outcome("failed", one_line(message))
 
 
 def there_already(options: argparse.Namespace) -> Outcome | None:
@@ -86,16 +87,22 @@ def there_already(options: argparse.Namespace) -> Outcome | None:
     import images
 
     found = images.metadata(options.output)
+    if not found:
+        raise UserError(
+            f"{options.output} exists, and does not say what made it: use --overwrite to replace "
+            "it, or another folder"
+        )
+    found = provenance.checked(found, options.output)
     run = runs.check(_replacing(options))
     settings = provenance.settings_in(run.description)
-    if found and provenance.is_same(found, run.description):
+    if provenance.is_same(found, run.description):
         if "losses" not in found:
             return None  # it was stopped midway
         _remove(options.save_state)
         return Outcome("kept", losses=found["losses"], settings=settings)
     raise UserError(
-        f"{options.output} was made otherwise: give --overwrite to paint it again, or another "
-        "folder"
+        f"{options.output} exists, but was made with other settings: use --overwrite to replace "
+        "it, or another folder"
     )
 
 
@@ -128,7 +135,7 @@ def _resumed(options: argparse.Namespace) -> runs.Run | None:
     import stages
 
     with contextlib.suppress(UserError):
-        resumed = runs.Resumed.load(options.save_state)
+        resumed = Resumed.load(options.save_state, vars(options))
         run = runs.check(resumed.inherited(options), resumed)
         stages.fitted(resumed.state, run.settings)
         return run

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import images
-from settings import Settings, UsageError
+from settings import SettingName, Settings, UsageError
 
 
 class Masks(NamedTuple):
@@ -108,7 +108,11 @@ class GivenMasks(NamedTuple):
         if styles is not None and content is not None:
             for number, mask in enumerate(styles, 1):
                 if mask is not None and not (mask * content).any():
-                    raise UsageError(f"style_masks {number} lies where content_mask has no paint")
+                    raise UsageError(
+                        SettingName("style_masks"),
+                        f" {number} does not overlap ",
+                        SettingName("content_mask"),
+                    )
         return cls(styles, content, sources)
 
     def bled(self, bleed: int) -> "GivenMasks":

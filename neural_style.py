@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import hardware
 import inputs
 import provenance
+import recipe
 import runs
-from options import given_options, in_option_names, option_name, parse
-from runs import Resumed
+from access import OPTIONS
+from options import expand, given_options, message_of, option_name, parse
+from resumed import Resumed
 from settings import INTERRUPTED, Settings, UsageError, UserError
 from stopping import EXIT_STATUS
 
@@ -25,12 +27,6 @@ if TYPE_CHECKING:
     from preview import Preview
 
 NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
-NEEDED = {  # by options that say nothing alone
-    "state_iterations": {"save_state", "resume"},
-    "allow_changes": {"resume"},
-    "open": {"preview"},
-    "preview_host": {"preview"},
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         if debug:
             raise
-        print(f"error: {in_option_names(str(error))}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
@@ -69,16 +65,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
     """The options of a command line, and the run that it goes on with. What is not given comes
-    from that run, or from the picture whose settings are asked for."""
+    from that run, or from the picture that --settings-from names."""
+    arguments, recipes = expand(arguments)
+    options, resumed = _inheriting(arguments)
+    options.recipes = recipes
+    return options, resumed
+
+
+def _inheriting(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
     given = vars(given_options(arguments))
     if "resume" in given and "settings_from" in given:
-        raise UsageError("--resume has its own settings: give it or --settings-from")
-    for name, needed in NEEDED.items():
-        if name in given and not needed & given.keys():
+        raise UsageError("--resume and --settings-from cannot be combined: use one of them")
+    for name in given.keys() & OPTIONS.keys():
+        needed = OPTIONS[name].needs
+        if needed and not needed & given.keys():
             wanted = " or ".join(map(option_name, sorted(needed)))
-            raise UsageError(f"{option_name(name)} has no say without {wanted}")
+            raise UsageError(f"{option_name(name)} requires {wanted}")
     if "resume" in given:
-        resumed = Resumed.load(given["resume"])
+        resumed = Resumed.load(given["resume"], given)
         settings = provenance.settings_in(resumed.description)
         return parse(arguments, resumed.options | settings), resumed
     if "settings_from" in given:
@@ -116,7 +120,7 @@ def save_settings(options: argparse.Namespace, settings: Settings) -> None:
     import files
 
     title = f"The settings of {os.path.basename(options.output)}."
-    files.write(options.save_settings, provenance.recipe(settings, title).encode())
+    files.write(options.save_settings, recipe.text(settings, title).encode())
 
 
 def leave(status: int) -> None:

@@ -1,14 +1,27 @@
-"""The options: `Settings` -> argparse. Told in `--help`, checked where they are declared."""
+"""The options: `Settings` -> argparse. Explained in `--help`, checked where they are declared."""
 
 import argparse
+import contextlib
 import dataclasses
+import math
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from settings import MAX_MEGAPIXELS, VERSION, Settings, UsageError, nearest
+import recipe
+from access import OPTIONS, is_remote
+from settings import (
+    MAX_MEGAPIXELS,
+    VERSION,
+    SettingName,
+    Settings,
+    UsageError,
+    UserError,
+    nearest,
+    one_line,
+    shortened,
+)
 
 NETWORK = Path(__file__).resolve().with_name("imagenet-vgg-verydeep-19.mat")
 GROUPS = {
@@ -47,28 +60,77 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> argparse.Namesp
 
 
 def given_options(arguments: list[str]) -> argparse.Namespace:
-    """The options that a command line names itself, without any default."""
-    parser = build_parser(paints=False)
+    """The options that a command line sets itself, without any default."""
+    return _known(arguments)[0]
+
+
+def expand(arguments: list[str]) -> recipe.Expanded:
+    """The command line with its recipes read. What they may set is in access.py, unless the command
+    line itself says --trust-recipes."""
+    own = [argument for argument in arguments if not argument.startswith("@")]
+    is_trusted = "--trust-recipes" in own
+    return recipe.expand(arguments, (lambda _: None) if is_trusted else check_recipe)
+
+
+def check_recipe(arguments: list[str]) -> None:
+    """Raises `UsageError` for an option that a recipe may not set."""
+    for name in _set_by_file(arguments):
+        if name in OPTIONS and not OPTIONS[name].recipe:
+            raise UsageError(
+                f"{option_name(name)} does not belong in a recipe: set it on the command line, or "
+                "pass --trust-recipes for a recipe of your own"
+            )
+
+
+def check_table(arguments: list[str]) -> None:
+    """Raises `UsageError` for an option that the options column of a table may not set."""
+    for name in _set_by_file(arguments):
+        if name in OPTIONS and not OPTIONS[name].table:
+            raise UsageError(
+                f"{option_name(name)} does not belong in a table: set it on the command line"
+            )
+
+
+def _set_by_file(arguments: list[str]) -> list[str]:
+    """The names of the options that are set there. Raises `UsageError` for an unknown one, `--help`
+    among them."""
+    given, rest = _known(arguments)
+    unknown = next((word for word in rest if word.startswith("-") and word != "--"), None)
+    if unknown:
+        raise UsageError(f"unknown option {shortened(unknown.partition('=')[0])}")
+    if "network" in given and is_remote(str(given.network)):
+        raise UsageError(
+            f"--network {shortened(given.network)} is on another machine: copy it here"
+        )
+    return list(vars(given))
+
+
+def _known(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = build_parser(paints=False, answers=False)
     for action in parser._actions:
         action.default = argparse.SUPPRESS
-    return parser.parse_known_args(arguments)[0]
+    return parser.parse_known_args(arguments)
 
 
-def build_parser(paints: bool = True) -> argparse.ArgumentParser:
-    """The parser of the command line; only a run that paints must name pictures."""
+def build_parser(paints: bool = True, answers: bool = True) -> argparse.ArgumentParser:
+    """The parser of the command line. paints: pictures must be named. answers: it has --help and
+    --version, which print and end the process."""
     parser = Parser(
         prog="neural_style.py",
         description="Repaints a photo in the style of one or more paintings.",
-        fromfile_prefix_chars="@",
         epilog="@FILE reads options from a file, as in @recipes/prisma.args; later options win. "
         "example: neural_style.py --content photo.jpg --styles painting.jpg "
         "--output out.jpg",
+        add_help=answers,
     )
     add_file_options(parser.add_argument_group("pictures and files"), paints)
     groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
     for knob in dataclasses.fields(Settings):
         add_knob(groups[knob.metadata["group"]], knob)
     add_progress_options(groups["progress"])
+    if answers:
+        version = f"neural-style {VERSION}"
+        groups["progress"].add_argument("--version", action="version", version=version)
     return parser
 
 
@@ -148,9 +210,15 @@ def add_file_options(group: Any, required: bool) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="replace files that exist")
     group.add_argument(
+        "--trust-recipes",
+        action="store_true",
+        help="let @FILE name files and set any option; without this, a recipe only sets "
+        "what shapes the picture",
+    )
+    group.add_argument(
         "--max-megapixels",
         metavar="N",
-        type=float,
+        type=positive_number,
         default=MAX_MEGAPIXELS,
         help=f"refuse larger input pictures (million pixels; default {MAX_MEGAPIXELS})",
     )
@@ -216,13 +284,19 @@ def add_progress_options(group: Any) -> None:
     group.add_argument(
         "--debug", action="store_true", help="show tracebacks and TensorFlow's own messages"
     )
-    group.add_argument("--version", action="version", version=f"neural-style {VERSION}")
 
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no count: give 1 or more")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return int(text)
+
+
+def positive_number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
 
 
 def add_knob(group: Any, knob: dataclasses.Field) -> None:
@@ -278,27 +352,19 @@ def option_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def in_option_names(message: str) -> str:
-    """The message with the names of settings as the command line spells them."""
-    names = knob_names()
-
-    def spelled(match: re.Match) -> str:
-        told = "_" in match[0] or match.start() == 0
-        return option_name(match[0]) if told and match[0] in names else match[0]
-
-    return re.sub(r"[a-z]\w*", spelled, message)
+def message_of(error: UserError) -> str:
+    """What went wrong in one line, with settings spelled as options."""
+    return one_line(
+        "".join(option_name(part) if isinstance(part, SettingName) else part for part in error.args)
+    )
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads recipes, and tells a wrong option in one line, with the nearest right one."""
-
-    def convert_arg_line_to_args(self, line: str) -> list[str]:
-        """A line of a recipe: an option and its values, or a comment."""
-        return shlex.split(line, comments=True)
+    """Reports a wrong option in one line, with the nearest right one."""
 
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (-\S+)", message)
         if unknown:
-            name = unknown[1].partition("=")[0]
+            name = shortened(unknown[1].partition("=")[0])
             message = f"unknown option {name}{nearest(name, list(self._option_string_actions))}"
-        self.exit(UsageError.exit_status, f"error: {message} (see --help)\n")
+        raise UsageError(f"{message} (see --help)")

@@ -16,7 +16,7 @@ import files
 import images
 import provenance
 import states
-from options import in_option_names
+from options import message_of
 from settings import Settings, UsageError, UserError
 from timelapse import Timelapse
 
@@ -85,7 +85,7 @@ class Results:
         if not np.isfinite(np.asarray(state["picture"])).all():
             return  # the state before is worth more
         state = state | {"rows": np.array(self._progress.rows)}
-        about = {"options": provenance.kept(self._options), "description": self._description}
+        about = {"options": provenance.record(self._options), "description": self._description}
         if self.or_tell(states.save, self._options.save_state, state, about):
             self._saved_after = self._done
 
@@ -131,7 +131,7 @@ class Results:
         try:
             write(*arguments)
         except UserError as error:
-            self._progress.tell_error(f"error: {in_option_names(str(error))}")
+            self._progress.tell_error(f"error: {message_of(error)}")
             self.exit_status = error.exit_status
             return False
         return True
@@ -180,11 +180,12 @@ def check(
     run has written before, and may write again."""
     checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
     found: set[str] = set()
+    read = set(map(os.path.realpath, inputs))
     for path in outputs(options, settings):
-        if any(_is_same_file(path, name) for name in inputs):
-            raise UsageError(f"output {path} is an input picture: give another name")
+        if os.path.realpath(path) in read or any(_is_same_file(path, name) for name in inputs):
+            raise UsageError(f"the output {path} is also an input: choose another name")
         if os.path.realpath(path) in found:
-            raise UsageError(f"{path} is the name of two outputs: give each its own")
+            raise UsageError(f"two outputs would both be written to {path}: name each differently")
         found.add(os.path.realpath(path))
 
     def may_replace(path: str) -> bool:

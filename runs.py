@@ -12,15 +12,16 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, NamedTuple
 
 import hardware
 import inputs
 import provenance
 import stages
 from options import knob_names
-from settings import Settings, UsageError, UserError, settings_from
+from resumed import Resumed
+from settings import Settings, UserError, settings_from
 from stopping import Stop
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Run(NamedTuple):
     options: argparse.Namespace
     settings: Settings
     description: provenance.Description
-    resumed: "Resumed | None" = None  # what it goes on with
+    resumed: Resumed | None = None  # what it goes on with
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -49,7 +50,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     return settings_from({name: getattr(options, name) for name in knob_names()})
 
 
-def check(options: argparse.Namespace, resumed: "Resumed | None" = None) -> Run:
+def check(options: argparse.Namespace, resumed: Resumed | None = None) -> Run:
     """The run of some options. Raises `UserError` for what could not be read or written, would
     cost a file, or does not go together."""
     settings = settings_of(options)
@@ -61,57 +62,11 @@ def check(options: argparse.Namespace, resumed: "Resumed | None" = None) -> Run:
     settings.check_styles(len(options.styles))
     inputs.check_masks(options)
     options.network = _find_network(options)
-    _check_files(options, settings, resumed.files() if resumed else [])
+    _check_files(options, settings, resumed.outputs if resumed else ())
     description = provenance.describe(options, settings)
     if resumed:
         resumed.check(options, description)
     return Run(options, settings, description, resumed)
-
-
-class Resumed(NamedTuple):
-    """A run to go on with."""
-
-    state: "dict[str, np.ndarray]"
-    options: dict[str, Any]
-    description: provenance.Description
-
-    @classmethod
-    def load(cls, path: str) -> "Resumed":
-        """That in a file. Raises `UserError` for one that holds no state."""
-        import states
-
-        path = os.path.abspath(path)
-        state, about = states.load(path)
-        description = about["description"]
-        told = {"save_state": path, "asked": description["asked"]}
-        return cls(state, about["options"] | told, description)
-
-    def inherited(self, options: argparse.Namespace) -> argparse.Namespace:
-        """The options of the same picture: what was resolved for the machine, and is asked for as
-        it was, is not resolved again."""
-        asked = self.description["asked"]
-        same = {
-            name: self.description[name] for name in asked if asked[name] == getattr(options, name)
-        }
-        return argparse.Namespace(**vars(options) | {"asked": asked} | same)
-
-    def files(self) -> list[str]:
-        """Those that it has written, or was to write."""
-        import results
-
-        options = argparse.Namespace(**self.options)
-        return results.outputs(options, Settings(**provenance.settings_in(self.description)))
-
-    def check(self, options: argparse.Namespace, description: provenance.Description) -> None:
-        """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
-        changes = provenance.changes(self.description, description)
-        if description["scales"] != self.description["scales"]:
-            raise UsageError("a run keeps its stages: leave --scales as it was")
-        if changes and not options.allow_changes:
-            raise UsageError(
-                f"the run in {options.resume} had other settings: {', '.join(changes)}: "
-                "leave them, or give --allow-changes"
-            )
 
 
 def paint(
@@ -243,19 +198,29 @@ def _in_words(stage: "Stage") -> str:
     return f"{stage.width}x{stage.height}{tiles}"
 
 
-def _check_files(options: argparse.Namespace, settings: Settings, own: list[str]) -> None:
+def _check_files(options: argparse.Namespace, settings: Settings, own: Collection[str]) -> None:
     """Raises `UserError` for what could not be read or written, or would cost a file. own: those
     of the run that goes on."""
     import files
     import results
 
-    given = [options.content, *options.styles, *filter(None, [options.initial])]
-    results.check(options, settings, given + inputs.mask_files(options), own)
+    results.check(options, settings, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
     if options.log_dir and not importlib.util.find_spec("tensorboard"):
         raise UserError("--log-dir needs tensorboard: pip install -r requirements-logs.txt")
     files.open_to_read(options.network).close()
+
+
+def files_read(options: argparse.Namespace) -> list[str]:
+    """Every file that a run reads, recipes among them: none of them is ever written to, but for the
+    saved run that goes on."""
+    read = [options.content, *options.styles, *filter(None, [options.initial])]
+    read += [*inputs.mask_files(options), options.network, *getattr(options, "recipes", [])]
+    read += filter(None, [options.settings_from])
+    if options.resume and os.path.realpath(options.resume) != os.path.realpath(options.save_state):
+        read.append(options.resume)
+    return read
 
 
 def _find_network(options: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,14 +30,39 @@ STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
 INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
 TERMINATED = 143  # and of one that SIGTERM ended
+LONGEST_MESSAGE = 500  # characters of an error
+MOST_STEPS = 1_000_000
+LONGEST_SIDE = 1_000_000  # pixels; beyond what any machine holds, but still a number to reckon with
+LAYER_NAME = re.compile(r"[a-z0-9_]{1,64}")
+LAYER = "relu4_2=0.5"  # an example
+MOST_VALUES = 1000  # of a setting that has several
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
 
 
+class SettingName(str):
+    """The name of a setting in the message of an error: the command line spells it as an option."""
+
+
 class UserError(Exception):
-    """An expected failure, told to the user in one line: what, the value, what to do."""
+    """An expected failure, reported in one line: what, the value, what to do.
+
+    parts: the message; a `SettingName` among them stands for a setting. In Python it reads
+    `style_weight`, on the command line `--style-weight` (`options.message_of`).
+    """
 
     exit_status = 1
+
+    def __init__(self, *parts: str):
+        super().__init__(*parts)
+
+    def __str__(self) -> str:
+        return "".join(self.args)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of the settings that the message is about."""
+        return tuple(str(part) for part in self.args if isinstance(part, SettingName))
 
 
 class UsageError(UserError):
@@ -46,9 +71,28 @@ class UsageError(UserError):
     exit_status = 2
 
 
+def one_line(text: str) -> str:
+    """The text without line breaks and other control characters, and without its middle where it
+    is long: a message may quote whatever was in a file."""
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in shortened(text, LONGEST_MESSAGE)
+    )
+    return shortened(text, LONGEST_MESSAGE)
+
+
+def shortened(value: Any, longest: int = 60) -> str:
+    """The value as text of at most `longest` characters, the middle left out if need be."""
+    text = str(value)
+    if len(text) <= longest:
+        return text
+    end = longest // 3
+    return f"{text[: longest - end - 3]}...{text[-end:]}"
+
+
 def nearest(word: str, choices: list[str]) -> str:
     """' (did you mean ...?)' for the choice most like `word`, or nothing."""
-    match = difflib.get_close_matches(word, choices, n=1)
+    match = difflib.get_close_matches(shortened(word), choices, n=1)
     return f" (did you mean {match[0]}?)" if match else ""
 
 
@@ -74,11 +118,11 @@ class Settings:
 
     # fmt: off
     width: int | None = knob(None, "size", "width of the result; the height follows unless given",
-        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     height: int | None = knob(None, "size", "height of the result; the width follows unless given",
-        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     size: int | None = knob(None, "size", "long side of the result",
-        kind=int, unit="pixels", at_least=SMALLEST_SIDE)
+        kind=int, unit="pixels", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     scales: str = knob("auto", "size",
         "paint in so many stages, from coarse to fine, each twice as large as the one before; "
         "auto: begin near 512 pixels, unless --initial is given",
@@ -149,14 +193,15 @@ class Settings:
         "feed the network as it was trained; without, a torchvision network gets RGB 0..1 as it is",
         kind=bool)
 
-    iterations: int | None = knob(None, "run", "steps", kind=int, at_least=1,
+    iterations: int | None = knob(None, "run", "steps", kind=int, at_least=1, at_most=MOST_STEPS,
         unit=f"default {ITERATIONS['lbfgs']}, adam {ITERATIONS['adam']}, l-bfgs-b "
         f"{ITERATIONS['l-bfgs-b']}")
     optimizer: str | None = knob(None, "run",
         "lbfgs: a unit step at a time; adam: with less memory; l-bfgs-b: SciPy's, a round of "
         "evaluations a step", kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
         unit="default lbfgs, or adam where its learning rate or the like is given")
-    evaluations: int = knob(20, "run", "l-bfgs-b: evaluations a step", kind=int, at_least=1)
+    evaluations: int = knob(20, "run", "l-bfgs-b: evaluations a step", kind=int, at_least=1,
+        at_most=MOST_STEPS)
     clip: bool = knob(True, "run", "keep to the valid range 0..255 at every step", kind=bool)
     max_evaluations: int | None = knob(None, "run", "stop after so many evaluations of the loss",
         kind=int, at_least=1)
@@ -220,13 +265,15 @@ class Settings:
                 value = _layer_weights(knob.name, value)
                 checked = value.values()
             elif rule.get("many"):
-                value = checked = tuple(value)
+                value = checked = _values(knob.name, value)
             else:
                 checked = [value]
             for one in checked:
                 _check(knob.name, one, rule)
             if rule["kind"] is int:
                 value = int(value)  # 300.0 is a whole number too
+            elif rule["kind"] is bool:
+                value = bool(value)
             object.__setattr__(self, knob.name, value)
         if self.optimizer is None:
             of_adam = (knob for knob in dataclasses.fields(self) if knob.name in OF_ADAM)
@@ -240,39 +287,53 @@ class Settings:
         self._check_or_number("scales", 1, "stages")
         self._check_or_number("tile", SMALLEST_TILE, "pixels")
         if self.size is not None and (self.width is not None or self.height is not None):
-            raise UsageError("size is the long side: give it alone, or give width and height")
+            raise UsageError(
+                *_names("size"),
+                " is the long side: use it alone, or use ",
+                *_names("width", "height"),
+            )
         if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
-            raise UsageError("stylization has no say beside style_weight: give one")
+            raise _cannot_be_combined("stylization", "style_weight")
         if self.content_weight == self.style_weight == 0:
-            raise UsageError("content_weight and style_weight are both 0: raise one of them")
+            raise UsageError(
+                *_names("content_weight", "style_weight"), " are both 0: raise one of them"
+            )
         if self.style_blend_weights is not None and not any(self.style_blend_weights):
-            raise UsageError("style_blend_weights are all 0: give one style at least a share")
+            raise UsageError(
+                *_names("style_blend_weights"), " are all 0: give at least one style a share"
+            )
         if self.noise_range is not None:
             low_high = self.noise_range
             if len(low_high) != 2 or low_high[0] >= low_high[1]:
-                told = " ".join(f"{value:g}" for value in low_high)
-                raise UsageError(f"noise_range is {told}: give a low and a higher number")
+                values = shortened(" ".join(f"{value:g}" for value in low_high))
+                raise UsageError(
+                    *_names("noise_range"), f" is {values}: use a low and a higher number"
+                )
         if self.content_layers is not None and self.content_weight_blend != 1:
-            raise UsageError("content_weight_blend has no say beside content_layers: give one")
+            raise _cannot_be_combined("content_weight_blend", "content_layers")
         if self.style_layers is not None and self.style_layer_weight_exp != 1:
-            raise UsageError("style_layer_weight_exp has no say beside style_layers: give one")
+            raise _cannot_be_combined("style_layer_weight_exp", "style_layers")
 
     def _check_or_number(self, name: str, least: int, unit: str) -> None:
         """Makes a string of the setting. Raises `UsageError` unless that is auto, off or a
         number."""
         value = str(getattr(self, name))
-        if value not in ("auto", "off") and (not value.isdecimal() or int(value) < least):
-            raise UsageError(f"{name} is {value}: give auto, off, or {least} {unit} or more")
+        if value not in ("auto", "off") and not _is_number_from(least, value):
+            raise UsageError(
+                *_names(name),
+                f" is {shortened(value)}: use auto, off, or a whole number of {unit} from {least}",
+            )
         object.__setattr__(self, name, value)
 
     def check_styles(self, count: int) -> None:
-        """Raises `UsageError` unless what is given a style is given for `count` styles."""
+        """Raises `UsageError` unless what is set per style is set for `count` styles."""
         for name in ("style_scales", "style_blend_weights"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise UsageError(
-                    f"got {len(values)} {name} for {count} style{'s' * (count != 1)}: "
-                    "give one number a style"
+                    f"got {len(values)} ",
+                    *_names(name),
+                    f" for {count} style{'s' * (count != 1)}: pass one number per style",
                 )
 
     def weight_of_style(self) -> float:
@@ -317,28 +378,81 @@ class Settings:
         return [weight / sum(raw) for weight in raw]
 
 
+def shapes_picture(field: dataclasses.Field) -> bool:
+    """Whether a setting says what a run paints, rather than what it reports on the way."""
+    return field.metadata["group"] != "progress"
+
+
 def settings_from(options: dict[str, Any]) -> Settings:
     """`Settings` from keyword arguments; an unknown name is answered with the nearest one."""
     names = [knob.name for knob in dataclasses.fields(Settings)]
     for name in options:
         if name not in names:
-            raise UsageError(f"unknown setting {name}{nearest(name, names)}")
+            raise UsageError(f"unknown setting {shortened(name)}{nearest(name, names)}")
     return Settings(**options)
+
+
+def _names(*settings: str) -> list[str]:
+    """The names of settings as parts of a message: one, or two joined by "and"."""
+    parts: list[str] = []
+    for name in settings:
+        parts += [" and "] * bool(parts) + [SettingName(name)]
+    return parts
+
+
+def _cannot_be_combined(*settings: str) -> UsageError:
+    return UsageError(*_names(*settings), " cannot be combined: use one of them")
+
+
+def _is_number_from(least: int, text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least
+
+
+def _values(name: str, values: Any) -> tuple:
+    """The values of a setting that has several. Raises `UsageError` for anything else."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise UsageError(*_names(name), f" is {shortened(values)}: use a list of numbers")
+    values = tuple(values)
+    _check_count(name, values)
+    return values
+
+
+def _check_count(name: str, values: Collection) -> None:
+    if not values or len(values) > MOST_VALUES:
+        raise UsageError(*_names(name), f" has {len(values)} values: use 1 to {MOST_VALUES}")
 
 
 def _layer_weights(name: str, value: Any) -> dict[str, float]:
     """{"relu4_2": 0.5} from itself, or from ["relu4_2=0.5"]; a layer alone has weight 1. Layers are
-    named as here."""
+    named as here. Raises `UsageError` for anything else."""
     if isinstance(value, Mapping):
-        return {canonical(layer): weight for layer, weight in value.items()}
-    weights = {}
-    for item in value:
-        layer, _, weight = item.partition("=")
-        try:
-            weights[canonical(layer)] = float(weight or 1)
-        except ValueError:
-            raise UsageError(f"{name} {item}: give LAYER=WEIGHT, as in relu4_2=0.5") from None
+        weights = {_layer(name, layer): weight for layer, weight in value.items()}
+    elif isinstance(value, str) or not isinstance(value, Iterable):
+        raise UsageError(*_names(name), f" is {shortened(value)}: use LAYER=WEIGHT, as in {LAYER}")
+    else:
+        weights = dict(_layer_weight(name, item) for item in value)
+    _check_count(name, weights)
     return weights
+
+
+def _layer_weight(name: str, item: Any) -> tuple[str, float]:
+    layer, _, weight = str(item).partition("=")
+    try:
+        return _layer(name, layer), float(weight or 1)
+    except ValueError:
+        raise UsageError(
+            *_names(name), f" {shortened(item)}: use LAYER=WEIGHT, as in {LAYER}"
+        ) from None
+
+
+def _layer(name: str, layer: Any) -> str:
+    if not isinstance(layer, str) or not LAYER_NAME.fullmatch(layer):
+        raise UsageError(
+            *_names(name),
+            f" names the layer {shortened(repr(layer))}: use small letters, digits and "
+            f"underscores, as in {LAYER}",
+        )
+    return canonical(layer)
 
 
 def canonical(name: str) -> str:
@@ -355,20 +469,11 @@ def _check(name: str, value: Any, rule: dict[str, Any]) -> None:
     """Raises `UsageError` if one value of the knob `name` breaks its rule."""
     kind = float if rule["kind"] is dict else rule["kind"]
     if kind is str:
-        if "choices" in rule and value not in rule["choices"]:
-            choices = list(rule["choices"])
-            raise UsageError(
-                f"{name} {value!r} is unknown{nearest(str(value), choices)}: "
-                f"choose {', '.join(choices[:-1])} or {choices[-1]}"
-            )
+        _check_choice(name, value, rule)
         return
-    try:
-        right = kind(value) == value and math.isfinite(value)
-    except (TypeError, ValueError, OverflowError):
-        right = False
-    if not right:
+    if not _is_of_kind(value, kind):
         wanted = {int: "a whole number", float: "a finite number", bool: "True or False"}[kind]
-        raise UsageError(f"{name} is {value}: give {wanted}")
+        raise UsageError(*_names(name), f" is {shortened(value)}: use {wanted}")
     bounds = (
         ("at_least", "or more", lambda bound: value >= bound),
         ("above", None, lambda bound: value > bound),
@@ -379,4 +484,26 @@ def _check(name: str, value: Any, rule: dict[str, Any]) -> None:
         bound = rule.get(bound_name)
         if bound is not None and not holds(bound):
             wanted = f"{bound} {words}" if words else f"a number {bound_name} {bound}"
-            raise UsageError(f"{name} is {value}: give {wanted}")
+            raise UsageError(*_names(name), f" is {shortened(value)}: use {wanted}")
+
+
+def _check_choice(name: str, value: Any, rule: dict[str, Any]) -> None:
+    if "choices" not in rule or (isinstance(value, str) and value in rule["choices"]):
+        return
+    choices = list(rule["choices"])
+    raise UsageError(
+        *_names(name),
+        f" {shortened(repr(value))} is unknown{nearest(str(value), choices)}: "
+        f"choose {', '.join(choices[:-1])} or {choices[-1]}",
+    )
+
+
+def _is_of_kind(value: Any, kind: type) -> bool:
+    """Whether it is such a number, of any number type; a bool is not a number."""
+    is_bool = isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    if is_bool != (kind is bool):
+        return False
+    try:
+        return bool(kind(value) == value and math.isfinite(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from settings import SMALLEST_SIDE, Settings, UsageError
+from settings import SMALLEST_SIDE, SettingName, Settings, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,8 +67,9 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
         count = int(settings.scales)
         if count > most:
             raise UsageError(
-                f"scales is {count} for {width}x{height} pixels and {settings.iterations} "
-                f"iterations: give {most} or fewer"
+                SettingName("scales"),
+                f" is {count} for {width}x{height} pixels and {settings.iterations} "
+                f"iterations: use {most} or fewer",
             )
     steps = _split(settings.iterations, count)
     return [
@@ -120,7 +121,10 @@ def fitted(
     planned, taken = sum(row[2] for row in rows), int(state["iterations"])
     iterations, stage = settings.iterations, int(state["stage"])
     if iterations < taken:
-        raise UsageError(f"iterations is {iterations} and {taken} are done: give as many or more")
+        raise UsageError(
+            SettingName("iterations"),
+            f" is {iterations}, and {taken} are done already: use {taken} or more",
+        )
     steps = [row[2] for row in rows]
     if iterations != planned:
         steps = _split(iterations, len(rows))
@@ -134,14 +138,15 @@ def fitted(
     if other >= stage:
         if int(state["taken"]) > plan[stage - 1].iterations:
             raise UsageError(
-                f"iterations is {iterations} and has fewer steps at this size than are done: give "
-                f"{planned}"
+                SettingName("iterations"),
+                f" is {iterations}, fewer at this size than are done already: use {planned}",
             )
         return dict(state), plan
     found = states.within(f"{ENDS}{other}/", state)
     if not found:
         raise UsageError(
-            f"iterations is {iterations} and the state was kept without its stages: give {planned}"
+            SettingName("iterations"),
+            f" is {iterations}, and the run was saved without its earlier stages: use {planned}",
         )
     for number in range(1, other):
         end = f"{ENDS}{number}/"

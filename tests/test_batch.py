@@ -110,7 +110,10 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
 
     # other settings would cost pictures
     done = batch("--tv-weight", 5)
-    assert done.returncode == 1 and done.stderr.count("was made otherwise: give --overwrite") == 4
+    assert (
+        done.returncode == 1
+        and done.stderr.count("was made with other settings: use --overwrite") == 4
+    )
     one = ["--contents", "photos/one.png", "--styles", "paintings/dots.png"]
     done = batch(*one, "--tv-weight", 5, "--overwrite", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
@@ -140,9 +143,9 @@ WRONG = {
     "would both be gallery/one.png: give --name": ["--name", "{content}.png"],
     "one.bmp could not keep its settings": ["--name", "{content}.bmp", "--styles", "other.png"],
     ".gif has an unknown ending": ["--name", "{content}.gif", "--styles", "other.png"],
-    "--preview is for one picture": ["--preview"],
+    "--preview is not available in batch.py": ["--preview"],
     "--checkpoint-output a-%d.jpg would be one file": ["--checkpoint-output", "a-%d.jpg"],
-    "--iterations is 0: give 1 or more": ["--iterations", "0"],
+    "--iterations is 0: use 1 or more": ["--iterations", "0"],
     "unknown option --iteratons (did you mean --iterations?)": ["--iteratons", "5"],
     "--pairs names photos and paintings": ["--pairs", "pairs.csv", *EVERY],
     "pairs.csv has no column styles": ["--pairs", "pairs.csv", "--output-dir", "gallery"],
@@ -220,7 +223,7 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
     del described["losses"]
     images.save("out.png", images.read("out.png").pixels, metadata=described)
     assert jobs.there_already(options.parse(given, {})) is None
-    with pytest.raises(UserError, match="was made otherwise"):
+    with pytest.raises(UserError, match="was made with other settings"):
         jobs.there_already(options.parse([*given, "--seed", "3"], {}))
 
 

@@ -123,9 +123,9 @@ def test_checkpoints_are_numbered_from_zero_and_the_settings_are_in_the_picture(
     json.dumps(found)
 
 
-def test_a_recipe_runs_and_names_its_folder_after_the_pictures(run, folder):
-    recipe = f"@{ROOT}/recipes/pytorch.args"
-    result = run(recipe, "--iterations", 3, "--checkpoint-iterations", 2)
+def test_a_recipe_runs_and_checkpoints_are_named_after_the_pictures(run, folder):
+    options = [f"@{ROOT}/recipes/pytorch.args", "--iterations", 3, "--checkpoint-iterations", 2]
+    result = run(*options, "--checkpoint-output", "{content}_and_{style}/result_%04d.png")
     assert result.returncode == 0, result.stderr
     names = sorted(path.name for path in (folder / "photo_and_painting").iterdir())
     assert names == ["result_0000.png", "result_0002.png"]
@@ -219,8 +219,8 @@ def test_the_noise_of_tensorflow_is_kept_unless_asked_for(folder):
 # Wrong input: one line, the right status, before the network loads
 
 WRONG = {
-    "iterations": (["--iterations", "0"], 2, "--iterations is 0: give 1 or more"),
-    "nan": (["--tv-weight", "nan"], 2, "--tv-weight is nan: give a finite number"),
+    "iterations": (["--iterations", "0"], 2, "--iterations is 0: use 1 or more"),
+    "nan": (["--tv-weight", "nan"], 2, "--tv-weight is nan: use a finite number"),
     "no number": (
         ["--iterations", "x"],
         2,
@@ -235,19 +235,19 @@ WRONG = {
     "scales": (
         ["--style-scales", "1", "2"],
         2,
-        "got 2 --style-scales for 1 style: give one number a style",
+        "got 2 --style-scales for 1 style: pass one number per style",
     ),
     "blend": (
         ["--style-blend-weights", "0"],
         2,
-        "--style-blend-weights are all 0: give one style at least a share",
+        "--style-blend-weights are all 0: give at least one style a share",
     ),
-    "width": (["--width", "-3"], 2, "--width is -3: give 16 or more"),
+    "width": (["--width", "-3"], 2, "--width is -3: use 16 or more"),
     "too small": (
         ["--style-scales", "0.1"],
         2,
         "--style-scales 0.1 makes a picture 5 wide and 3 high, but a side needs 16 pixels: "
-        "give --style-scales 0.456 or more",
+        "use --style-scales 0.456 or more",
     ),
     "checkpoint pattern": (
         ["--checkpoint-output", "step.jpg", "--checkpoint-iterations", "5"],
@@ -289,7 +289,7 @@ WRONG = {
     "not finite": (
         ["--style-weight", "3e38"],
         1,
-        "the loss is no finite number after 0 steps: lower --style-weight (now 3e+38)",
+        "the loss became infinite or not a number after 0 steps: lower --style-weight (now 3e+38)",
     ),
 }
 
@@ -342,7 +342,7 @@ def test_outputs_that_cannot_be_are_told_before_the_run(run, folder):
         f"no folder {os.path.realpath(folder)}/gone for out.png: create it"
     )
     assert error_of(run("--overwrite", output="photo.png"), 2) == (
-        "output photo.png is an input picture: give another name"
+        "the output photo.png is also an input: choose another name"
     )
 
 

@@ -268,5 +268,5 @@ def test_the_options_reach_the_run(run):
 def test_a_wrong_number_of_threads_is_refused(run, value):
     result = run(f"--threads={value}")
     assert result.returncode == 2
-    told = f"error: argument --threads: {value} is no count: give 1 or more"
+    told = f"error: argument --threads: expected a whole number of at least 1, got {value}"
     assert result.stderr.startswith(told)

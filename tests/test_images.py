@@ -642,7 +642,7 @@ def test_size_is_the_long_side_of_a_portrait():
             1000,
             {"size": 200},
             "size 200 makes a picture 200 wide and 4 high, but a side needs 16 pixels: "
-            "give size 775 or more",
+            "use size 775 or more",
         ),
         (
             1000,
@@ -656,14 +656,14 @@ def test_size_is_the_long_side_of_a_portrait():
             200,
             {"width": 20},
             "width 20 makes a picture 20 wide and 10 high, but a side needs 16 pixels: "
-            "give width 31 or more",
+            "use width 31 or more",
         ),
         (
             9,
             30,
             {},
             "the content makes a picture 30 wide and 9 high, but a side needs 16 pixels: "
-            "give size 52 or more",
+            "use size 52 or more",
         ),
     ],
 )
@@ -703,7 +703,7 @@ def test_style_size_too_small():
     message = error_of(images.style_size, 100, 400, 200, 0.25, kind=UsageError)
     assert message == (
         "style_scales 0.25 makes a picture 50 wide and 13 high, but a side needs 16 pixels: "
-        "give style_scales 0.31 or more"
+        "use style_scales 0.31 or more"
     )
 
 
@@ -712,7 +712,7 @@ def test_the_smallest_scale_that_is_named_works(height, width, content_width, sc
     try:
         images.style_size(height, width, content_width, scale)
     except UsageError as error:
-        smallest = float(re.search(r"give style_scales (\S+) or more", str(error))[1])
+        smallest = float(re.search(r"use style_scales (\S+) or more", str(error))[1])
         images.style_size(height, width, content_width, smallest)
         with pytest.raises(UsageError):
             images.style_size(height, width, content_width, smallest * 0.98)

@@ -175,7 +175,7 @@ WRONG = {
     ),
     "apart": (
         {"style_masks": [np.eye(34, 45), None], "content_mask": 1 - np.eye(34, 45)},
-        "style_masks 1 lies where content_mask has no paint",
+        "style_masks 1 does not overlap content_mask",
     ),
 }
 
@@ -206,14 +206,17 @@ def test_the_command_line_takes_masks_of_any_size_in_the_right_proportions(run, 
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--style-masks", "-", "-"], "got 2 --style-masks for 1 style: give one a style, or - "),
+        (
+            ["--style-masks", "-", "-"],
+            "got 2 --style-masks for 1 style: pass one per style, - for none",
+        ),
         (
             ["--content-mask", "wide.png"],
             "mask wide.png is 80x20 and its picture 45x34: ",
         ),
         (["--style-masks", "black.png"], "mask black.png is all black: paint white what counts"),
         (["--content-mask", "gone.png"], "no file gone.png"),
-        (["--content-mask", "out.png", "--overwrite"], "output out.png is an input picture"),
+        (["--content-mask", "out.png", "--overwrite"], "the output out.png is also an input"),
     ],
     ids=str,
 )

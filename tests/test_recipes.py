@@ -21,7 +21,7 @@ FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
 
 def read(name):
     arguments = [f"@{RECIPES / name}.args", "--content", "c", "--styles", "s", "--output", "o"]
-    parsed = options.build_parser().parse_args(arguments)
+    parsed = options.parse(options.expand(arguments).arguments, {})
     return settings_from({knob: getattr(parsed, knob) for knob in options.knob_names()}), parsed
 
 
@@ -142,7 +142,8 @@ def test_losses_and_gradient_follow_the_published_formulas(name, tmp_path, pictu
 
 def test_a_later_option_wins_over_the_recipe():
     arguments = [f"@{RECIPES}/prisma.args", "--iterations", "7", "--clip", "--content", "c"]
-    parsed = options.build_parser().parse_args([*arguments, "--styles", "s", "--output", "o"])
+    arguments = options.expand([*arguments, "--styles", "s", "--output", "o"]).arguments
+    parsed = options.parse(arguments, {})
     assert parsed.iterations == 7 and parsed.clip and parsed.learning_rate == 100
 
 

@@ -80,14 +80,14 @@ def test_ten_and_ten_more_are_twenty_at_once(network, pictures, name):
 
 def test_a_state_without_its_stages_cannot_have_more_steps_in_them(network, pictures):
     _, found = states_of(network, pictures, iterations=6, scales=2)
-    with pytest.raises(UsageError, match="the state was kept without its stages: give 6"):
+    with pytest.raises(UsageError, match="the run was saved without its earlier stages: use 6"):
         stylize(network, *pictures, resume=found[None], iterations=9)
 
 
 def test_what_does_not_fit_is_refused(network, pictures, picture):
     _, found = states_of(network, pictures, iterations=3)
     state = found[None]
-    with pytest.raises(UsageError, match="iterations is 2 and 3 are done: give as many or more"):
+    with pytest.raises(UsageError, match="iterations is 2, and 3 are done already: use 3 or more"):
         stylize(network, *pictures, resume=state, iterations=2)
     with pytest.raises(UsageError, match="content is 45x34 and the run to resume painted 90x70"):
         stylize(network, picture(), pictures[1], resume=state, iterations=4)
@@ -103,15 +103,15 @@ def test_a_state_keeps_arrays_and_what_is_told_about_them(tmp_path):
     state = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.float64(3)}
     told = {"options": {"content": "фото.jpg"}, "description": {}}
     states.save(path, state, told)
-    arrays, about = states.load(path)
-    assert about == told and arrays.keys() == state.keys()
+    arrays, about, is_ours = states.load(path)
+    assert about == told and is_ours and arrays.keys() == state.keys()
     np.testing.assert_array_equal(arrays["a/b"], state["a/b"])
 
 
 def test_an_array_alone_is_no_state(tmp_path):
     for name, save in (("one.npy", np.save), ("two.npz", np.savez)):
         save(tmp_path / name, np.zeros(3))
-        with pytest.raises(UserError, match="is no state of a run"):
+        with pytest.raises(UserError, match="is not a saved run"):
             states.load(tmp_path / name)
 
 
@@ -119,14 +119,14 @@ def test_an_array_alone_is_no_state(tmp_path):
 def test_a_file_that_is_no_state_is_told(tmp_path, data):
     path = tmp_path / "run.npz"
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"is no state of a run|is empty"):
+    with pytest.raises(UserError, match=r"is not a saved run|is empty"):
         states.load(path)
 
 
 def test_a_pickle_is_never_opened(tmp_path):
     path = tmp_path / "run.npz"
     np.savez(path, about=np.array([{"evil": 1}], dtype=object))
-    with pytest.raises(UserError, match="is no state of a run"):
+    with pytest.raises(UserError, match="is not a saved run"):
         states.load(path)
 
 
@@ -152,7 +152,7 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder, resume):
     assert images.metadata(folder / "out.png")["iterations"] == 9
     rows = (folder / "out-progress.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]
-    _, about = states.load(folder / "run.npz")
+    about = states.load(folder / "run.npz").about
     assert about["description"]["iterations"] == 9
     assert run("--iterations", 9, "--scales", 2, *lbfgs, output="at-once.png").returncode == 0
     found, expected = (images.read(folder / name).pixels for name in ("out.png", "at-once.png"))
@@ -164,12 +164,12 @@ def test_other_settings_and_inputs_are_named_and_refused(run, folder, resume):
     before = (folder / "out.png").read_bytes()
     assert error_of(resume("--iterations", 4, "--tv-weight", 7), 2) == (
         "the run in run.npz had other settings: --tv-weight (was 300.0, now 7.0): "
-        "leave them, or give --allow-changes"
+        "leave them as they were, or pass --allow-changes"
     )
     (folder / "other.png").replace(folder / "painting.png")
     assert error_of(resume("--iterations", 4), 2) == (
         "the run in run.npz had other settings: --styles (another file than ['painting.png']): "
-        "leave them, or give --allow-changes"
+        "leave them as they were, or pass --allow-changes"
     )
     assert (folder / "out.png").read_bytes() == before
     assert resume("--iterations", 4, "--allow-changes").returncode == 0
@@ -215,16 +215,16 @@ def test_a_checkpoint_that_is_due_when_the_run_stops_is_there(network, pictures)
 def test_a_state_that_is_not_finite_does_not_replace_one_that_is(run, folder):
     wild = ["--learning-rate", 1e38, "--no-clip", "--state-iterations", 1]
     result = run("--iterations", 9, "--save-state", "run.npz", *wild)
-    assert "the loss is no finite number" in result.stderr
+    assert "the loss became infinite or not a number" in result.stderr
     if (folder / "run.npz").exists():
-        assert np.isfinite(states.load(folder / "run.npz")[0]["picture"]).all()
+        assert np.isfinite(states.load(folder / "run.npz").state["picture"]).all()
 
 
 def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder, resume):
     assert run("--iterations", 3, "--save-state", "run.npz", "--size", 320).returncode == 0
     result = resume("--iterations", 4, "--tile", 64, "--allow-changes")
     assert result.returncode == 0 and "in tiles of 64 pixels" in result.stderr
-    message = "a run keeps its stages: leave --scales as it was"
+    message = "--scales cannot change when a run is resumed"
     assert error_of(resume("--scales", 2, "--allow-changes"), 2) == message
 
 
@@ -241,7 +241,7 @@ def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
     command = re.search(r"^to go on: python \S+ --resume '(.+)'$", stderr, re.MULTILINE)
     assert command[1] == "a run.npz"
     done = int(re.search(r"^out.png: (\d+) of 500 steps", stderr, re.MULTILINE)[1])
-    state, _ = states.load(folder / "a run.npz")
+    state = states.load(folder / "a run.npz").state
     assert state["iterations"] == done
     if status == 143:
         assert resume(state="a run.npz").returncode == 0
@@ -281,7 +281,7 @@ for _ in range(kills):
     assert os.waitpid(child, os.WNOHANG) == (0, 0), "done before it could be killed"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    state, _ = states.load("run.npz")
+    state = states.load("run.npz").state
     reached.append(int(state["iterations"]))
     for name in os.listdir():
         if name.startswith("c-"):
@@ -356,13 +356,13 @@ def test_inputs_that_are_not_what_they_were_are_told(run, folder, command_line):
         return command_line([*arguments, *options], folder)
 
     (folder / "other.png").replace(folder / "painting.png")
-    message = "painting.png is not the file that made the picture: give --styles"
+    message = "painting.png is not the file that made the picture: pass --styles"
     assert error_of(again(), 1) == message
     (folder / "painting.png").rename(folder / "moved.png")
-    message = "no file painting.png here or beside the picture: give --styles"
+    message = "no file painting.png here or beside the picture: pass --styles"
     assert error_of(again(), 1) == message
     assert again("--styles", "moved.png").returncode == 0
-    message = "photo.png does not say what made it: give a picture of this program"
+    message = "photo.png has no neural-style metadata: use a picture made by this program"
     arguments[1] = "photo.png"
     assert error_of(again(), 1) == message
 
@@ -418,10 +418,10 @@ def test_what_is_given_stands_in_for_what_it_excludes():
 
 
 def test_options_that_say_nothing_alone_are_told(run):
-    message = "--allow-changes has no say without --resume"
+    message = "--allow-changes requires --resume"
     assert error_of(run("--allow-changes"), 2) == message
 
 
 def test_outputs_are_not_written_over_each_other(run):
-    message = "out.png is the name of two outputs: give each its own"
+    message = "two outputs would both be written to out.png: name each differently"
     assert error_of(run("--save-state", "out.png"), 2) == message

@@ -6,64 +6,89 @@ import pytest
 
 from settings import Settings, UsageError, settings_from
 
+TILES = "a whole number of pixels from 64"
 WRONG = [
-    ({"iterations": 0}, "iterations is 0: give 1 or more"),
-    ({"iterations": 2.5}, "iterations is 2.5: give a whole number"),
-    ({"iterations": "many"}, "iterations is many: give a whole number"),
-    ({"width": 0}, "width is 0: give 16 or more"),
-    ({"height": -40}, "height is -40: give 16 or more"),
-    ({"size": 15}, "size is 15: give 16 or more"),
-    ({"size": 99, "width": 50}, "size is the long side: give it alone, or give width and height"),
-    ({"style_scales": [1, 0]}, "style_scales is 0: give a number above 0"),
-    ({"content_weight": float("nan")}, "content_weight is nan: give a finite number"),
-    ({"style_weight": float("inf")}, "style_weight is inf: give a finite number"),
-    ({"tv_weight": -1}, "tv_weight is -1: give 0 or more"),
-    ({"content_weight_blend": 1.5}, "content_weight_blend is 1.5: give 1 or less"),
-    ({"style_layer_weight_exp": 0}, "style_layer_weight_exp is 0: give a number above 0"),
-    ({"style_blend_weights": [-1, 2]}, "style_blend_weights is -1: give 0 or more"),
+    ({"iterations": 0}, "iterations is 0: use 1 or more"),
+    ({"iterations": 2.5}, "iterations is 2.5: use a whole number"),
+    ({"iterations": "many"}, "iterations is many: use a whole number"),
+    ({"width": 0}, "width is 0: use 16 or more"),
+    ({"height": -40}, "height is -40: use 16 or more"),
+    ({"size": 15}, "size is 15: use 16 or more"),
+    ({"size": 99, "width": 50}, "size is the long side: use it alone, or use width and height"),
+    ({"style_scales": [1, 0]}, "style_scales is 0: use a number above 0"),
+    ({"content_weight": float("nan")}, "content_weight is nan: use a finite number"),
+    ({"style_weight": float("inf")}, "style_weight is inf: use a finite number"),
+    ({"tv_weight": -1}, "tv_weight is -1: use 0 or more"),
+    ({"content_weight_blend": 1.5}, "content_weight_blend is 1.5: use 1 or less"),
+    ({"style_layer_weight_exp": 0}, "style_layer_weight_exp is 0: use a number above 0"),
+    ({"style_blend_weights": [-1, 2]}, "style_blend_weights is -1: use 0 or more"),
     (
         {"style_blend_weights": [0, 0]},
-        "style_blend_weights are all 0: give one style at least a share",
+        "style_blend_weights are all 0: give at least one style a share",
     ),
-    ({"learning_rate": 0}, "learning_rate is 0: give a number above 0"),
-    ({"beta1": 1}, "beta1 is 1: give a number below 1"),
-    ({"beta2": -0.1}, "beta2 is -0.1: give 0 or more"),
-    ({"eps": 0}, "eps is 0: give a number above 0"),
-    ({"initial_noiseblend": 2}, "initial_noiseblend is 2: give 1 or less"),
-    ({"seed": -1}, "seed is -1: give 0 or more"),
+    ({"learning_rate": 0}, "learning_rate is 0: use a number above 0"),
+    ({"beta1": 1}, "beta1 is 1: use a number below 1"),
+    ({"beta2": -0.1}, "beta2 is -0.1: use 0 or more"),
+    ({"eps": 0}, "eps is 0: use a number above 0"),
+    ({"initial_noiseblend": 2}, "initial_noiseblend is 2: use 1 or less"),
+    ({"seed": -1}, "seed is -1: use 0 or more"),
     ({"pooling": "maxx"}, "pooling 'maxx' is unknown (did you mean max?): choose max, avg or l2"),
     (
         {"preserve_colors": "lume"},
         "preserve_colors 'lume' is unknown (did you mean luma?): choose luma, match or histogram",
     ),
-    ({"stylization": 1.1}, "stylization is 1.1: give 1 or less"),
+    ({"stylization": 1.1}, "stylization is 1.1: use 1 or less"),
     (
         {"stylization": 0.7, "style_weight": 10},
-        "stylization has no say beside style_weight: give one",
+        "stylization and style_weight cannot be combined: use one of them",
     ),
-    ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: give 1 or more"),
-    ({"print_iterations": 0}, "print_iterations is 0: give 1 or more"),
+    ({"checkpoint_iterations": 0}, "checkpoint_iterations is 0: use 1 or more"),
+    ({"print_iterations": 0}, "print_iterations is 0: use 1 or more"),
     (
         {"content_weight": 0, "style_weight": 0},
         "content_weight and style_weight are both 0: raise one of them",
     ),
     (
         {"content_layers": ["relu4_2=x"]},
-        "content_layers relu4_2=x: give LAYER=WEIGHT, as in relu4_2=0.5",
+        "content_layers relu4_2=x: use LAYER=WEIGHT, as in relu4_2=0.5",
     ),
-    ({"style_layers": {"relu4_2": -1}}, "style_layers is -1: give 0 or more"),
+    ({"style_layers": {"relu4_2": -1}}, "style_layers is -1: use 0 or more"),
     (
         {"content_layers": ["relu4_2"], "content_weight_blend": 0.5},
-        "content_weight_blend has no say beside content_layers: give one",
+        "content_weight_blend and content_layers cannot be combined: use one of them",
     ),
     (
         {"style_layers": ["relu4_2"], "style_layer_weight_exp": 2},
-        "style_layer_weight_exp has no say beside style_layers: give one",
+        "style_layer_weight_exp and style_layers cannot be combined: use one of them",
     ),
-    ({"noise_range": [3, 1]}, "noise_range is 3 1: give a low and a higher number"),
-    ({"noise_range": [3]}, "noise_range is 3: give a low and a higher number"),
-    ({"max_seconds": 0}, "max_seconds is 0: give a number above 0"),
-    ({"patience": 0}, "patience is 0: give 1 or more"),
+    ({"noise_range": [3, 1]}, "noise_range is 3 1: use a low and a higher number"),
+    ({"noise_range": [3]}, "noise_range is 3: use a low and a higher number"),
+    ({"max_seconds": 0}, "max_seconds is 0: use a number above 0"),
+    ({"patience": 0}, "patience is 0: use 1 or more"),
+    ({"iterations": True}, "iterations is True: use a whole number"),
+    ({"iterations": 10**7}, "iterations is 10000000: use 1000000 or less"),
+    ({"clip": "no"}, "clip is no: use True or False"),
+    ({"style_scales": 1}, "style_scales is 1: use a list of numbers"),
+    ({"style_scales": "12"}, "style_scales is 12: use a list of numbers"),
+    ({"style_scales": []}, "style_scales has 0 values: use 1 to 1000"),
+    ({"style_scales": [[1]]}, "style_scales is [1]: use a finite number"),
+    ({"tile": "9" * 5000}, f"tile is {'9' * 37}...{'9' * 20}: use auto, off, or {TILES}"),
+    ({"scales": [1]}, "scales is [1]: use auto, off, or a whole number of stages from 1"),
+    (
+        {"pooling": ["max"]},
+        "pooling ['max'] is unknown (did you mean max?): choose max, avg or l2",
+    ),
+    (
+        {"content_layers": {"relu4_2\nevil": 1}},
+        r"content_layers names the layer 'relu4_2\nevil': use small letters, digits and "
+        "underscores, as in relu4_2=0.5",
+    ),
+    (
+        {"style_layers": ["../x=1"]},
+        "style_layers names the layer '../x': use small letters, digits and underscores, as in "
+        "relu4_2=0.5",
+    ),
+    ({"style_layers": "relu4_2"}, "style_layers is relu4_2: use LAYER=WEIGHT, as in relu4_2=0.5"),
     ({"iteratons": 5}, "unknown setting iteratons (did you mean iterations?)"),
 ]
 
@@ -110,7 +135,7 @@ def test_there_is_one_value_a_style(name, values, styles):
         Settings(**{name: values}).check_styles(styles)
     plural = "s" if styles > 1 else ""
     assert str(error.value) == (
-        f"got {len(values)} {name} for {styles} style{plural}: give one number a style"
+        f"got {len(values)} {name} for {styles} style{plural}: pass one number per style"
     )
 
 

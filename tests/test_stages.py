@@ -61,15 +61,17 @@ def test_every_stage_has_a_step():
 
 
 def test_more_than_there_are_are_refused():
-    with pytest.raises(UsageError, match=r"scales is 4 for 100x75 pixels .* give 3 or fewer"):
+    with pytest.raises(UsageError, match=r"scales is 4 for 100x75 pixels .* use 3 or fewer"):
         plan(75, 100, scales=4)
-    with pytest.raises(UsageError, match="2 iterations: give 2 or fewer"):
+    with pytest.raises(UsageError, match="2 iterations: use 2 or fewer"):
         plan(75, 100, scales=3, iterations=2)
 
 
 @pytest.mark.parametrize("scales", ["many", "0", "-2", "1.5"])
 def test_a_wrong_number_of_stages_is_told(scales):
-    with pytest.raises(UsageError, match=r"scales is .*: give auto, off, or 1 stages or more"):
+    with pytest.raises(
+        UsageError, match=r"scales is .*: use auto, off, or a whole number of stages from 1"
+    ):
         Settings(scales=scales)
 
 
@@ -227,5 +229,5 @@ def test_the_command_line_paints_from_coarse_to_fine(run, folder):
     result = run("--scales", 5, "--iterations", 100, output="c.png")
     assert result.returncode == 2
     assert result.stderr == (
-        "error: --scales is 5 for 45x34 pixels and 100 iterations: give 2 or fewer\n"
+        "error: --scales is 5 for 45x34 pixels and 100 iterations: use 2 or fewer\n"
     )

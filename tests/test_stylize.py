@@ -199,7 +199,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_what_to_lower(network,
     with pytest.raises(NotFiniteError) as error:
         paint(network, picture, style_weight=3e38)
     assert str(error.value) == (
-        "the loss is no finite number after 0 steps: lower style_weight (now 3e+38)"
+        "the loss became infinite or not a number after 0 steps: lower style_weight (now 3e+38)"
     )
     assert error.value.image is None
 

@@ -6,6 +6,7 @@ import gc
 import json
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST_BYTES = 12 * 10**9  # of addresses: whatever a command does, the machine does not swap
 
 
 class Launcher:
@@ -76,6 +78,7 @@ def paint(request):
     import neural_style
 
     set_environment(request["environment"])
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     os.chdir(request["cwd"])
     for number, name in enumerate([os.devnull, *request["names"]]):
         os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)

@@ -8,13 +8,14 @@ import hashlib
 import itertools
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from settings import UsageError, UserError, shortened
+from settings import UserError, shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,6 +30,8 @@ WORTHWHILE = 1.5  # how many times faster low precision has to be, to be taken b
 TRIED = ((128, 64), (32, 512))
 REPEATS = 7
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+THREADS = "TF_NUM_INTRAOP_THREADS"
+MOST_THREADS = 1024  # TensorFlow aborts the process when the system starts no more of them
 # What a processor has that TensorFlow takes oneDNN on by itself.
 BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 PROBE = 3  # to be raised when the convolutions change: what was measured before counts no more
@@ -280,10 +283,8 @@ def _seconds(run: Callable, features: "tf.Tensor") -> float:
 def start_tensorflow(debug: bool, count: int | None = None) -> str:
     """Imports TensorFlow and makes it ready, for so many threads or as many as there are
     processors for us. Returns in words which device it runs on."""
-    if count:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(count)
-    else:
-        count = _threads_asked_for()
+    count = _number_of_threads(count)
+    os.environ[THREADS] = str(count)
     # AddN adds up in an order that hangs on which other operation is done: so one at a time
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     import_tensorflow(debug)
@@ -303,16 +304,19 @@ def start_tensorflow(debug: bool, count: int | None = None) -> str:
     return f"CPU ({count} thread{'s' * (count != 1)})"
 
 
-def _threads_asked_for() -> int:
-    """By TensorFlow's own environment variable, which is set if it was not. Raises `UsageError`
-    unless that is a number."""
-    value = os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads()))
-    if not (value.isascii() and value.isdecimal() and len(value) < 10):
-        raise UsageError(
-            f"TF_NUM_INTRAOP_THREADS is {shortened(value)}: set a whole number of threads, or "
-            "unset it"
+def _number_of_threads(wanted: int | None) -> int:
+    """How many threads TensorFlow is to have: as many as wanted, or as its environment variable
+    says, or one for each processor. Raises `UserError` for a number that would end the process."""
+    value = os.environ.get(THREADS, "").strip() or "0"  # TensorFlow reads 0 as "not set", too
+    if not wanted and not re.fullmatch("[0-9]{1,9}", value):
+        raise UserError(
+            f"the environment variable {THREADS} is {shortened(repr(value))}: set it to a number of "
+            "threads, or unset it"
         )
-    return int(value) or threads()  # 0 leaves it to TensorFlow
+    count = wanted or int(value) or min(threads(), MOST_THREADS)
+    if count > MOST_THREADS:
+        raise UserError(f"{count} threads are too many: use at most {MOST_THREADS}")
+    return count
 
 
 def import_tensorflow(debug: bool = False) -> None:

@@ -4,7 +4,9 @@ started: a test waits for what its command does, not for imports.
 
 import gc
 import json
+import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST_BYTES = 12 * 10**9  # of addresses: whatever a command does, the machine does not swap
 
 
 class Launcher:
@@ -32,23 +35,28 @@ class Launcher:
         self._server.stdout.close()
         self._server.wait()
 
-    def run(self, arguments, cwd, timeout=120):
+    def run(self, arguments, cwd, timeout=120, program="neural_style", environment=None):
         """Like `subprocess.run([sys.executable, "neural_style.py", *arguments])` with its output
-        captured as text."""
+        captured as text, and the megabytes that it held at most. program: or batch, whose workers
+        are forked from it. environment: variables to set, or to remove where they are None."""
         arguments = [*map(str, arguments)]
         with tempfile.TemporaryDirectory() as place:
             names = [os.path.join(place, name) for name in ("stdout", "stderr")]
             request = {"arguments": arguments, "cwd": str(cwd), "names": names, "timeout": timeout}
+            request |= {"program": program, "environment": environment or {}}
             print(json.dumps(request), file=self._server.stdin, flush=True)
-            status = json.loads(self._server.stdout.readline())
-            told = [Path(name).read_text() for name in names]
+            status, megabytes = json.loads(self._server.stdout.readline())
+            told = [Path(name).read_text(errors="replace") for name in names]
         if status is None:
             raise subprocess.TimeoutExpired(arguments, timeout, *told)
-        return subprocess.CompletedProcess(arguments, status, *told)
+        result = subprocess.CompletedProcess(arguments, status, *told)
+        result.megabytes = megabytes
+        return result
 
 
 def import_all():
     """Imports what takes long, and keeps it from those who look for garbage."""
+    import batch  # noqa: F401
     import imported  # noqa: F401
     import neural_style  # noqa: F401
 
@@ -66,13 +74,17 @@ def serve():
 
 
 def paint(request):
-    """What `python neural_style.py` does, in the process that was forked."""
+    """What `python neural_style.py` does, or batch.py, in the process that was forked."""
     import neural_style
 
+    set_environment(request["environment"])
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     os.chdir(request["cwd"])
     for number, name in enumerate([os.devnull, *request["names"]]):
         os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)
     try:
+        if request["program"] == "batch":
+            neural_style.leave(run_batch(request["arguments"]))
         neural_style.leave_on_interrupt()
         neural_style.leave(neural_style.main(request["arguments"]))
     except SystemExit as error:
@@ -82,17 +94,35 @@ def paint(request):
         neural_style.leave(1)
 
 
+def set_environment(variables):
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    tempfile.tempdir = None  # found again, where the variables say
+
+
+def run_batch(arguments):
+    """The exit status of batch.py, with workers forked from here: TensorFlow has not begun yet."""
+    import batch
+    import workers
+
+    workers._processes = lambda _: multiprocessing.get_context("fork")
+    return batch.main(arguments)
+
+
 def status_of(child, timeout):
-    """The exit status of a process, or None of one that took too long and is killed."""
+    """The exit status of a process, None of one that took too long and is killed; and the
+    megabytes that it held at most."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        found, status = os.waitpid(child, os.WNOHANG)
+        found, status, usage = os.wait4(child, os.WNOHANG)
         if found:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024 / 1e6
         time.sleep(0.01)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    return None
+    return None, 0
 
 
 if __name__ == "__main__":

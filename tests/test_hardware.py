@@ -97,6 +97,37 @@ def test_where_nobody_tells_the_memory_nothing_is_known(cgroup, tmp_path, monkey
     assert hardware.free_memory() is None
 
 
+@pytest.mark.parametrize(
+    ("wanted", "told", "count"),
+    [(None, None, 3), (None, "", 3), (None, "0", 3), (None, " 5 ", 5), (2, "auto", 2), (2, "5", 2)],
+)
+def test_threads_are_those_wanted_or_told_or_one_for_each_processor(
+    wanted, told, count, monkeypatch
+):
+    monkeypatch.setattr(hardware, "threads", lambda: 3)
+    monkeypatch.delenv(hardware.THREADS, raising=False)
+    if told is not None:
+        monkeypatch.setenv(hardware.THREADS, told)
+    assert hardware._number_of_threads(wanted) == count
+
+
+@pytest.mark.parametrize("told", ["auto", "-1", "1.5", "9" * 5000, "٣"])
+def test_a_number_of_threads_that_is_none_is_refused(told, monkeypatch):
+    monkeypatch.setenv(hardware.THREADS, told)
+    with pytest.raises(UserError) as raised:
+        hardware._number_of_threads(None)
+    assert str(raised.value) == (
+        f"the environment variable TF_NUM_INTRAOP_THREADS is {told[:40]!r}: set it to a number of "
+        "threads, or unset it"
+    )
+
+
+def test_more_threads_than_a_system_starts_are_refused(run):
+    result = run("--threads", 20_000)
+    assert result.returncode == 1
+    assert result.stderr == "error: 20000 threads are too many: use at most 1024\n"
+
+
 def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
     def raises(*_):
         raise tf.errors.AbortedError(None, None, "no such instruction")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 
 import numpy as np
@@ -11,7 +10,7 @@ from conftest import QUICK
 from hypothesis import given
 from hypothesis import strategies as st
 from test_batch import command
-from test_command_line import COMMAND, error_of
+from test_command_line import error_of
 
 import access
 import images
@@ -552,16 +551,6 @@ def test_a_message_is_one_line_of_bounded_length():
 def test_the_limit_of_megapixels_is_a_number(run, value):
     message = error_of(run(f"--max-megapixels={value}"), 2)
     assert message.startswith("argument --max-megapixels: expected a number above 0, got")
-
-
-def test_a_wrong_number_of_threads_in_the_environment_is_one_line(folder):
-    command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
-    command += ["--output", "out.png", "--network", "network.mat", "--iterations", "1"]
-    environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "auto"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert error_of(result, 2) == (
-        "TF_NUM_INTRAOP_THREADS is auto: set a whole number of threads, or unset it"
-    )
 
 
 def test_descriptions_survive_their_check(run, folder):

@@ -6,53 +6,85 @@ PYTHONPATH=.:tests python -m soak --replay soak-failures/pictures-OSError-1a2b3c
 
 import argparse
 import importlib
+import os
 import pkgutil
 import random
 import sys
+import tempfile
 from pathlib import Path
+from types import ModuleType
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import soak
-from soak.engine import Soak
+from settings import INTERRUPTED
+from soak.engine import Soak, summary
 
 
-def parts() -> list[str]:
-    """The names of all parts."""
-    modules = (module.name for module in pkgutil.iter_modules(soak.__path__))
-    return sorted(
-        name for name in modules if hasattr(importlib.import_module(f"soak.{name}"), "WANTED")
-    )
+def parts() -> dict[str, ModuleType]:
+    """All parts by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(soak.__path__))
+    modules = {name: importlib.import_module(f"soak.{name}") for name in names if name[0] != "_"}
+    return {name: module for name, module in modules.items() if hasattr(module, "WANTED")}
 
 
-def run(names: list[str], minutes: float, seed: int, failures: Path) -> list[Soak]:
-    """Soaks the parts one after the other, each with its share of the time that is left."""
+def replay(path: Path) -> str | None:
+    """Makes the attempt of a saved file again: what is wrong, or None."""
+    return importlib.import_module(f"soak.{path.name.partition('-')[0]}").replay(path.resolve())
+
+
+def run(chosen: dict[str, ModuleType], minutes: float, seed: int, failures: Path) -> list[Soak]:
+    """Soaks the parts one after the other. Each has an equal share of the time that remains, so
+    what one does not use is for those after it."""
     done = []
     seconds = 60 * minutes
-    for place, name in enumerate(names):
-        part = importlib.import_module(f"soak.{name}")
-        share = seconds / (len(names) - place)
-        with Soak(name, seed, part.WANTED, share, failures) as attempt:
-            part.soak(attempt)
-            seconds -= attempt.seconds()
-        print(attempt.report(), flush=True)
+    for place, (name, part) in enumerate(chosen.items()):
+        share = max(0, seconds) / (len(chosen) - place)
+        attempt = Soak(name, seed, part.WANTED, share, failures)
         done.append(attempt)
+        try:
+            with attempt:
+                part.soak(attempt)
+        except KeyboardInterrupt:
+            attempt.skipped = "interrupted"
+            break
+        seconds -= attempt.took
     return done
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    """Returns the exit status: 0 nothing failed, 1 something did, 2 wrong usage."""
+    available = parts()
+    parser = argparse.ArgumentParser(
+        prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="PART", help="default: all parts")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all parts together")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--failures", type=Path, default=Path("soak-failures"))
+    parser.add_argument(
+        "--failures", type=Path, default=Path("soak-failures"), help="folder for failed attempts"
+    )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="make one failed attempt again")
+    parser.add_argument("--list", action="store_true", help="list the parts")
     options = parser.parse_args()
+    unknown = set(options.names) - available.keys()
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}: choose from {', '.join(available)}")
+    if options.list:
+        for name, part in available.items():
+            print(f"{name:<16}{part.WANTED:>8}  {part.__doc__.splitlines()[0]}")
+        return 0
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="soak-cache-")  # not the user's
     if options.replay:
-        part = importlib.import_module(f"soak.{options.replay.name.partition('-')[0]}")
-        message = part.replay(options.replay)
+        message = replay(options.replay)
         print(message or "this attempt is fine now")
         return bool(message)
-    done = run(options.names or parts(), options.minutes, options.seed, options.failures)
-    return any(attempt.kinds for attempt in done)
+    chosen = {name: available[name] for name in options.names or available}
+    done = run(chosen, options.minutes, options.seed, options.failures.resolve())
+    print(f"seed {options.seed}\n{summary(done)}")
+    if done[-1].skipped == "interrupted":
+        return INTERRUPTED
+    return int(any(part.kinds for part in done))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,16 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 EXAMPLES = 3  # of each kind of failure that are saved
+
+
+class SkippedError(Exception):
+    """A part, or the rest of one, cannot be tried here; the message says why."""
 
 
 class Soak:
@@ -32,6 +38,8 @@ class Soak:
         self.attempts = 0
         self.kinds: Counter[str] = Counter()  # of failures
         self.notes: list[str] = []  # figures for the report
+        self.took = 0.0  # seconds, at the end
+        self.skipped = ""  # why, if it was
         self._began = time.monotonic()
         self._ends = self._began + seconds
         self._failures = failures
@@ -41,8 +49,16 @@ class Soak:
         print(f"{self.name}: seed {self.seed}", flush=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
+        """A part that cannot be tried here is skipped; one that breaks has failed."""
+        self.took = self.seconds()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, SkippedError):
+            self.skipped = str(error)
+        elif isinstance(error, Exception):
+            traceback.print_exception(error)
+            self.kinds[f"the part itself broke ({type(error).__name__})"] += 1
+        return isinstance(error, Exception)
 
     def goes_on(self) -> bool:
         """Whether there is to be another attempt."""
@@ -74,7 +90,18 @@ class Soak:
         path.write_bytes(data)
         print(f"{self.name}: {kind}: {message[:500]} ({path})", file=sys.stderr, flush=True)
 
-    def report(self) -> str:
-        failed = ", ".join(f"{count} x {kind}" for kind, count in self.kinds.most_common())
-        notes = "".join(f"; {note}" for note in self.notes)
-        return f"{self.name}: {self.attempts} attempts, failed: {failed or 'none'}{notes}"
+    def seed_of(self, number: int) -> str:
+        """The seed of an attempt by its number: a child process makes the same attempt from it."""
+        return f"{self.name} {self.seed} {number}"
+
+
+def summary(parts: Sequence[Soak]) -> str:
+    """A table of the parts, with what failed below each."""
+    lines = [f"{'part':<16}{'attempts':>10}{'wanted':>10}{'failed':>8}{'seconds':>9}"]
+    for part in parts:
+        figures = f"{part.attempts:>10}{part.wanted:>10}{part.kinds.total():>8}{part.took:>9.0f}"
+        lines.append(f"{part.name:<16}{figures}")
+        lines += [f"    {count} x {kind}" for kind, count in part.kinds.most_common()]
+        lines += [f"    skipped: {part.skipped}"] * bool(part.skipped)
+        lines += [f"    {note}" for note in part.notes]
+    return "\n".join(lines)

@@ -310,8 +310,8 @@ def _number_of_threads(wanted: int | None) -> int:
     value = os.environ.get(THREADS, "").strip() or "0"  # TensorFlow reads 0 as "not set", too
     if not wanted and not re.fullmatch("[0-9]{1,9}", value):
         raise UserError(
-            f"the environment variable {THREADS} is {shortened(repr(value))}: set it to a number of "
-            "threads, or unset it"
+            f"the environment variable {THREADS} is {shortened(repr(value))}: set it to a number "
+            "of threads, or unset it"
         )
     count = wanted or int(value) or min(threads(), MOST_THREADS)
     if count > MOST_THREADS:

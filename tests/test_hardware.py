@@ -8,7 +8,7 @@ from conftest import FASTEST_PRECISION
 
 import cache
 import hardware
-from settings import UserError
+from settings import UserError, shortened
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_a_number_of_threads_that_is_none_is_refused(told, monkeypatch):
     with pytest.raises(UserError) as raised:
         hardware._number_of_threads(None)
     assert str(raised.value) == (
-        f"the environment variable TF_NUM_INTRAOP_THREADS is {told[:40]!r}: set it to a number of "
-        "threads, or unset it"
+        f"the environment variable TF_NUM_INTRAOP_THREADS is {shortened(repr(told))}: set it to a "
+        "number of threads, or unset it"
     )
 
 

@@ -649,7 +649,7 @@ def test_size_is_the_long_side_of_a_portrait():
             20,
             {"height": 700},
             "height 700 makes a picture 14 wide and 700 high, but a side needs 16 pixels: "
-            "give height 775 or more",
+            "use height 775 or more",
         ),
         (
             100,
@@ -678,7 +678,7 @@ def test_the_smallest_size_that_is_named_is_the_smallest(height, width, name):
     try:
         assert min(images.target_size(height, width, settings)) >= SMALLEST_SIDE
     except UsageError as error:
-        smallest = int(re.search(rf"give {name} (\d+) or more", str(error))[1])
+        smallest = int(re.search(rf"use {name} (\d+) or more", str(error))[1])
         works = images.target_size(height, width, Settings(**{name: smallest}))
         assert min(works) == SMALLEST_SIDE
         with pytest.raises(UsageError):

@@ -165,7 +165,7 @@ def test_the_start_is_noise_picture_or_a_blend(picture):
 
 
 WRONG = [
-    ({"iterations": 0}, "iterations is 0: give 1 or more"),
+    ({"iterations": 0}, "iterations is 0: use 1 or more"),
     ({"iteration": 5}, "unknown setting iteration (did you mean iterations?)"),
     ({"styles": []}, "got no style: give one picture or more"),
     ({"content": np.zeros((20, 30))}, "content has shape (20, 30): give [height, width, 3]"),
@@ -177,7 +177,7 @@ WRONG = [
     ({"initial": np.zeros((20, 30, 3))}, "initial is 30x20 and content 45x34: give equal sizes"),
     (
         {"style_blend_weights": [1, 2]},
-        "got 2 style_blend_weights for 1 style: give one number a style",
+        "got 2 style_blend_weights for 1 style: pass one number per style",
     ),
 ]
 

@@ -68,18 +68,16 @@ def serve():
 def paint(request):
     """What `python neural_style.py` does, in the process that was forked."""
     import neural_style
+    import stopping
 
     os.chdir(request["cwd"])
     for number, name in enumerate([os.devnull, *request["names"]]):
         os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)
     try:
-        neural_style.leave_on_interrupt()
-        neural_style.leave(neural_style.main(request["arguments"]))
-    except SystemExit as error:
-        neural_style.leave(error.code or 0)
+        neural_style.start(request["arguments"])
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        neural_style.leave(1)
+        stopping.leave(1)
 
 
 def status_of(child, timeout):

@@ -263,7 +263,7 @@ random.seed(int(os.environ["KILLS_SEED"]))
 def start(arguments):
     child = os.fork()
     if child == 0:
-        neural_style.leave(neural_style.main(arguments))
+        neural_style.start(arguments)
     return child
 
 def next_arguments():

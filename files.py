@@ -260,7 +260,7 @@ class Output:
 def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
     """Saves a file of that name where there is room for it: in the temporary folder, the home
     folder or the cache. Returns where, or None if there is no such place. save: is called with a
-    path, and raises `UserError` or `OSError` if it cannot be written."""
+    path, and raises whatever error it likes if it cannot be written."""
     for place in (_user_temporary, _home, _cache):
         folder = None
         try:
@@ -268,7 +268,7 @@ def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
             found = os.path.join(folder, os.path.basename(path))
             save(found)
             return found
-        except (OSError, UserError, RuntimeError):  # without a home there is a RuntimeError
+        except Exception:  # the next place may take it
             if folder is not None:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)

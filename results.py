@@ -170,9 +170,12 @@ class Results:
     def _save_somewhere(self, image: np.ndarray) -> str | None:
         try:
             image = self._at_full_size(image)
-        except MemoryError:
+        except Exception as error:  # mostly there is no memory for it
             height, width = image.shape[:2]
-            self.tell_error(f"out of memory: the picture is saved with {width}x{height} pixels")
+            self.tell_error(
+                f"the picture is saved with {width}x{height} pixels, for it could not be enlarged "
+                f"({in_short(error)})"
+            )
         if self.or_tell("the picture", self._write, self._output, image):
             return str(self._output)
         path = files.save_elsewhere(self._output, lambda path: self._write(path, image))

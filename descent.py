@@ -14,7 +14,9 @@ from objective import Evaluation, Objective
 from optimizers import Optimizer, State
 from settings import SettingName, Settings, UsageError, UserError
 from stages import Stage
+from streams import LOGGER
 
+LOSSES = ("content", "style", "tv", "total")
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
 
 
@@ -41,10 +43,10 @@ class Descent:
         self.best: Scored | None = None  # of the stage: losses at another size say nothing here
         self.seconds = 0.0
         self.frame = NO_FRAME
-        self._stage: Stage | None = None
+        self.stage: Stage | None = None
         self._settings = settings
         self._optimizer: Optimizer | None = None
-        self._state: State = {}
+        self._state: State | None = {}  # None while a step changes it
         self._iteration = self._evaluations = 0  # of the run
         self._taken = 0  # steps of the stage
         self._patience = _Patience(settings.patience)
@@ -53,15 +55,26 @@ class Descent:
     def begin_stage(self, optimizer: Optimizer, stage: Stage) -> None:
         """Goes on with another optimizer at that size, from the best picture there is."""
         if self.best is None:
-            self._state = optimizer.init(self.picture)
+            picture = self.picture
+            state = optimizer.init(picture)
         else:
-            self.picture = resized(self.best.picture, *stage.outer_size)
-            self._state = optimizer.rescale(self._state, self.picture)
+            picture = resized(self.best.picture, *stage.outer_size)
+            state = optimizer.rescale(self._state, picture)
+        # if that fails, it still is what it was
+        self.picture, self._state, self.stage = picture, state, stage
         self._optimizer, self.best = optimizer, None
         self._taken, self._patience = 0, _Patience(self._settings.patience)
 
     def state(self) -> State:
-        """All that `restored` needs to go on from here, as named tensors."""
+        """All that `restored` needs to go on from here, as named tensors. Raises `UserError` if a
+        step has failed after it had begun to change them."""
+        if self._state is None:
+            raise UserError(
+                "the step that failed has left no state to go on from: the last is kept"
+            )
+        best = self.best
+        if best is None:  # of a stage without a step; any is lower
+            best = Scored(self.picture, dict.fromkeys(LOSSES, tf.constant(np.inf)))
         numbers = {
             "iterations": self._iteration,
             "evaluations": self._evaluations,
@@ -71,8 +84,8 @@ class Descent:
         }
         return {
             "picture": self.picture,
-            "best/picture": self.best.picture,
-            **states.under("best/", self.best.losses),
+            "best/picture": best.picture,
+            **states.under("best/", best.losses),
             **states.under("optimizer/", self._state),
             **{name: tf.constant(number, tf.float64) for name, number in numbers.items()},
         }
@@ -100,8 +113,7 @@ class Descent:
 
     def release(self) -> None:
         """Lets all pictures go; `state` is no more."""
-        self.picture = self.best = None
-        self._state = {}
+        self.picture = self.best = self._state = None
 
     @property
     def seen(self) -> tf.Tensor:
@@ -115,22 +127,17 @@ class Descent:
         then `best` is the best of all, the last one among them. Pictures are without the frame that
         the objective sees them in, and with the stage's bleed.
 
-        Raises `NotFiniteError` if a loss is no finite number, and the optimizer would not find
+        Raises `NotFiniteError` if a loss is not a finite number, and the optimizer would not find
         back by itself.
         """
 
-        self.frame, self._stage = frame, stage
-
-        def counted(picture: tf.Tensor) -> Evaluation:
-            self._evaluations += 1
-            evaluation = objective(frame.picture(picture))
-            return evaluation._replace(gradient=frame.gradient(evaluation.gradient))
-
+        self.frame, self.stage = frame, stage
         while self._taken < stage.iterations and not self.is_over and not self._patience.is_over:
-            scored, self.picture = self._step(counted)
+            scored, made, state = self._step(objective)
             number = self._iteration
             self._keep(scored, look=number % LOOK_EVERY == 0)
             self._patience.see(scored)
+            self.picture, self._state = made, state
             self._iteration, self._taken = number + 1, self._taken + 1
             self.seconds = time.monotonic() - self._began
             yield number, scored
@@ -145,13 +152,25 @@ class Descent:
             seconds is not None and self.seconds >= seconds
         )
 
-    def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor]:
-        """The picture as it was, with its losses, and the next. Nothing else of the step is kept,
-        not even the old state while the new is made: pictures may be large."""
-        held = [self._state]
-        self._state = {}
-        made, self._state, evaluation = self._optimizer.step(objective, self.picture, held.pop())
-        return Scored(self.picture, evaluation.losses), made
+    def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor, State]:
+        """The picture as it was, with its losses, the next, and the next state. Nothing else of the
+        step is kept, not even the old state while the new is made: pictures may be large. Until the
+        picture is evaluated, which is what mostly fails, the descent is what it was."""
+        before = self._evaluations
+        small = self._state if all(one.shape.rank == 0 for one in self._state.values()) else None
+
+        def counted(picture: tf.Tensor) -> Evaluation:
+            evaluation = objective(self.frame.picture(picture))
+            self._evaluations += 1
+            self._state = None  # the optimizer alone has it now
+            return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient))
+
+        try:
+            made, state, evaluation = self._optimizer.step(counted, self.picture, self._state)
+        except BaseException:
+            self._evaluations, self._state = before, self._state or small
+            raise
+        return Scored(self.picture, evaluation.losses), made, state
 
     def _keep(self, scored: Scored, look: bool) -> None:
         self.best = scored if self.best is None else _lower(self.best, scored)
@@ -170,7 +189,7 @@ class Descent:
             lower += [" or "] * bool(lower)
             lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
         seen = self.frame.picture(best.picture)
-        image = self._stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
+        image = self.stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss became infinite or not a number after {self._iteration} steps: lower ",
             *lower,
@@ -210,4 +229,13 @@ def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """The picture at a larger size (bicubic, Keys 1981), within 0..255."""
     if tuple(picture.shape[1:3]) == (height, width):
         return picture
+    try:
+        return _enlarged(picture, height, width)
+    except tf.errors.ResourceExhaustedError:
+        LOGGER.warning("out of memory: the picture is enlarged on the processor")
+    with tf.device("CPU:0"):
+        return _enlarged(picture, height, width)
+
+
+def _enlarged(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return tf.clip_by_value(tf.image.resize(picture, (height, width), "bicubic"), 0.0, 255.0)

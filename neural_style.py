@@ -8,59 +8,84 @@ NumPy, Pillow and TensorFlow are imported late: `--help` and every wrong input a
 import argparse
 import contextlib
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+import files
 import hardware
 import inputs
+import painting
 import provenance
 import recipe
 import runs
+import streams
 from access import OPTIONS
 from options import expand, given_options, message_of, option_name, parse
 from resumed import Resumed
 from settings import INTERRUPTED, Settings, UsageError, UserError
-from stopping import EXIT_STATUS
+from stopping import NOTHING_TO_SAVE, leave, leave_on_signals
+from streams import logged
 
 if TYPE_CHECKING:
     from preview import Preview
 
-NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130
-    interrupted, 143 terminated."""
+    interrupted, 143 terminated, 129 when the terminal was closed."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
     try:
         if {"-h", "--help"} & set(arguments):
             parse(arguments, {})  # prints it, and exits
         if "--list-layers" in arguments:
             return list_layers(parse(arguments, {}))
-        options, resumed = read_options(arguments)
-        run = runs.check(options, resumed)
-        preview = open_preview(options)
-        pictures = inputs.load(options, run.settings)
-        if options.save_settings:
-            save_settings(options, run.settings)
-        with contextlib.closing(preview) if preview else contextlib.nullcontext():
-            device = hardware.start_tensorflow(options.debug, options.threads)
-            status = runs.paint(run, pictures, device, preview)
-            if preview and (status in (0, 1) or preview.has_stopped_the_run):
-                if not options.quiet:
-                    print(f"{preview.address} stays until it is closed there", file=sys.stderr)
-                preview.wait()
-            return status
-    except UserError as error:
-        if debug:
-            raise
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        return error.exit_status
+        return paint(arguments)
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED
+    except UserError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {message_of(error)}", file=sys.stderr)
+        return error.exit_status
+    except Exception as error:  # whatever it is, it is one line
+        if "--debug" in arguments:
+            raise
+        print(f"error: {painting.in_words(error)}", file=sys.stderr)
+        return UserError.exit_status
+
+
+def paint(arguments: list[str]) -> int:
+    """Paints the picture of a command line. Returns the exit status."""
+    options, resumed = read_options(arguments)
+    run = runs.check(options, resumed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(logged(lambda text: options.quiet or print(text, file=sys.stderr)))
+        claim_outputs(options, stack)
+        preview = open_preview(options)
+        if preview:
+            stack.enter_context(contextlib.closing(preview))
+        pictures = inputs.load(options, run.settings)
+        if options.save_settings:
+            save_settings(options, run.settings)
+        device = hardware.start_tensorflow(options.debug, options.threads)
+        status = runs.paint(run, pictures, device, preview)
+        if preview and (status in (0, 1) or preview.has_stopped_the_run):
+            if not options.quiet:
+                print(f"{preview.address} stays until it is closed there", file=sys.stderr)
+            preview.wait()
+        return status
+
+
+def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    """Raises `UserError` if another run is going to write one of the same files."""
+    import results
+
+    for path in results.claimed(options):
+        if not stack.enter_context(files.claim(path)):
+            raise UserError(
+                f"another run is writing {path}: wait until it has ended, or choose another name"
+            )
 
 
 def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
@@ -117,34 +142,20 @@ def list_layers(options: argparse.Namespace) -> int:
 
 
 def save_settings(options: argparse.Namespace, settings: Settings) -> None:
-    import files
-
     title = f"The settings of {os.path.basename(options.output)}."
     files.write(options.save_settings, recipe.text(settings, title).encode())
 
 
-def leave(status: int) -> None:
-    """Ends the process at once: Python would take TensorFlow apart first, for most of a second."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(status)
-
-
-def leave_on_interrupt() -> None:
-    """Has Ctrl-C and SIGTERM end the process while there is no picture. An exception might be
-    swallowed by one of the modules that are being imported then."""
-    terminal = os.dup(2)  # which `silence` may have turned away
-
-    def end(number: int, _: object) -> None:
-        os.write(terminal, f"{NOTHING_TO_SAVE}\n".encode())
-        leave(EXIT_STATUS[number])
-
-    for number in EXIT_STATUS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end)
+def start(arguments: list[str] | None = None) -> NoReturn:
+    """The life of a process that is nothing but one command line."""
+    streams.guard()
+    leave_on_signals()
+    try:
+        status = main(arguments)
+    except SystemExit as error:  # of `--help` and the like
+        status = error.code or 0
+    leave(status or streams.lost_output())
 
 
 if __name__ == "__main__":
-    leave_on_interrupt()
-    leave(main())
+    start()

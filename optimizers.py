@@ -1,18 +1,21 @@
 """Optimizers: a picture and its objective -> a better picture. Their state is named tensors."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 import kept
 import states
 from filters import Filter
 from objective import Evaluation, Objective
+from streams import LOGGER
 
 State = dict[str, tf.Tensor]
 
@@ -71,7 +74,15 @@ class Adam:
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
         """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
-        size soon gives way to what is found there. The schedule begins anew."""
+        size soon gives way to what is found there. The schedule begins anew. Where there is no
+        memory for that, so do the moments."""
+        try:
+            return self._rescaled(state, picture)
+        except tf.errors.ResourceExhaustedError:
+            LOGGER.warning("out of memory: Adam starts without what it knew of the smaller size")
+        return self.init(picture)
+
+    def _rescaled(self, state: State, picture: tf.Tensor) -> State:
         size, averaged = picture.shape[1:3], state["averaged"]
         carried = tf.minimum(averaged, CARRIED_STEPS)
         first = tf.image.resize(state["first"], size, "bicubic")
@@ -86,7 +97,7 @@ class Adam:
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
-        state, evaluation = dict(state), objective(picture)
+        evaluation, state = objective(picture), dict(state)
         # each old moment goes as soon as the new one is there: pictures may be large
         first, second, moved = (  # compiled, or there are temporary pictures
             _compiled(one, picture.shape) for one in (self._first, self._second, self._moved)
@@ -189,17 +200,38 @@ class LBFGS:
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
-        evaluation, grid = objective(picture), self._grid(picture)
+        evaluation = objective(picture)
+        made, state = self.moved(picture, evaluation, dict(state))
+        return made, state, evaluation
+
+    def moved(
+        self, picture: tf.Tensor, evaluation: Evaluation, state: State
+    ) -> tuple[tf.Tensor, State]:
+        """The next picture and state. Of a large picture `state` itself becomes the one at the
+        picture on the way."""
+        grid = self._grid(picture)
         gradient, loss = evaluation.gradient, evaluation.losses["total"]
         if picture.shape.num_elements() < LARGE:
             picture, state = self._run(self._update, picture, gradient, loss, state, grid)
         else:  # by halves: what the first leaves behind is gone when the second runs
-            state, has_new = self._run(self._arrived, picture, gradient, loss, state)
+            arrived, has_new = self._run(self._arrived, picture, gradient, loss, state)
+            state.clear()
+            state.update(arrived)
+            del arrived
             picture, learnt = self._run(self._moved, state, has_new, grid)
             state |= learnt
         if self.history == 1:
             state |= self._no_pairs(picture)
-        return picture, state, evaluation
+        return picture, state
+
+    def shorter(self, state: State, picture: tf.Tensor) -> "tuple[LBFGS, State]":
+        """The same with half as many pairs, and what is left of a state then."""
+        optimizer = dataclasses.replace(self, history=self.history // 2)
+        names = optimizer.init(picture).keys()
+        state = {name: tensor for name, tensor in state.items() if name in names}
+        if optimizer.history == 1:
+            return optimizer, state | optimizer._no_pairs(picture)
+        return optimizer, state | {"curvatures": state["curvatures"][: optimizer.history]}
 
     def _update(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State, grid: State
@@ -330,6 +362,38 @@ class LBFGS:
         return direction * tf.minimum(1.0, tf.math.divide_no_nan(self.longest_step, length))
 
 
+class ShorterWhenFull:
+    """L-BFGS that remembers fewer pairs from the moment on when memory runs out."""
+
+    recovers: ClassVar[bool] = True
+
+    def __init__(self, optimizer: LBFGS):
+        self._optimizer = optimizer
+
+    def init(self, picture: tf.Tensor) -> State:
+        return self._optimizer.init(picture)
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        return self._optimizer.rescale(state, picture)
+
+    def step(
+        self, objective: Objective, picture: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State, Evaluation]:
+        evaluation, state = objective(picture), dict(state)
+        while True:
+            try:
+                made, state = self._optimizer.moved(picture, evaluation, state)
+                return made, state, evaluation
+            except tf.errors.ResourceExhaustedError:
+                if self._optimizer.history == 1:
+                    raise
+            self._optimizer, state = self._optimizer.shorter(state, picture)
+            LOGGER.warning(
+                "out of memory: L-BFGS remembers %d steps from now on, and needs more of them",
+                self._optimizer.history,
+            )
+
+
 def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
     """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
     equal share theirs."""
@@ -341,6 +405,11 @@ def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
     """A picture, spectrum or other tensor as a graph for every size of picture has to know it."""
     shape = {4: [1, None, None, 3], 2: [None, None]}.get(tensor.shape.rank, tensor.shape)
     return tf.TensorSpec(shape, tensor.dtype)
+
+
+def history_in(state: Mapping[str, ArrayLike]) -> int:
+    """The pairs that a state of L-BFGS remembers."""
+    return len(state["curvatures"])
 
 
 def history_of(height: int, width: int) -> int:

@@ -1,5 +1,6 @@
 """Progress: a step -> terminal bar, log lines, table and plot of the losses."""
 
+import contextlib
 import csv
 import io
 import sys
@@ -14,6 +15,7 @@ import files
 import stages
 from settings import Settings
 from stages import Stage
+from streams import logged, tolerant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,8 +53,9 @@ class Progress:
         self._is_first = True
         self.last_words = ""  # what was saved where
         self._looked = time.monotonic()
-        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._errors = Console(file=sys.stderr, highlight=False) if quiet else self._console
+        stderr = tolerant(sys.stderr)
+        self._console = Console(file=stderr, quiet=quiet, highlight=False)
+        self._errors = Console(file=stderr, highlight=False) if quiet else self._console
         self._bar = Bar(
             MofNCompleteColumn(),
             BarColumn(bar_width=None),
@@ -65,10 +68,13 @@ class Progress:
         self._task = self._bar.add_task("", total=self._total)
 
     def __enter__(self) -> "Progress":
+        self._logged = logged(self.note)
+        self._logged.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        self._logged.__exit__(None, None, None)
 
     def note(self, text: str) -> None:
         """A line of its own, above the bar."""
@@ -78,17 +84,20 @@ class Progress:
         """The same, and where only errors are wanted, too."""
         self._errors.print(text, markup=False, soft_wrap=True)
 
+    def keep(self, step: "Step") -> None:
+        """Remembers the losses of a step, if they are wanted."""
+        if step.iteration is not None and self._keep_losses:
+            losses = step.losses()
+            self.rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
+
     def show(self, step: "Step") -> None:
-        """Takes a step in: moves the bar, prints or remembers the losses when it is time."""
+        """Takes a step in: moves the bar, or prints the losses when it is time."""
         self._last = step
         if step.iteration is None:
             return
         self._done = step.iteration + 1
         if self._is_first:
             self._bar.start()
-        if self._keep_losses:
-            losses = step.losses()
-            self.rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
         self._show_in_bar(step) if self._console.is_terminal else self._show_in_line(step)
         self._is_first = False
         if self._print_iterations and step.iteration % self._print_iterations == 0:
@@ -97,10 +106,13 @@ class Progress:
     def finish(self, path: str) -> None:
         """Says what was saved where."""
         self._bar.stop()
-        step = self._last
-        of = "" if self._done == self._total else f" of {self._total}"
-        seconds = time_in_words(step.seconds)
-        self.last_words = f"{path}: {self._done}{of} steps in {seconds}, {losses_in_words(step)}"
+        self.last_words = path
+        if self._last is not None:
+            of = "" if self._done == self._total else f" of {self._total}"
+            seconds = time_in_words(self._last.seconds)
+            self.last_words += f": {self._done}{of} steps in {seconds}"
+            with contextlib.suppress(Exception):  # a device that has failed has no losses
+                self.last_words += f", {losses_in_words(self._last)}"
         self.note(self.last_words)
 
     def go_on(self, iterations: int, rows: "np.ndarray") -> None:

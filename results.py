@@ -1,9 +1,9 @@
 """Results: what a run makes -> files. What cannot be written is told, and costs no picture."""
 
 import argparse
+import functools
 import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +17,7 @@ import images
 import provenance
 import states
 from options import message_of
-from settings import Settings, UsageError, UserError
+from settings import Settings, UsageError, UserError, one_line
 from timelapse import Timelapse
 
 if TYPE_CHECKING:
@@ -54,20 +54,36 @@ class Results:
         is_seen = settings.preserve_colors == "luma" or self._mask is not None
         self._photo = pictures.content if is_seen else None  # it may be large
         self._description = description
-        self._progress, self._on_checkpoint = progress, on_checkpoint
+        self._progress = progress
+        self._on_checkpoint = on_checkpoint and self.fenced("the preview", on_checkpoint)
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._writing: Future | None = None
+        self.fetched: np.ndarray | None = None  # the last picture that came from the device
+        self._output = files.Output(options.output)
+        self._state = files.Output(options.save_state) if options.save_state else None
+        self._tables = [path and files.Output(path) for path in loss_paths(options)]
         self._pattern = checkpoint_pattern(options)
+        self._folder = os.getcwd()  # of the checkpoints, if their pattern is relative
         if self._pattern:
-            Path(self._pattern).parent.mkdir(exist_ok=True)
-        self._timelapse = None
-        if options.timelapse:
-            path = Path(options.timelapse)
-            if first_iteration:  # the film of the steps before stays
-                path = path.with_stem(f"{path.stem}-from-{first_iteration}")
-            self._timelapse = Timelapse(str(path), *self._size)
-        self._saved_after: int | None = None  # steps that the state was saved after
+            _make_folder(os.path.dirname(self._pattern))
+        self._film = self._begin_film(first_iteration)
         self._done = first_iteration
+        is_done = first_iteration == settings.iterations
+        is_there = is_done and options.resume and _is_same_file(options.resume, options.save_state)
+        self._saved_after = self._done if is_there else None  # steps that the state holds
+
+    def _begin_film(self, first_iteration: int) -> Callable | None:
+        """What adds a picture to the film, if there is to be one."""
+        self._timelapse = None
+        if not self._options.timelapse:
+            return None
+        path = Path(self._options.timelapse)
+        if first_iteration:  # the film of the steps before stays
+            path = path.with_stem(f"{path.stem}-from-{first_iteration}")
+        self._timelapse = Timelapse(files.Output(path), *self._size)
+        return self.fenced(
+            "the film", lambda image: self._timelapse.add(self.in_its_colors(image)), is_asked=True
+        )
 
     def see(self, step: "Step") -> None:
         """Saves the state when it is time."""
@@ -77,64 +93,143 @@ class Results:
         if is_last or self._done % self._options.state_iterations == 0:
             self.save_state(step)
 
-    def save_state(self, step: "Step") -> None:
-        """Saves the run as it stands, if that is wanted, and it is sound."""
-        if not self._options.save_state or self._saved_after == self._done:
-            return
-        state = step.state()
-        if not np.isfinite(np.asarray(state["picture"])).all():
-            return  # the state before is worth more
-        state = state | {"rows": np.array(self._progress.rows)}
-        about = {"options": provenance.record(self._options), "description": self._description}
-        if self.or_tell(states.save, self._options.save_state, state, about):
-            self._saved_after = self._done
+    def save_state(self, step: "Step", elsewhere: bool = False) -> str | None:
+        """Saves the run as it stands, if that is wanted, and it is sound. Returns where it is, or
+        where the one before is.
+
+        elsewhere: in the temporary folder or the like if its own place does not take it.
+        """
+        if self._state is None or self._saved_after == self._done:
+            return self.state_path()
+        saved = None
+
+        def save() -> None:
+            nonlocal saved
+            state = step.state()
+            if not np.isfinite(np.asarray(state["picture"])).all():
+                return  # the state before is worth more
+            state = state | {"rows": np.array(self._progress.rows)}
+            about = {"options": provenance.record(self._options), "description": self._description}
+            write = functools.partial(states.save, state=state, about=about)
+            if self.or_tell("the state", write, self._state):
+                saved = str(self._state)
+                self._saved_after = self._done
+            elif elsewhere:
+                saved = files.save_elsewhere(self._state, write)
+
+        self.or_tell("the state", save)
+        return saved or self.state_path()
+
+    def state_path(self) -> str | None:
+        """Where the last state that this run saved is, if it saved one."""
+        return None if self._saved_after is None else str(self._state)
 
     def save_checkpoint(self, iteration: int, image: np.ndarray) -> None:
         """Begins to; waits for the one before, so that there is never more than one to hold."""
-        self._finish_writing()
-        self._writing = self._writer.submit(self._write_checkpoint, iteration, image)
+        self.fetched = image
+        self.finish_writing()
+        self._writing = self._writer.submit(
+            self.or_tell, "the checkpoint", self._write_checkpoint, iteration, image
+        )
 
     def save_meanwhile(self, image: np.ndarray, saved: Callable[[], None]) -> None:
         """Begins to save the picture as it stands in the place of the result. saved: called when
         it is."""
 
         def save() -> None:
-            if self.or_tell(self._write, self._options.output, self._at_full_size(image)):
-                saved()
+            self._write(self._output, self._at_full_size(image))
+            saved()
 
-        self._finish_writing()
-        self._writing = self._writer.submit(save)
+        self.fetched = image
+        self.finish_writing()
+        self._writing = self._writer.submit(self.or_tell, "the picture", save)
 
-    def save(self, image: np.ndarray, losses: Mapping[str, float] | None = None) -> None:
-        """Saves the result, at full size whatever its stage; in the temporary folder if its own
-        place is gone. Then what else is wanted. losses: of a run that has come to its end."""
-        path, image = self._options.output, self._at_full_size(image)
-        self._finish_writing()
+    def save(self, image: np.ndarray, losses: Mapping[str, float] | None = None) -> str | None:
+        """Saves the result, at full size whatever its stage; in the temporary folder or the like if
+        its own place does not take it. Then what else is wanted. Returns where the picture is, or
+        None if nothing takes it. losses: of a run that has come to its end."""
+        self.fetched = image
+        self.finish_writing()
         if losses:
             self._description = self._description | {"losses": dict(losses)}
-        if not self.or_tell(self._write, path, image):
-            path = os.path.join(tempfile.mkdtemp(), os.path.basename(path))
-            self._write(path, image)
-            self._progress.tell_error(f"saved as {path} instead")
-        self._progress.finish(path)
-        table, plot = loss_paths(self._options)
+        path = self._save_somewhere(image)
+        if path is None:
+            self.tell_error("the picture could not be saved anywhere")
+        else:
+            self._progress.finish(path)
+        table, plot = self._tables
         if table:
-            self.or_tell(self._progress.save_table, table)
+            self.or_tell("the table", self._progress.save_table, table)
         if plot:
-            self.or_tell(self._progress.save_plot, plot)
-        if self._timelapse:
-            self._timelapse.add(self.in_its_colors(image))
-            self.or_tell(self._timelapse.save)
+            self.or_tell("the plot", self._progress.save_plot, plot)
+        if self._film:
+            self._film(image)
+            self.or_tell("the film", self._timelapse.save)
+        return path
 
-    def or_tell(self, write: Callable, *arguments: Any) -> bool:
-        """Whether it could be written. If not, that is told at once, and by the exit status."""
+    def _save_somewhere(self, image: np.ndarray) -> str | None:
+        try:
+            image = self._at_full_size(image)
+        except Exception as error:  # mostly there is no memory for it
+            height, width = image.shape[:2]
+            self.tell_error(
+                f"the picture is saved with {width}x{height} pixels, for it could not be enlarged "
+                f"({in_short(error)})"
+            )
+        if self.or_tell("the picture", self._write, self._output, image):
+            return str(self._output)
+        path = files.save_elsewhere(self._output, lambda path: self._write(path, image))
+        if path:
+            self._progress.tell_error(f"saved as {path} instead")
+        return path
+
+    def or_tell(self, what: str, write: Callable, *arguments: Any) -> bool:
+        """Whether it could be written. If not, that is reported at once, and by the exit status.
+        what: is written, as messages call it."""
         try:
             write(*arguments)
         except UserError as error:
-            self._progress.tell_error(f"error: {message_of(error)}")
-            self.exit_status = error.exit_status
+            self.tell_error(message_of(error), error.exit_status)
+            return False
+        except Exception as error:  # whatever it is, the picture and all other files do without
+            self.tell_error(f"{what} could not be written ({in_short(error)})")
             return False
         return True
+
+    def tell_error(self, message: str, exit_status: int = UserError.exit_status) -> None:
+        """Reports an error, also by the exit status."""
+        self._progress.tell_error(f"error: {one_line(message)}")
+        self.exit_status = exit_status
+
+    def fenced(self, name: str, watch: Callable, is_asked: bool = False) -> Callable:
+        """A watcher that the run does without: its first failure is reported, and after that it is
+        not called again. is_asked: whether a file that was asked for is missing then, which the
+        exit status says."""
+        is_broken = False
+
+        def watch_unless_broken(*arguments: Any) -> None:
+            nonlocal is_broken
+            if is_broken:
+                return
+            try:
+                watch(*arguments)
+            except Exception as error:  # whatever it is, it costs no picture
+                is_broken = True
+                message = str(error)
+                if not isinstance(error, UserError):
+                    message = f"{name} failed ({in_short(error)}): the run goes on without it"
+                before = self.exit_status
+                self.tell_error(message)
+                if not is_asked:
+                    self.exit_status = before
+
+        return watch_unless_broken
+
+    def finish_writing(self) -> None:
+        """Waits for what is being written."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
 
     def in_its_colors(self, image: np.ndarray) -> np.ndarray:
         """The picture as its file shows it."""
@@ -143,19 +238,15 @@ class Results:
         return colors.luma_only(image, images.resize(self._photo, *image.shape[:2]))
 
     def _write_checkpoint(self, iteration: int, image: np.ndarray) -> None:
-        if self._timelapse:
-            self._timelapse.add(self.in_its_colors(image))
+        if self._film:
+            self._film(image)
         if self._pattern:
             if self._options.checkpoint_full_size:
                 image = self._at_full_size(image)
-            path = checkpoint_path(self._pattern, iteration)
-            if self.or_tell(self._write, path, image) and self._on_checkpoint:
-                self._on_checkpoint(iteration, path)
-
-    def _finish_writing(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+            path = files.Output(checkpoint_path(self._pattern, iteration), self._folder)
+            self._write(path, image)
+            if self._on_checkpoint:
+                self._on_checkpoint(iteration, os.fspath(path))
 
     def _at_full_size(self, image: np.ndarray) -> np.ndarray:
         if image.shape[:2] == self._size:
@@ -166,11 +257,16 @@ class Results:
         mask = self._mask[..., None]  # what stays of the photo was as small as the rest
         return mask * image + (1 - mask) * self._photo
 
-    def _write(self, path: str, image: np.ndarray) -> None:
+    def _write(self, path: files.StrPath, image: np.ndarray) -> None:
         alpha = self._alpha
         if alpha is not None:
             alpha = images.resize(alpha, *image.shape[:2])
         images.save(path, self.in_its_colors(image), alpha, self._description)
+
+
+def in_short(error: BaseException) -> str:
+    """An error that nobody expected: its kind, and what it says, in one line."""
+    return f"{type(error).__name__}: {files.reason(error)}"
 
 
 def check(
@@ -207,9 +303,27 @@ def outputs(options: argparse.Namespace, settings: Settings) -> list[str]:
     return [options.output, *checkpoint_paths(options, settings), *_other_outputs(options)]
 
 
+def claimed(options: argparse.Namespace) -> list[str]:
+    """The files that two runs may not write at the same time: checkpoints by their first. Their
+    folder may not be there yet."""
+    pattern = checkpoint_pattern(options)
+    checkpoint = [checkpoint_path(pattern, 0)] if pattern else []
+    paths = [options.output, *_other_outputs(options), *checkpoint]
+    return [path for path in paths if os.path.isdir(os.path.dirname(os.path.abspath(path)))]
+
+
 def _other_outputs(options: argparse.Namespace) -> list[str]:
     named = (getattr(options, name, None) for name in ("save_state", "timelapse", "save_settings"))
     return [*filter(None, named), *filter(None, loss_paths(options))]
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path or os.curdir, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path} ({files.reason(error)}): choose another"
+        ) from error
 
 
 def _is_same_file(path: str, other: str) -> bool:

@@ -18,8 +18,17 @@ import states
 import tiling
 import vgg
 from descent import Descent, NotFiniteError, Scored, resized
-from masks import GivenMasks
-from optimizers import LBFGS, LBFGSB, Adam, Optimizer, State, history_of
+from masks import GivenMasks, Masks
+from optimizers import (
+    LBFGS,
+    LBFGSB,
+    Adam,
+    Optimizer,
+    ShorterWhenFull,
+    State,
+    history_in,
+    history_of,
+)
 from settings import LEARNING_RATE, SMALLEST_SIDE, Settings, UsageError, settings_from
 from stages import Stage
 
@@ -112,9 +121,9 @@ def stylize(
             plan, network, [style.shape[:2] for style in styles], settings, precision
         )
     resume = None if resume is None else dict(resume)  # who called need not keep it
-    return _paint(
+    return _Run(
         network, content, styles, initial, given, on_step, settings, plan, resume, keep_stages
-    )
+    ).images()
 
 
 def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings) -> np.ndarray:
@@ -131,91 +140,150 @@ def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings
     return picture
 
 
-def _paint(
-    network: vgg.Network,
-    content: np.ndarray,
-    styles: list[np.ndarray],
-    initial: np.ndarray | None,
-    given: GivenMasks,
-    on_step: Callable[[Step], None] | None,
-    settings: Settings,
-    plan: list[Stage],
-    resume: Mapping[str, ArrayLike] | None,
-    keep_stages: bool,
-) -> Iterator[tuple[int | None, np.ndarray]]:
-    precision = hardware.precision(settings.precision)
-    every = settings.checkpoint_iterations
-    descent = objective = losses = None
-    ends = states.under(stages.ENDS, states.within(stages.ENDS, resume or {}))
-    bleed = plan[-1].bleed
-    content, given = images.bled(content, bleed), given.bled(bleed)
-    if initial is not None:
-        initial = images.bled(initial, bleed)
-    for stage in plan if resume is None else plan[int(resume["stage"]) - 1 :]:
-        if objective is not None:
-            objective = losses = None  # gone before the next are made
+class _Run:
+    """The stages of a run, one after the other. Pictures may be large: each is let go as soon as
+    nothing needs it."""
+
+    def __init__(
+        self,
+        network: vgg.Network,
+        content: np.ndarray,
+        styles: list[np.ndarray],
+        initial: np.ndarray | None,
+        given: GivenMasks,
+        on_step: Callable[[Step], None] | None,
+        settings: Settings,
+        plan: list[Stage],
+        resume: Mapping[str, ArrayLike] | None,
+        keep_stages: bool,
+    ):
+        bleed = plan[-1].bleed
+        self._content, self._given = images.bled(content, bleed), given.bled(bleed)
+        self._initial = None if initial is None else images.bled(initial, bleed)
+        self._network, self._styles = network, styles
+        self._settings, self._plan = settings, plan
+        self._precision = hardware.precision(settings.precision)
+        self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
+        self._ends = states.under(stages.ENDS, states.within(stages.ENDS, resume or {}))
+        self._descent: Descent | None = None
+        self._objective = self._losses = None
+
+    def images(self) -> Iterator[tuple[int | None, np.ndarray]]:
+        """What `stylize` yields."""
+        plan, resume = self._plan, self._resume
+        for stage in plan if resume is None else plan[int(resume["stage"]) - 1 :]:
+            self._begin(stage)
+            yield from self._steps(stage)
+            if self._descent.is_over:
+                break
+            if self._keep_stages and stage is not plan[-1]:
+                state = self._descent.state() | _where(stage, plan)
+                self._ends |= states.under(f"{stages.ENDS}{stage.number}/", state)
+        self._tell_best(stage)
+        yield None, self._last_image(stage)
+
+    def _begin(self, stage: Stage) -> None:
+        """Makes the objective of a stage, and takes the descent there."""
+        if self._objective is not None:
+            self._objective = self._losses = None  # gone before the next are made
             gc.collect()  # graphs are held in circles
-        pictures = [images.resize(content, *stage.outer_size)]
-        for style in styles:
-            size = stages.style_size(*style.shape[:2], stage, plan[-1], settings)
+        pictures = [images.resize(self._content, *stage.outer_size)]
+        for style in self._styles:
+            size = stages.style_size(*style.shape[:2], stage, self._plan[-1], self._settings)
             pictures.append(images.resize(style, *size))
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
-        masks, frame = given.at(photo, paintings)
-        objective, losses = tiling.make_objective(
-            network, photo, paintings, settings, precision, stage.tile, masks
+        masks, self._frame = self._given.at(photo, paintings)
+        self._objective, self._losses = tiling.make_objective(
+            self._network, photo, paintings, self._settings, self._precision, stage.tile, masks
         )
-        optimizer = _optimizer(settings, stage)
-        if descent is None and resume is not None:
-            descent = Descent.restored(resume, optimizer, settings)
-            resume = None  # it may be large
+        if self._resume is not None:
+            self._go_on(stage)
         else:
-            if descent is None:
-                base = pictures[0]
-                if initial is not None:
-                    base = images.resize(initial, *photo.shape[1:3])
-                kind = settings.initial_colors or ("match" if initial is None else "own")
-                base = colors.in_colors_of(base, pictures[1:], kind, settings, masks)
-                start = initial_picture(base, network.mean_pixel, settings)
-                descent = Descent(tf.constant(start[np.newaxis]), settings)
-                del base, start
-            descent.begin_stage(optimizer, stage)
-        del pictures, photo, paintings  # they may be large
-        if stage is plan[-1]:
-            content = initial = None
-            styles.clear()
-        for iteration, scored in descent.steps(objective, stage, frame):
+            if self._descent is None:
+                start = self._start(pictures, masks)
+                self._descent = Descent(tf.constant(start[np.newaxis]), self._settings)
+            self._descent.begin_stage(_optimizer(self._settings, stage), stage)
+        if stage is self._plan[-1]:
+            self._content = self._initial = None
+            self._styles.clear()
+
+    def _go_on(self, stage: Stage) -> None:
+        """Takes the descent to where the other run was."""
+        resume, self._resume = self._resume, None  # it may be large
+        state = states.within("optimizer/", resume)
+        optimizer = _optimizer(self._settings, stage, state)
+        self._descent = Descent.restored(resume, optimizer, self._settings)
+
+    def _start(self, pictures: list[np.ndarray], masks: Masks) -> np.ndarray:
+        """The picture that the first stage begins with. pictures: its photo and paintings."""
+        settings, initial, base = self._settings, self._initial, pictures[0]
+        if initial is not None:
+            base = images.resize(initial, *base.shape[:2])
+        kind = settings.initial_colors or ("match" if initial is None else "own")
+        base = colors.in_colors_of(base, pictures[1:], kind, settings, masks)
+        return initial_picture(base, self._network.mean_pixel, settings)
+
+    def _steps(self, stage: Stage) -> Iterator[tuple[int, np.ndarray]]:
+        """Takes the steps of a stage, and yields its checkpoints."""
+        every, descent = self._settings.checkpoint_iterations, self._descent
+        for iteration, scored in descent.steps(self._objective, stage, self._frame):
             if every and iteration % every == 0:
                 yield iteration, stage.image(descent.seen)
-            if on_step is not None:  # last: it may end the run
-                on_step(_step(iteration, stage, plan, scored, descent, ends))
-        if descent.is_over:
-            break
-        if keep_stages and stage is not plan[-1]:
-            state = descent.state() | _where(stage, plan)
-            ends |= states.under(f"{stages.ENDS}{stage.number}/", state)
-    best = descent.best
-    if on_step is not None:
-        if precision != tf.float32:
-            best = Scored(best.picture, losses(frame.picture(best.picture)))
-        on_step(_step(None, stage, plan, best, descent, ends))
-    if stage is not plan[-1]:  # a limit of the whole run was reached
-        _, frame = given.at(content[np.newaxis], [style[np.newaxis] for style in styles])
-    image = plan[-1].image(frame.picture(resized(best.picture, *plan[-1].outer_size)))
-    # who saves a large picture needs their memory
-    descent.release()
-    del objective, losses, descent
-    gc.collect()
-    yield None, image
+            if self._on_step is not None:  # last: it may end the run
+                self._on_step(self._step(iteration, stage, scored))
+
+    def _tell_best(self, stage: Stage) -> None:
+        """Calls `on_step` for the picture that was chosen."""
+        if self._on_step is None:
+            return
+        best = self._descent.best
+        if self._precision != tf.float32:
+            best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
+        self._on_step(self._step(None, stage, best))
+
+    def _last_image(self, stage: Stage) -> np.ndarray:
+        """The picture that was chosen, at the size of the last stage. After that there is nothing
+        left of the run: who saves a large picture needs the memory."""
+        last, frame = self._plan[-1], self._frame
+        if stage is not last:  # a limit of the whole run was reached
+            paintings = [style[np.newaxis] for style in self._styles]
+            _, frame = self._given.at(self._content[np.newaxis], paintings)
+        picture = resized(self._descent.best.picture, *last.outer_size)
+        image = last.image(frame.picture(picture))
+        self._descent.release()
+        self._objective = self._losses = self._descent = None
+        gc.collect()
+        return image
+
+    def _step(self, iteration: int | None, stage: Stage, scored: Scored) -> Step:
+        descent, plan, ends = self._descent, self._plan, self._ends
+        picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
+        return Step(
+            iteration,
+            sum(stage.iterations for stage in plan),
+            stage,
+            descent.seconds,
+            lambda: {name: float(loss) for name, loss in scored.losses.items()},
+            lambda: stage.image(picture),
+            # the failure of a run may be reported by a step of the stage before
+            lambda: descent.state() | _where(descent.stage, plan) | ends,
+        )
 
 
-def _optimizer(settings: Settings, stage: Stage) -> Optimizer:
+def _optimizer(
+    settings: Settings, stage: Stage, state: Mapping[str, ArrayLike] | None = None
+) -> Optimizer:
     """The optimizer of a stage, the same one for equal stages: what it has traced is used again.
+    state: its own, to go on with; that of L-BFGS may have been shortened.
 
     Of Adam's each has the learning rate's whole schedule: measured at
     800x534 in two stages, the loss was 12 % lower than with one schedule for both."""
     if settings.optimizer == "lbfgs":
         low, high = (0.0, 255.0) if settings.clip else (-np.inf, np.inf)
-        return _the_same(LBFGS(history_of(*stage.outer_size), low, high))
+        history = history_of(*stage.outer_size)
+        if state and "curvatures" in state:
+            history = min(history, history_in(state))
+        return ShorterWhenFull(_the_same(LBFGS(history, low, high)))
     if settings.optimizer == "l-bfgs-b":
         return LBFGSB(settings.evaluations, bounds=settings.clip)
     adam = Adam(
@@ -241,26 +309,6 @@ def _the_same(optimizer: Optimizer) -> Optimizer:
 def _where(stage: Stage, plan: list[Stage]) -> State:
     """Where a run is, for its state."""
     return {"stage": tf.constant(stage.number), "plan": tf.constant(stages.in_numbers(plan))}
-
-
-def _step(
-    iteration: int | None,
-    stage: Stage,
-    plan: list[Stage],
-    scored: Scored,
-    descent: Descent,
-    ends: State,
-) -> Step:
-    picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
-    return Step(
-        iteration,
-        sum(stage.iterations for stage in plan),
-        stage,
-        descent.seconds,
-        lambda: {name: float(loss) for name, loss in scored.losses.items()},
-        lambda: stage.image(picture),
-        lambda: descent.state() | _where(stage, plan) | ends,
-    )
 
 
 def _check_sizes(

@@ -8,12 +8,13 @@ inside count: nothing is approximated, and there are no seams.
 """
 
 import contextlib
+import errno
 import functools
 import gc
 import math
-import tempfile
+import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,7 @@ from objective import Evaluation, Objective, Statistics, Targets
 from passes import Gradients, Passes
 from settings import SMALLEST_TILE, Settings, UserError
 from stages import Stage
+from streams import LOGGER
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -138,9 +140,10 @@ class _Parked:
         if not self._pictures:
             return
         with contextlib.suppress(OSError):
-            self._file = _temporary()
+            self._file = files.temporary(sum(picture.nbytes for picture in self._pictures))
             for picture in self._pictures:
                 np.save(self._file, picture)
+            self._file.flush()
             self._pictures = []
 
 
@@ -164,14 +167,15 @@ class _Halving:
                 if self._made is None:
                     self._made = self._make(self._size)
                 return ask(*self._made)
-            except tf.errors.ResourceExhaustedError:
+            except (tf.errors.ResourceExhaustedError, MemoryError):
                 self._made = None  # before the next is made
                 if self._size == SMALLEST_TILE:
                     raise UserError(
-                        f"out of memory, even in tiles of {SMALLEST_TILE} pixels: give a smaller "
-                        "size"
+                        f"out of memory, even in tiles of {SMALLEST_TILE} pixels: choose a smaller "
+                        "size, or the optimizer adam, which needs less"
                     ) from None
                 self._size = max(SMALLEST_TILE, (self._size or self._whole) // 2)
+            LOGGER.warning("out of memory: goes on in tiles of %d pixels", self._size)
             gc.collect()  # graphs are held in circles
 
 
@@ -529,38 +533,55 @@ class _Contents:
         def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
             return passes.features(vgg.preprocess(box, network.mean_pixel))
 
-        self._file = _temporary()
         self._places = []  # of each tile: where in the file; by layer the shape, and the inside
+        self._file, end = None, 0
         for tile in part.tiles(content.shape[1:3]):
             found = measure(tf.constant(content[_slices(tile)]))
             inside = {name: part.slices(name, tile) for name in found}
             shapes = {name: (found[name].shape, inside[name]) for name in found}
-            self._places.append((self._file.tell(), shapes))
-            try:
-                for name, features in found.items():
-                    self._file.write(features[inside[name]].numpy().tobytes())
-            except OSError as error:
-                raise UserError(
-                    f"cannot keep the photo's features in {tempfile.gettempdir()} "
-                    f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
-                ) from error
+            self._places.append((end, shapes))
+            data = [features[inside[name]].numpy().tobytes() for name, features in found.items()]
+            length = sum(map(len, data))
+            with _told():
+                if self._file is None:
+                    self._file = files.temporary(length * _share(tile, content.shape))
+                self._file.writelines(data)
+                self._file.flush()  # or it fails later
+            end += length
 
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """By layer, with 0 outside the inside."""
         start, shapes = self._places[tile]
-        self._file.seek(start)
-        return {name: self._read(shape, inside) for name, (shape, inside) in shapes.items()}
+        with _told():
+            self._file.seek(start)
+            return {name: self._read(shape, inside) for name, (shape, inside) in shapes.items()}
 
     def _read(self, shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
         features = np.zeros(shape, np.float32)
         part = features[inside]
-        part[:] = np.frombuffer(self._file.read(part.nbytes), np.float32).reshape(part.shape)
+        data = self._file.read(part.nbytes)
+        if len(data) < part.nbytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        part[:] = np.frombuffer(data, np.float32).reshape(part.shape)
         return tf.constant(features)
 
 
-def _temporary() -> IO[bytes]:
-    """A file that is closed, and gone, with the object that holds it."""
-    return tempfile.TemporaryFile()
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raises `UserError` where the file of the photo's features fails."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the photo's features in {files.temporary_folder()} "
+            f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
+        ) from error
+
+
+def _share(tile: Tile, shape: tuple[int, ...]) -> int:
+    """How many of such tiles a picture [1, H, W, 3] has, rounded up."""
+    top, bottom, left, right = tile.inside
+    return -(-math.prod(shape[1:3]) // max(1, (bottom - top) * (right - left)))
 
 
 def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:

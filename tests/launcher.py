@@ -76,6 +76,7 @@ def serve():
 def paint(request):
     """What `python neural_style.py` does, or batch.py, in the process that was forked."""
     import neural_style
+    import stopping
 
     set_environment(request["environment"])
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
@@ -84,14 +85,11 @@ def paint(request):
         os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)
     try:
         if request["program"] == "batch":
-            neural_style.leave(run_batch(request["arguments"]))
-        neural_style.leave_on_interrupt()
-        neural_style.leave(neural_style.main(request["arguments"]))
-    except SystemExit as error:
-        neural_style.leave(error.code or 0)
+            stopping.leave(run_batch(request["arguments"]))
+        neural_style.start(request["arguments"])
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        neural_style.leave(1)
+        stopping.leave(1)
 
 
 def set_environment(variables):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -445,7 +446,7 @@ def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
     options = ["--output", "place/out.png", *CHECKPOINTS]
     process = start(folder, *options, iterations=60)
     wait_for((folder / "c-0.png").exists)
-    place.rmdir()
+    shutil.rmtree(place)  # with the claim to the output, which is in it
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "error: cannot write place/out.png (No such file or directory)" in stderr

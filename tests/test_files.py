@@ -1,8 +1,13 @@
 """Files that are no pictures: whole or not at all."""
 
+import errno
 import os
+import subprocess
+import sys
+import time
 
 import pytest
+from conftest import ROOT
 
 import files
 from settings import UserError
@@ -24,6 +29,82 @@ def test_what_an_ended_process_had_begun_is_removed_and_nothing_else(tmp_path):
         files.remove_unfinished(tmp_path, os.getpid())
         assert [path.name for path in tmp_path.iterdir()] == ["picture.png"]
         open(file.name, "x").close()  # or it could not be moved
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_that_writes_there(tmp_path):
+    code = "import files, os, sys\nclaim = files.claim('b.png'); claim.__enter__()\n"
+    code += "with files.writing('a.png') as file: print(os.getpid(), flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    theirs = {path.name for path in tmp_path.iterdir()}
+    assert len(theirs) == 2
+    elsewhere = tmp_path / ".neural-style-another.machine-17-0123abcd.tmp"
+    elsewhere.touch()
+    (tmp_path / ".neural-style-notes").touch()
+    files.check_writable(tmp_path / "c.png")  # it is alive, and theirs stay
+    assert theirs < {path.name for path in tmp_path.iterdir()}
+    process.kill()
+    process.communicate()
+    with files.writing(tmp_path / "c.png") as ours:
+        files.check_writable(tmp_path / "d.png")
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {elsewhere.name, ".neural-style-notes", os.path.basename(ours.name)}
+
+
+def test_without_locks_only_old_files_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_lock", lambda _: None)
+    for name, age in (("new", 60), ("old", 2 * files.OLD_SECONDS)):
+        path = tmp_path / f"{files._temporaries_of(17)}{name}.tmp"
+        path.touch()
+        os.utime(path, [time.time() - age] * 2)
+    files.remove_left_behind(tmp_path)
+    assert [path.name[-7:] for path in tmp_path.iterdir()] == ["new.tmp"]
+
+
+def test_a_process_that_leaves_removes_what_it_is_writing(tmp_path):
+    path = tmp_path / "a.png"
+    with pytest.raises(UserError, match="cannot write"), files.claim(path), files.writing(path):
+        assert len(list(tmp_path.iterdir())) == 2
+        files.clear_up()
+        assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_stays_where_it_was_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = files.Output("a.csv")
+    monkeypatch.chdir("/")
+    files.write(output, b"1")
+    assert str(output) == "a.csv" and (tmp_path / "a.csv").read_bytes() == b"1"
+
+
+def test_large_temporary_files_go_to_a_disk(tmp_path, monkeypatch):
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    mounts = tmp_path / "mounts"
+    mounts.write_text("disk / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\ndisk /tmp/disk ext4 rw 0 0\n")
+    monkeypatch.setattr(files, "MOUNTS", mounts)
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: "/tmp")
+    assert files.temporary_folder() == "/var/tmp"
+    mounts.write_text("disk / ext4 rw 0 0\n")
+    assert files.temporary_folder() == "/tmp"
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    mounts.write_text("tmpfs /tmp tmpfs rw 0 0\n")
+    assert files._temporary_folders() == ["/tmp"]  # as the user has it
+
+
+def test_a_temporary_file_without_room_is_told_before_it_is_written():
+    with pytest.raises(OSError) as caught:
+        files.temporary(1 << 60)
+    assert caught.value.errno == errno.ENOSPC
+    with files.temporary(10) as file:
+        file.write(b"0123456789")
 
 
 def test_a_vanished_folder_is_told(tmp_path):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import optimizers
 from objective import Evaluation
-from optimizers import LBFGS, LBFGSB, Adam, history_of
+from optimizers import LBFGS, LBFGSB, Adam, ShorterWhenFull, history_in, history_of
 
 
 def valley(target):
@@ -358,3 +358,42 @@ def test_lbfgsb_ends_a_round_at_the_best_when_the_loss_breaks(start, sound):
     best = asked[np.argmin(losses)] if losses else start
     np.testing.assert_array_equal(made, best)
     assert len(asked) == sound + 1
+
+
+def test_lbfgs_remembers_less_when_memory_runs_out_and_says_so(monkeypatch, caplog):
+    """The step is taken with half the pairs, and the state is one of half the pairs."""
+    picture = tf.fill([1, 12, 14, 3], 100.0) + tf.range(14, dtype=tf.float32)[:, tf.newaxis]
+    moved, tried = LBFGS.moved, []
+
+    def full(self, *arguments):
+        tried.append(self.history)
+        if self.history > 1 and len(tried) > 3:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        return moved(self, *arguments)
+
+    monkeypatch.setattr(LBFGS, "moved", full)
+    optimizer = ShorterWhenFull(LBFGS(history=4))
+    state, losses = optimizer.init(picture), []
+    for _ in range(7):
+        picture, state, evaluation = optimizer.step(valley(50.0), picture, state)
+        losses.append(float(evaluation.losses["total"]))
+    assert tried == [4, 4, 4, 4, 2, 1, 1, 1, 1]
+    assert state.keys() == LBFGS(history=1).init(picture).keys() and history_in(state) == 1
+    assert losses[-1] < losses[3] < losses[0]
+    assert [record.getMessage()[:46] for record in caplog.records] == [
+        "out of memory: L-BFGS remembers 2 steps from n",
+        "out of memory: L-BFGS remembers 1 steps from n",
+    ]
+
+
+def test_adam_starts_again_at_a_size_that_its_moments_do_not_fit(monkeypatch, caplog):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    adam = Adam(1.0, 0.9, 0.99, 1e-8, "constant", 10)
+    small, large = tf.zeros([1, 8, 9, 3]), tf.zeros([1, 16, 18, 3])
+    _, state, _ = adam.step(valley(50.0), small, adam.init(small))
+    monkeypatch.setattr(tf.image, "resize", full)
+    state = adam.rescale(state, large)
+    assert state["first"].shape == large.shape and not np.any(state["first"])
+    assert "Adam starts without what it knew" in caplog.text

@@ -75,7 +75,7 @@ def test_losses_are_only_looked_at_when_somebody_wants_them():
 def test_table_and_plot(tmp_path):
     with Progress(Settings(iterations=4), PLAN, keep_losses=True) as progress:
         for step in steps(4):
-            progress.show(step)
+            progress.keep(step)
     progress.save_table(tmp_path / "losses.csv")
     with open(tmp_path / "losses.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -228,7 +228,9 @@ def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder, resume):
     assert error_of(resume("--scales", 2, "--allow-changes"), 2) == message
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
     run, folder, number, status, resume
 ):
@@ -263,7 +265,7 @@ random.seed(int(os.environ["KILLS_SEED"]))
 def start(arguments):
     child = os.fork()
     if child == 0:
-        neural_style.leave(neural_style.main(arguments))
+        neural_style.start(arguments)
     return child
 
 def next_arguments():
@@ -315,7 +317,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
     assert run(*whole, output="whole.png").returncode == 0
     ours, theirs = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
     np.testing.assert_array_equal(ours, theirs)
-    assert not [name for name in os.listdir(folder) if name.endswith(".tmp")][KILLS:]
+    assert not list(folder.glob(".neural-style-*"))
 
 
 # A picture that says what made it

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_passes import VARIANTS, apart
 
+import files
 import hardware
 import objective
 import tiling
@@ -243,12 +244,20 @@ def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
     np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
 
 
-def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
-    class Full:
-        def write(self, data):
-            raise OSError(28, "No space left on device")
+class Full:
+    """A file on a full disk."""
 
-    monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
+    def __init__(self, **_):
+        pass
+
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+    writelines = write
+
+
+def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
     photo = picture(20, 30)
     parked = tiling._Parked([photo])
     parked.park()
@@ -272,20 +281,37 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
 
     monkeypatch.setattr(tiling.TiledObjective, "__call__", exhausted)
     content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
-    with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: give a sm"):
+    with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: choose a s"):
         list(stylize(network, content, [style], iterations=2, tile=128))
 
 
 def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
-    class Full:
-        def tell(self):
-            return 0
-
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tiling.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
     with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
+        list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
+
+
+@pytest.mark.parametrize("failure", ["seek", "read"])
+def test_a_temporary_file_that_breaks_on_the_way_is_told(network, picture, monkeypatch, failure):
+    make = files.temporary
+
+    class Breaks:
+        def __init__(self, size):
+            self._file, self._is_broken = make(size), False
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+        def seek(self, place):
+            if failure == "seek":
+                raise OSError(5, "Input/output error")
+            self._file.seek(place)
+
+        def read(self, size):
+            return self._file.read(size)[: size // 2]
+
+    monkeypatch.setattr(files, "temporary", Breaks)
+    with pytest.raises(UserError, match=r"^cannot keep .* \(Input/output error\): make room"):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from test_command_line import error_of
 
+import timelapse
 from settings import UsageError, UserError
 from timelapse import Timelapse
 
@@ -45,6 +46,33 @@ def test_large_pictures_make_films_that_a_screen_shows(tmp_path):
     film.save()
     with Image.open(tmp_path / "film.gif") as image:
         assert image.size == (1080, 270)
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp"])
+def test_a_film_that_would_take_too_much_memory_shows_fewer_checkpoints(
+    tmp_path, monkeypatch, caplog, ending
+):
+    monkeypatch.setattr("timelapse.BYTES_HELD", 3 * timelapse.BYTES_PER_PIXEL[ending] * 60 * 92)
+    film = Timelapse(tmp_path / f"film{ending}", 61, 91)
+    for level in range(0, 250, 50):
+        film.add(np.full((30, 45, 3), float(level)))
+    film.save()
+    assert "shows one checkpoint in 2, or it would take too much memory" in caplog.text
+    with Image.open(tmp_path / f"film{ending}") as image:
+        assert image.n_frames == 3
+        for frame, level in enumerate((0, 100, 200)):  # the last is among them
+            image.seek(frame)
+            assert np.abs(np.asarray(image.convert("RGB"), int) - level).max() < 6
+            assert image.info["duration"] == (2000 if frame == 2 else 200)
+
+
+def test_frames_without_room_are_told(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("files.temporary", full)
+    with pytest.raises(UserError, match=r"^cannot keep the frames of .*film.gif in .* \(No space"):
+        Timelapse(tmp_path / "film.gif", 61, 91).add(np.zeros((30, 45, 3)))
 
 
 def test_a_film_that_cannot_be_made_is_told(monkeypatch):

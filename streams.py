@@ -1,0 +1,88 @@
+"""Streams: standard output and error that may be closed, full or gone, and cost no picture; and the
+messages of the core, shown there."""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+LOGGER = logging.getLogger("neural_style")  # what the core says; by itself it prints nothing
+
+
+class Tolerant:
+    """A text stream that can always be written to. From the first write that fails on, what is
+    written is lost; `error` says why."""
+
+    def __init__(self, stream: TextIO | None):
+        """stream: None for one that was closed when the process began, as Python has it."""
+        self._stream = stream if stream is not None else open(os.devnull, "w")  # noqa: SIM115
+        self.error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[[], Any]) -> None:
+        if self.error is not None:
+            return
+        try:
+            act()
+        except (OSError, ValueError) as error:  # a closed one raises ValueError
+            self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def tolerant(stream: TextIO | None) -> Tolerant:
+    """The stream as one that can always be written to."""
+    return stream if isinstance(stream, Tolerant) else Tolerant(stream)
+
+
+def guard() -> None:
+    """Makes the standard streams of this process safe to write to, whatever became of them.
+
+    A descriptor that is closed is opened to nowhere: or the next file that is opened would get its
+    number, and what C++ says on standard error would end up in that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout, sys.stderr = tolerant(sys.stdout), tolerant(sys.stderr)
+
+
+def lost_output() -> bool:
+    """Whether something that was written to standard output is lost, and somebody wanted it."""
+    error = getattr(sys.stdout, "error", None)
+    return error is not None and not isinstance(error, BrokenPipeError)
+
+
+class _Shown(logging.Handler):
+    """Passes messages on."""
+
+    def __init__(self, show: Callable[[str], None]):
+        super().__init__()
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._show(record.getMessage())
+
+
+@contextlib.contextmanager
+def logged(show: Callable[[str], None]) -> Iterator[None]:
+    """Has the core's messages shown meanwhile, and nowhere else."""
+    before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
+    LOGGER.handlers, LOGGER.propagate = [_Shown(show)], False
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.handlers, level, LOGGER.propagate = before
+        LOGGER.setLevel(level)

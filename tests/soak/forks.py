@@ -1,0 +1,138 @@
+"""Forks: one command line -> a process of its own, forked where TensorFlow is imported but not yet
+started, so that an attempt takes a second or two. What the parts that break runs share."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import launcher
+import numpy as np
+import reference
+from PIL import Image
+
+TIMEOUT = 120.0  # seconds, after which a run hangs
+HEIGHT, WIDTH = 34, 45
+INPUTS = ("photo.png", "painting.png", "network.mat")
+COMMON = ("--content", "photo.png", "--styles", "painting.png", "--output", "out.png")
+QUICK = ("--network", "network.mat", "--precision", "float32", "--style-loss", "mean")
+
+
+class Ended(NamedTuple):
+    """How a process ended; the status is None where it had to be killed."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+def make_inputs(folder: Path) -> None:
+    """Writes a photo, a painting and a tiny network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(INPUTS[:2]):
+        coarse = np.random.default_rng(seed).integers(0, 255, (5, 6, 3)).astype(np.uint8)
+        image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        image.save(folder / name)
+    reference.save_mat(folder / INPUTS[2], reference.tiny_weights())
+
+
+def prepare(folder: Path) -> None:
+    """Imports what takes long, once, and gives the program a cache of its own."""
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    launcher.import_all()
+
+
+def start(arguments: list[str], folder: Path, before: Callable[[], None] = lambda: None) -> int:
+    """Forks a process that runs `neural_style.py` in that folder. Returns its number. before: is
+    called in it first."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.setsid()
+        os.chdir(folder)
+        for number, name in enumerate((os.devnull, ".stdout", ".stderr")):
+            os.dup2(os.open(name, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o666), number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
+        import neural_style
+
+        before()
+        neural_style.start([*map(str, arguments)])
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode())
+    os._exit(70)
+
+
+def wait(child: int, folder: Path, timeout: float = TIMEOUT) -> Ended:
+    """Waits for a process that `start` has begun."""
+    status, end = None, time.monotonic() + timeout
+    while status is None and time.monotonic() < end:
+        found, ended = os.waitpid(child, os.WNOHANG)
+        if found:
+            status = os.waitstatus_to_exitcode(ended)
+        else:
+            time.sleep(0.005)
+    if status is None:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    return Ended(status, *(_text(folder / name) for name in (".stdout", ".stderr")))
+
+
+def run(arguments: list[str], folder: Path, before: Callable[[], None] = lambda: None) -> Ended:
+    """Runs a command line to its end."""
+    return wait(start(arguments, folder, before), folder)
+
+
+def left_over(folder: Path) -> list[str]:
+    """The names of unfinished files, and of claims."""
+    return sorted(path.name for path in folder.rglob(".neural-style-*"))
+
+
+def pixels(path: Path) -> bytes:
+    """All pixels of a picture."""
+    with Image.open(path) as image:
+        return image.tobytes()
+
+
+def broken_files(folder: Path) -> list[str]:
+    """What is wrong with pictures, films and states in a folder."""
+    import states
+
+    wrong = []
+    for path in sorted(folder.iterdir()):
+        try:
+            if path.suffix in (".png", ".gif", ".jpg"):
+                with Image.open(path) as image:
+                    for frame in range(getattr(image, "n_frames", 1)):
+                        image.seek(frame)
+                        image.load()
+            elif path.suffix == ".npz":
+                states.load(path)
+        except Exception as error:
+            wrong.append(f"{path.name} is broken ({type(error).__name__}: {error})")
+    return wrong
+
+
+@contextlib.contextmanager
+def fresh(folder: Path, number: int) -> Iterator[Path]:
+    """A new folder with the inputs, removed at the end."""
+    import shutil
+
+    place = folder / f"attempt-{number}"
+    make_inputs(place)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

@@ -149,6 +149,10 @@ WRONG = {
     "gallery/gallery.png is the gallery's own name": ["--name", "gallery.png"],
     "needs --shared-folder": ["--cluster", "tcp://127.0.0.1:9", "--save-states"],
     "--workers is for this machine": ["--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
+    "--job-timeout is 0: use a number of seconds above 0": ["--job-timeout", "0"],
+    "--job-timeout is nan: use a number": ["--job-timeout", "nan"],
+    "--job-timeout is inf: use a number": ["--job-timeout", "inf"],
+    "--cluster-tls requires --cluster": ["--cluster-tls", "a", "b", "c"],
     "nothing to paint": ["--output-dir", "gallery"],
 }
 

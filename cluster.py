@@ -33,7 +33,7 @@ import jobs
 import provenance
 from jobs import Outcome
 from options import NETWORK
-from settings import UserError
+from settings import UsageError, UserError
 from workers import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
 
 if TYPE_CHECKING:
@@ -483,6 +483,7 @@ def _connected(
     import dask
     from distributed import Client, LocalCluster
 
+    security = _security(address, tls)
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(CALM))
         if address == "local":
@@ -501,7 +502,7 @@ def _connected(
                 address,
                 timeout=CONNECT_SECONDS,
                 set_as_default=False,
-                security=_security(tls),
+                security=security,
             )
         except Exception as error:  # Dask has many names for it
             raise UserError(
@@ -511,18 +512,18 @@ def _connected(
         yield stack.enter_context(client)
 
 
-def _security(tls: Sequence[str] | None) -> "Security | None":
+def _security(address: str, tls: Sequence[str] | None) -> "Security":
+    """What Dask is to encrypt with: these files, or those that its own settings name. Raises
+    `UsageError` for an address that needs some where there are none."""
     from distributed import Security
 
-    if not tls:
-        return None
-    authority, certificate, key = tls
-    return Security(
-        tls_ca_file=authority,
-        tls_client_cert=certificate,
-        tls_client_key=key,
-        require_encryption=True,
-    )
+    if tls:
+        names = "tls_ca_file", "tls_client_cert", "tls_client_key"
+        return Security(**dict(zip(names, tls, strict=True)), require_encryption=True)
+    security = Security()
+    if address.startswith("tls://") and not security.get_connection_args("client")["ssl_context"]:
+        raise UsageError(f"--cluster {address} is encrypted: it requires --cluster-tls")
+    return security
 
 
 def _workers_of(client: "Client") -> tuple[list[str], dict[str, int] | None]:

@@ -141,27 +141,35 @@ def hanging(parcel, topic, number):
     return jobs.Outcome("done", str(options.number)), None
 
 
-@pytest.mark.parametrize("nanny", ["--nanny", "--no-nanny"])
-def test_a_worker_that_hangs_is_left(tmp_path, nanny, monkeypatch):
-    """With a nanny it begins again, and all goes on. Without, others take its jobs."""
-    monkeypatch.setattr(cluster, "TRIES", 2)
-    notes, is_restarted = [], nanny == "--nanny"
-    options = options_of(tmp_path, 4)
-    if not is_restarted:
-        del options[2]  # which would take all workers
-    with started(tmp_path, workers=2, nanny=nanny) as scheduler:
-        events = list(
-            cluster.run(
-                options, scheduler.address, True, note=notes.append, work=hanging, timeout=2
-            )
-        )
-    ends = {options[event.job].number: event for event in events if event.kind in ("done", "hung")}
-    kinds = {number: event.kind for number, event in ends.items()}
-    assert kinds == {0: "done", 1: "done", 3: "done"} | ({2: "hung"} if is_restarted else {})
-    assert all(event.value.message == str(number) for number, event in ends.items() if number != 2)
-    assert len(ends) == len([event for event in events if event.kind in ("done", "hung")])
-    left_out = [note for note in notes if "hangs and cannot be restarted: left out" in note]
-    assert len(left_out) == (0 if is_restarted else 1)
+def hung(folder, nanny, numbers, monkeypatch, tries):
+    """What becomes of the jobs of these numbers, and what is noted."""
+    monkeypatch.setattr(cluster, "TRIES", tries)
+    jobs, notes = options_of(folder, 4), []
+    jobs = [jobs[number] for number in numbers]
+    with started(folder, workers=2, nanny=nanny) as scheduler:
+        given = {"note": notes.append, "work": hanging, "timeout": 2}
+        events = list(cluster.run(jobs, scheduler.address, True, **given))
+    ends = [event for event in events if event.kind in ("done", "hung", "died")]
+    told = {numbers[event.job]: event.value.message if event.value else "hung" for event in ends}
+    assert len(told) == len(ends)
+    return told, [note for note in notes if note != "waiting for workers"]
+
+
+def test_a_worker_that_hangs_begins_again_and_so_does_its_job(tmp_path, monkeypatch):
+    told, notes = hung(tmp_path, "--nanny", [0, 1, 3], monkeypatch, tries=2)
+    assert told == {0: "0", 1: "1", 3: "3"} and notes == []
+
+
+def test_a_worker_that_hangs_and_cannot_begin_again_is_left_out(tmp_path, monkeypatch):
+    told, notes = hung(tmp_path, "--no-nanny", [0, 1, 3], monkeypatch, tries=2)
+    assert told == {0: "0", 1: "1", 3: "3"}
+    message = r"tcp://\S+ hangs and cannot be restarted: left out, end it yourself"
+    assert len(notes) == 1 and re.fullmatch(message, notes[0])
+
+
+def test_a_job_that_hangs_at_every_try_is_given_up(tmp_path, monkeypatch):
+    told, _ = hung(tmp_path, "--no-nanny", [0, 2, 3], monkeypatch, tries=1)
+    assert told == {0: "0", 2: "hung", 3: "3"}
 
 
 def lying(parcel, topic, number):
@@ -206,8 +214,15 @@ def certificates(tmp_path_factory):
     """Paths of an authority's certificate, a certificate that it has signed, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("makes certificates with openssl, which is not installed")
-    folder = tmp_path_factory.mktemp("certificates")
+    folders = [
+        tmp_path_factory.mktemp(name, numbered=False) for name in ("certificates", "strangers")
+    ]
+    for folder in folders:
+        make_certificates(folder)
+    return [str(folders[0] / name) for name in ("ca.pem", "cert.pem", "key.pem")]
 
+
+def make_certificates(folder):
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
 
@@ -217,10 +232,10 @@ def certificates(tmp_path_factory):
     sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
     openssl("x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem")
     openssl("ec", "-aes128", "-passout", "pass:secret", "-in", "key.pem", "-out", "locked.pem")
-    return [str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")]
 
 
 def test_a_cluster_by_tls(tmp_path, folders, alone, batch, certificates):
+    strangers = [path.replace("certificates", "strangers") for path in certificates]
     authority, certificate, key = certificates
     options = ["--tls-ca-file", authority, "--tls-cert", certificate, "--tls-key", key]
     with started(tmp_path, "--protocol", "tls", *options, workers=1) as scheduler:
@@ -229,11 +244,23 @@ def test_a_cluster_by_tls(tmp_path, folders, alone, batch, certificates):
         done = batch(*one, "--cluster-tls", *certificates)
         assert done.returncode == 0 and "2 painted in" in done.stderr, done.stderr
         assert_as_alone(folders, alone, NAMES[:2])
-        (folders / "gallery" / NAMES[0]).unlink()
+        shutil.rmtree(folders / "gallery")
         done = batch(*one)
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert done.returncode == 1 and len(errors) == 1 and "Traceback" not in done.stderr
-        assert errors[0].startswith(f"error: no scheduler at {scheduler.address} (")
+        assert done.returncode == 2 and first_line(done) == (
+            f"error: --cluster {scheduler.address} is encrypted: it requires --cluster-tls"
+        )
+        done = batch(*one, "--cluster-tls", *strangers)
+        assert done.returncode == 1
+        assert first_line(done).startswith(f"error: no scheduler at {scheduler.address} (")
+        done = batch(*one[:-1], scheduler.address.replace("tls:", "tcp:"))
+        assert done.returncode == 1 and first_line(done).startswith("error: no scheduler at tcp://")
+
+
+def first_line(done):
+    """Of what a batch says that paints nothing: the only one but for its summary."""
+    first, *others = done.stderr.splitlines()
+    assert [line[:9] for line in others] == ["2 not beg"], done.stderr
+    return first
 
 
 def test_tls_that_cannot_be_is_told_before_anything_starts(certificates, tmp_path):

@@ -176,6 +176,25 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
     assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
 
 
+def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
+    import batch
+    import workers
+
+    def run(pictures, *_, timeout, **__):
+        assert timeout == 90
+        yield from (workers.Event(0, 0, "died"), workers.Event(1, 0, "hung"))
+
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr(workers, "run", run)
+    one = ["--contents", "photos/one.png", "--network", "network.mat", "--job-timeout", "90"]
+    assert batch.main([*EVERY, *one]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    died = "in the last one, the process that painted it died"
+    hung = "in the last one, no step was reported for 90 seconds (--job-timeout)"
+    assert f"1/2 error: gave up after 3 attempts: {died}" in lines
+    assert f"2/2 error: gave up after 3 attempts: {hung}" in lines
+
+
 def start(folders, *arguments):
     return subprocess.Popen(
         command(*arguments), cwd=folders, stderr=subprocess.PIPE, text=True, start_new_session=True

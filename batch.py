@@ -12,6 +12,7 @@ import csv
 import functools
 import glob
 import io
+import math
 import os
 import signal
 import sys
@@ -35,6 +36,9 @@ from settings import INTERRUPTED, TERMINATED, UsageError, UserError, shortened
 from summary import Summary
 
 NAME = "{content}--{style}.png"
+# What became of the last attempt at a picture.
+DIED = "in the last one, the process that painted it died"
+HUNG = "in the last one, no step was reported for {:g} seconds (--job-timeout)"
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
 MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
 
@@ -178,11 +182,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="keep the state of each run beside its result until that is done: a run that was "
         "killed goes on from there",
     )
+    parser.add_argument(
+        "--job-timeout",
+        metavar="SECONDS",
+        type=float,
+        help="a picture that reports no step for this long is taken to hang: its process is ended "
+        "and the picture tried again, twice at most; allow for the slowest step, and for the time "
+        "before the first one (default: wait for ever)",
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="paint on a Dask cluster: tcp://HOST:8786, or local for one on this machine",
+        help="paint on a Dask cluster: tcp://HOST:8786, or local for one on this machine; without "
+        "--cluster-tls, whoever reaches the scheduler can run programs on all its machines",
+    )
+    parser.add_argument(
+        "--cluster-tls",
+        metavar=("CA", "CERT", "KEY"),
+        nargs=3,
+        help="files (PEM) of the cluster's authority and of this machine, for a scheduler at "
+        "tls://HOST:8786: all that is sent is encrypted, and both sides are checked",
     )
     parser.add_argument(
         "--shared-folder",
@@ -423,6 +443,8 @@ def paint(
             here,
             summary.note,
             kinds_left,
+            timeout=options.job_timeout or math.inf,
+            tls=options.cluster_tls,
         )
     else:
         count, threads = shared_out(options.workers, common, kinds_left)
@@ -444,6 +466,7 @@ def paint(
             kinds=kinds_left,
             ended=clear_up,
             imported=None if is_anew else "imported",
+            timeout=options.job_timeout or math.inf,
         )
     with contextlib.closing(events):
         for event in events:
@@ -451,7 +474,10 @@ def paint(
             if event.kind == "done":
                 yield number, event.value
             elif event.kind == "died":
-                yield number, jobs.failed("the processes that painted it died, one after the other")
+                yield number, jobs.failed(f"gave up after {workers.TRIES} attempts: {DIED}")
+            elif event.kind == "hung":
+                hung = HUNG.format(options.job_timeout)
+                yield number, jobs.failed(f"gave up after {workers.TRIES} attempts: {hung}")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
 
@@ -466,6 +492,8 @@ def looked_for(pair: Pair) -> Outcome | None:
 
 def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
     """Raises `UsageError` for workers that there cannot be, and what a cluster could not do."""
+    check_timeout(options.job_timeout)
+    check_tls(options.cluster, options.cluster_tls)
     wanted = options.workers
     if wanted != "auto" and not (wanted.isdecimal() and int(wanted) >= 1):
         raise UsageError(f"--workers is {wanted}: give auto, or 1 or more")
@@ -481,6 +509,47 @@ def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namesp
             raise UsageError(
                 f"{single.option_name(given)} on a cluster needs --shared-folder, which all see"
             )
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raises `UsageError` for seconds that nothing takes."""
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"--job-timeout is {seconds:g}: use a number of seconds above 0")
+
+
+def check_tls(address: str | None, paths: Sequence[str] | None) -> None:
+    """Raises `UserError` for a cluster that has no use for these files, or files of no use. paths:
+    of the authority's certificate, ours, and its key."""
+    if not paths:
+        return
+    if address is None:
+        raise UsageError("--cluster-tls requires --cluster")
+    if address == "local":
+        raise UsageError("--cluster-tls is for other machines: leave it out with --cluster local")
+    if not address.startswith("tls://"):
+        raise UsageError(
+            f"--cluster {address} is not encrypted: with --cluster-tls, use an address such as "
+            "tls://HOST:8786"
+        )
+    import ssl
+
+    for path in paths:
+        files.open_to_read(path).close()
+    try:
+        context = ssl.create_default_context(cafile=paths[0])
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{paths[0]} holds no certificate of an authority ({files.reason(error)}): "
+            "use a PEM file for --cluster-tls"
+        ) from error
+    try:
+        # with a password of our own, or a locked key would have OpenSSL ask for one
+        context.load_cert_chain(paths[1], paths[2], password="")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{paths[1]} and {paths[2]} are not a certificate and its key, unlocked "
+            f"({files.reason(error)}): use PEM files for --cluster-tls"
+        ) from error
 
 
 def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
@@ -507,6 +576,7 @@ def shared_out(wanted: str, common: argparse.Namespace, kinds: Sequence[Kind]) -
         count = min(cores, len(kinds), room_for(max(kind.pixels for kind in kinds)))
     else:
         count = min(int(wanted), len(kinds))
+    count = min(count, workers.MOST)
     return count, max(1, cores // count)
 
 

@@ -123,7 +123,7 @@ def open_preview(options: argparse.Namespace) -> "Preview | None":
     from preview import Preview
 
     preview = Preview(options.preview_host, options.preview, os.path.basename(options.output))
-    if not options.quiet:
+    if not (options.quiet and options.open):  # nobody else knows the token
         print(f"watch at {preview.address}", file=sys.stderr, flush=True)
     if options.open:
         import webbrowser

@@ -1,16 +1,19 @@
 """Workers: jobs -> processes that do them, each one at a time.
 
-A process that dies is replaced, and its job tried again. Where the system can, processes are forked
-from one that has imported what they need: so it is imported once, and its memory is shared.
+A process that dies or hangs is replaced, and its job tried again. Where the system can, processes
+are forked from one that has imported what they need: so it is imported once, and its memory is
+shared.
 """
 
 import contextlib
 import functools
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -21,9 +24,13 @@ from typing import Any, NamedTuple
 import hardware
 from settings import UserError
 
-TRIES = 3  # of a job whose process dies
+TRIES = 3  # of a job whose process dies or hangs
 # TensorFlow never lets go of all that it compiles for pictures of a size: 20 to 40 MB for each.
 KINDS = 8  # of jobs that a process does, before it is replaced
+START_SECONDS = 300.0  # that a process may take before it does anything, whatever a job may take
+STOPPED_SECONDS = 5.0  # without a look at the processes: we were stopped, and they may have been
+# Windows waits for 63 handles at a time, some of which it needs itself.
+MOST = 60 if sys.platform == "win32" else sys.maxsize  # processes
 SIGNALS = signal.SIGINT, signal.SIGTERM
 CANNOT_START = "worker processes cannot start: --debug says why"
 
@@ -35,7 +42,7 @@ class Event(NamedTuple):
 
     job: int
     worker: int
-    kind: str  # "begun", "told", "done", or "died": as often as it was tried
+    kind: str  # "begun", "told", "done", or of its last try "died" or "hung"
     value: Any = None
 
 
@@ -61,67 +68,122 @@ def run(
     kinds: Sequence[Hashable] = (),
     ended: Callable[[int], None] = ignore,
     imported: str | None = None,
+    timeout: float = math.inf,
 ) -> Iterator[Event]:
-    """Does the jobs in `count` processes, in order; but a process goes on with jobs of the kind of
-    its last one, if there are some, and leaves to others those of theirs. One that has done `KINDS`
-    kinds is replaced before the next.
+    """Does the jobs in `count` processes, `MOST` at most, in order; but a process goes on with jobs
+    of the kind of its last one, if there are some, and leaves to others those of theirs. One that
+    has done `KINDS` kinds is replaced before the next.
 
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
     more. kinds: of the jobs; they are all of one unless given. ended: told the number of every
     process once it has ended, whichever way. imported: a module that they all need, if it takes
-    long to import; the same one for all runs of a process.
+    long to import; the same one for all runs of a process. timeout: seconds; a process that has a
+    job and tells nothing for longer hangs, and is killed.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
-    waiting = deque((number, 1) for number in range(len(jobs)))
-    kinds = kinds or of_one_kind(jobs)
-    failures = 0  # to start, in a row
     begin = functools.partial(_Worker, _processes(imported), start, arguments, ended)
-    workers = [begin() for _ in range(min(count, len(jobs)))]
+    pool = _Pool(jobs, min(count, MOST), begin, again, kinds or of_one_kind(jobs), timeout)
     try:
-        while waiting or any(worker.job is not None for worker in workers):
-            for place, worker in enumerate(workers):
-                if waiting and worker.job is None and worker.is_ready:
-                    others = {one.kind for one in workers if one is not worker}
-                    job = next_job(waiting, kinds, worker.kind, others)
-                    if not worker.takes(kinds[job[0]]):
-                        waiting.appendleft(job)
-                        worker.end()
-                        workers[place] = begin()
-                        continue
-                    worker.job = job
-                    worker.send(jobs[worker.job[0]])
-                    yield Event(worker.job[0], place, "begun")
-            ready = wait([worker.connection for worker in workers], 1)
-            for place, worker in enumerate(workers):
-                if worker.connection not in ready:
-                    continue
-                number, tries = worker.job or (None, 0)
-                kind, value = worker.receive()
-                if kind == "ready":
-                    worker.is_ready, failures = True, 0
-                elif kind == "dead":
-                    failures += not worker.is_ready
-                    if failures == TRIES * count:
-                        raise UserError(CANNOT_START)
-                    workers[place] = begin()
-                    if number is not None and tries < TRIES:
-                        waiting.appendleft((number, tries + 1))
-                    elif number is not None:
-                        yield Event(number, place, "died", value)
-                elif kind == "told":
-                    yield Event(number, place, kind, value)
-                else:
-                    worker.job = None
-                    if again(value):
-                        worker.kind = None  # others of its kind may have to wait, too
-                        waiting.append((number, tries))
-                    else:
-                        yield Event(number, place, "done", value)
+        while pool.is_busy():
+            yield from pool.give()
+            yield from pool.listen()
+            yield from pool.end_hung()
     finally:
-        for worker in workers:
+        pool.end()
+
+
+class _Pool:
+    """The processes, and the jobs that wait for them."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Any],
+        count: int,
+        begin: Callable[[], "_Worker"],
+        again: Callable[[Any], bool],
+        kinds: Sequence[Hashable],
+        timeout: float,
+    ):
+        self._jobs, self._begin, self._again, self._kinds = jobs, begin, again, kinds
+        self._timeout = timeout
+        self._waiting = deque((number, 1) for number in range(len(jobs)))
+        self._failures, self._most_failures = 0, TRIES * count  # to start, in a row
+        self._looked = time.monotonic()  # at what hangs
+        self._workers = [begin() for _ in range(min(count, len(jobs)))]
+
+    def is_busy(self) -> bool:
+        """Whether there are jobs to do, or being done."""
+        return bool(self._waiting) or any(worker.job is not None for worker in self._workers)
+
+    def give(self) -> Iterator[Event]:
+        """Gives each process that has none a job."""
+        for place, worker in enumerate(self._workers):
+            if self._waiting and worker.job is None and worker.is_ready:
+                others = {other.kind for other in self._workers if other is not worker}
+                job = next_job(self._waiting, self._kinds, worker.kind, others)
+                if not worker.takes(self._kinds[job[0]]):
+                    self._waiting.appendleft(job)
+                    worker.end()
+                    self._workers[place] = self._begin()
+                    continue
+                worker.send(job, self._jobs[job[0]])
+                yield Event(job[0], place, "begun")
+
+    def listen(self) -> Iterator[Event]:
+        """Takes in what the processes say; waits for it, but not for long."""
+        connections = [worker.connection for worker in self._workers]
+        ready = wait(connections, min(1, self._timeout))
+        for place, worker in enumerate(self._workers):
+            if worker.connection not in ready:
+                continue
+            kind, value = worker.receive()
+            if kind == "ready":
+                worker.is_ready, self._failures = True, 0
+            elif kind == "dead":
+                yield from self._replace(place, "died", value)
+            elif kind == "told":
+                yield Event(worker.job[0], place, kind, value)
+            else:
+                (number, tries), worker.job = worker.job, None
+                if self._again(value):
+                    worker.kind = None  # others of its kind may have to wait, too
+                    self._waiting.append((number, tries))
+                else:
+                    yield Event(number, place, "done", value)
+
+    def end_hung(self) -> Iterator[Event]:
+        """Ends the processes that have said nothing for too long."""
+        now = time.monotonic()
+        if now - self._looked > STOPPED_SECONDS:
+            for worker in self._workers:
+                worker.heard += now - self._looked
+        self._looked = now
+        for place, worker in enumerate(self._workers):
+            if worker.is_silent(now, self._timeout):
+                worker.end()
+                yield from self._replace(place, "hung")
+
+    def end(self) -> None:
+        """Ends all processes."""
+        for worker in self._workers:
             worker.end()
+
+    def _replace(self, place: int, kind: str, value: Any = None) -> Iterator[Event]:
+        """Begins another process for one that has ended, whose job is tried again."""
+        worker = self._workers[place]
+        self._failures += not worker.is_ready
+        if self._failures == self._most_failures:
+            raise UserError(CANNOT_START)
+        self._workers[place] = self._begin()
+        if worker.job is None:
+            return
+        number, tries = worker.job
+        if tries < TRIES:
+            self._waiting.appendleft((number, tries + 1))
+        else:
+            yield Event(number, place, kind, value)
 
 
 def _processes(imported: str | None) -> BaseContext:
@@ -183,6 +245,7 @@ class _Worker:
         self.kind: Hashable = None  # of its last job
         self._kinds: set[Hashable] = set()  # of all
         self.is_ready = False
+        self.heard = time.monotonic()  # when it last said something, or was given a job
         self.connection, theirs = processes.Pipe()
         self._process = processes.Process(
             target=_serve, args=(theirs, start, arguments), daemon=True
@@ -202,11 +265,20 @@ class _Worker:
         self.kind = kind
         return True
 
-    def send(self, job: Any) -> None:
+    def is_silent(self, now: float, timeout: float) -> bool:
+        """Whether it has said nothing for longer than it may, with a job or before its first."""
+        if self.is_ready and self.job is None:
+            return False
+        return now - self.heard > (timeout if self.is_ready else max(timeout, START_SECONDS))
+
+    def send(self, job: tuple[int, int], content: Any) -> None:
+        """Gives it a job: its number and try, and what it is."""
+        self.job, self.heard = job, time.monotonic()
         with contextlib.suppress(OSError):  # it died: `receive` will say so
-            self.connection.send(job)
+            self.connection.send(content)
 
     def receive(self) -> tuple[str, Any]:
+        self.heard = time.monotonic()
         try:
             return self.connection.recv()
         except (EOFError, OSError):

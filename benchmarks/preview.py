@@ -89,15 +89,15 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
 
 def look(address: str, fetched: list[int]) -> None:
     """What a browser does: reads the news, and fetches each new picture."""
-    place = address.removeprefix("http://").rstrip("/")
+    place, _, token = address.removeprefix("http://").partition("/?")
     news = http.client.HTTPConnection(place)
-    news.request("GET", "/events")
+    news.request("GET", f"/events?{token}")
     seen = 0
     for line in news.getresponse():
-        if line.startswith(b"data: ") and (version := json.loads(line[6:])["version"]) > seen:
+        if line.startswith(b"data: {") and (version := json.loads(line[6:])["version"]) > seen:
             seen = version
             picture = http.client.HTTPConnection(place)
-            picture.request("GET", "/picture")
+            picture.request("GET", f"/picture?{token}")
             fetched.append(len(picture.getresponse().read()))
 
 

@@ -152,6 +152,10 @@ WRONG = {
     "gallery/gallery.png is the gallery's own name": ["--name", "gallery.png"],
     "needs --shared-folder": ["--cluster", "tcp://127.0.0.1:9", "--save-states"],
     "--workers is for this machine": ["--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
+    "--job-timeout is 0: use a number of seconds above 0": ["--job-timeout", "0"],
+    "--job-timeout is nan: use a number": ["--job-timeout", "nan"],
+    "--job-timeout is inf: use a number": ["--job-timeout", "inf"],
+    "--cluster-tls requires --cluster": ["--cluster-tls", "a", "b", "c"],
     "nothing to paint": ["--output-dir", "gallery"],
 }
 
@@ -173,6 +177,25 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
     told = capsys.readouterr().err
     assert status == 2 and told.startswith("error: ") and message in told
     assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
+
+
+def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
+    import batch
+    import workers
+
+    def run(pictures, *_, timeout, **__):
+        assert timeout == 90
+        yield from (workers.Event(0, 0, "died"), workers.Event(1, 0, "hung"))
+
+    monkeypatch.chdir(folders)
+    monkeypatch.setattr(workers, "run", run)
+    one = ["--contents", "photos/one.png", "--network", "network.mat", "--job-timeout", "90"]
+    assert batch.main([*EVERY, *one]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    died = "in the last one, the process that painted it died"
+    hung = "in the last one, no step was reported for 90 seconds (--job-timeout)"
+    assert f"1/2 error: gave up after 3 attempts: {died}" in lines
+    assert f"2/2 error: gave up after 3 attempts: {hung}" in lines
 
 
 def start(folders, *arguments):

@@ -1,49 +1,75 @@
 """A Dask cluster of two worker processes, one of which is killed while it paints."""
 
+import argparse
+import contextlib
+import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from conftest import ROOT, wait_for
+from PIL import Image
 from test_batch import NAMES, alone, assert_as_alone, batch, folders, start
 
 import cluster
 import jobs
+from batch import check_tls
 from settings import UserError
 
 pytest.importorskip("distributed", reason="the cluster needs distributed")
 __all__ = ["alone", "batch", "folders"]  # fixtures
 
 
-@pytest.fixture
-def scheduler(tmp_path):
-    """Its address and its two workers, each a process of one thread."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
-    quiet = {"cwd": tmp_path, "env": environment, "text": True}
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with open(tmp_path / "log", "w+") as log:
-        processes = [subprocess.Popen([*command, *options], stderr=log, **quiet)]
+class Scheduler(NamedTuple):
+    address: str
+    process: subprocess.Popen
+    workers: list[subprocess.Popen]  # each of one thread
+
+
+@contextlib.contextmanager
+def started(folder, *options, workers=2, nanny="--no-nanny"):
+    """A scheduler and its workers. options: of each of them."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = os.environ | {"PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "1"}
+    quiet = {"cwd": folder, "env": environment, "text": True}
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
+    mine = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with open(folder / "log", "w+") as log:
+        processes = [subprocess.Popen([*command, *mine], stderr=log, **quiet)]
         try:
             found = wait_for(
-                lambda: re.search(r"(tcp://127\S+:\d+)", (tmp_path / "log").read_text())
+                lambda: re.search(r"((?:tcp|tls)://127\S+:\d+)", (folder / "log").read_text())
             )
-            command = [sys.executable, "-m", "distributed.cli.dask_worker", found[1]]
-            options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
-            for _ in range(2):
-                processes.append(subprocess.Popen([*command, *options], stderr=log, **quiet))
-            yield found[1], processes[1:]
+            command = [sys.executable, "-m", "distributed.cli.dask_worker", found[1], *options]
+            theirs = [nanny, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
+            for _ in range(workers):
+                processes.append(subprocess.Popen([*command, *theirs], stderr=log, **quiet))
+            yield Scheduler(found[1], processes[0], processes[1:])
         finally:
-            for process in processes:
+            for process in reversed(processes):
+                if nanny == "--nanny" and process is not processes[0]:
+                    process.terminate()  # it ends its worker, too
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(timeout=20)
                 process.kill()
                 process.wait()
 
 
+@pytest.fixture
+def scheduler(tmp_path):
+    with started(tmp_path) as scheduler:
+        yield scheduler
+
+
 def test_a_worker_killed_in_the_middle_costs_its_own_picture_only(scheduler, folders, alone, batch):
-    address, workers = scheduler
+    address, _, workers = scheduler
     process = start(folders, "--cluster", address, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*--*.png")), 90)
     os.kill(workers[0].pid, signal.SIGKILL)
@@ -74,6 +100,202 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="needs Dask: pip install -r requirements-cluster"):
         list(cluster.run([], "local", False))
+
+
+def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
+    process = start(folders, "--cluster", scheduler.address, "--threads", 1, "--iterations", 60)
+    wait_for(lambda: list(folders.glob("gallery/*--*.png")), 90)
+    scheduler.process.kill()
+    told = process.communicate(timeout=120)[1]
+    lines = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert process.returncode == 1 and len(lines) == 1, told
+    assert re.match(
+        r"error: the scheduler has gone \(.+\): start it, and the batch, again", lines[0]
+    )
+    assert "Traceback" not in told and "distributed" not in told
+    assert re.search(r"\d painted, \d not begun in ", told), told
+    assert (folders / "gallery/gallery.html").exists()
+
+
+def options_of(folder, count):
+    """So many jobs that any `work` can do; each names the folder."""
+    paths = {"content": [], "styles": [], "network": "", "debug": False}
+    named = {"output": str(folder / "out.png"), "save_state": None, "checkpoint_output": None}
+    masks = {name: None for name in cluster.provenance.PICTURES if name not in paths}
+    return [
+        argparse.Namespace(**paths | masks | named | {"number": number, "threads": 1})
+        for number in range(count)
+    ]
+
+
+def hanging(parcel, topic, number):
+    """Hangs at the first try of job 1 and at each of job 2. In a worker."""
+    from distributed import get_worker
+
+    worker, options = get_worker(), parcel.options
+    worker.log_event(topic, (number, worker.address, None))
+    tried = os.path.join(os.path.dirname(options.output), str(options.number))
+    if options.number == 2 or (options.number == 1 and not os.path.exists(tried)):
+        open(tried, "a").close()
+        time.sleep(600)
+    return jobs.Outcome("done", str(options.number)), None
+
+
+def hung(folder, nanny, numbers, monkeypatch, tries):
+    """What becomes of the jobs of these numbers, and what is noted."""
+    monkeypatch.setattr(cluster, "TRIES", tries)
+    jobs, notes = options_of(folder, 4), []
+    jobs = [jobs[number] for number in numbers]
+    with started(folder, workers=2, nanny=nanny) as scheduler:
+        given = {"note": notes.append, "work": hanging, "timeout": 2}
+        events = list(cluster.run(jobs, scheduler.address, True, **given))
+    ends = [event for event in events if event.kind in ("done", "hung", "died")]
+    told = {numbers[event.job]: event.value.message if event.value else "hung" for event in ends}
+    assert len(told) == len(ends)
+    return told, [note for note in notes if note != "waiting for workers"]
+
+
+def test_a_worker_that_hangs_begins_again_and_so_does_its_job(tmp_path, monkeypatch):
+    told, notes = hung(tmp_path, "--nanny", [0, 1, 3], monkeypatch, tries=2)
+    assert told == {0: "0", 1: "1", 3: "3"} and notes == []
+
+
+def test_a_worker_that_hangs_and_cannot_begin_again_is_left_out(tmp_path, monkeypatch):
+    told, notes = hung(tmp_path, "--no-nanny", [0, 1, 3], monkeypatch, tries=2)
+    assert told == {0: "0", 1: "1", 3: "3"}
+    message = r"tcp://\S+ hangs and cannot be restarted: left out, end it yourself"
+    assert len(notes) == 1 and re.fullmatch(message, notes[0])
+
+
+def test_a_job_that_hangs_at_every_try_is_given_up(tmp_path, monkeypatch):
+    told, _ = hung(tmp_path, "--no-nanny", [0, 2, 3], monkeypatch, tries=1)
+    assert told == {0: "0", 2: "hung", 3: "3"}
+
+
+def lying(parcel, topic, number):
+    """Sends back what no worker of ours would. In a worker."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 5, 3), "u1")).save(buffer, "PNG")
+    png, outcome = buffer.getvalue(), jobs.Outcome("done")
+    return [
+        (outcome, b"#!/bin/sh"),
+        (outcome, png[:-20]),
+        (outcome, png + bytes(cluster.OTHER_BYTES + 1000)),
+        (outcome, None),
+        (outcome._replace(message=1), png),
+        (outcome._replace(losses={"total": "x"}), png),
+        (outcome._replace(settings={"a": b""}), png),
+        (outcome._replace(seconds=float("nan")), png),
+        (outcome._replace(status="best"), png),
+        (("done", "", 0.0, {}, {}), png),
+        "done",
+        None,
+    ][parcel.options.number]
+
+
+def test_what_is_no_result_is_not_written(scheduler, tmp_path):
+    expected = [
+        "out.png: the worker sent back something other than a PNG file",
+        "out.png: the worker sent back something other than a PNG file",
+        "out.png: the worker sent back 17 MB for 0.0 megapixels: look at that worker",
+        *["out.png: the worker sent back no result of this program: install the same"] * 9,
+    ]
+    options = options_of(tmp_path, len(expected))
+    events = list(cluster.run(options, scheduler.address, False, work=lying))
+    told = {event.job: event.value for event in events if event.kind == "done"}
+    for number, message in enumerate(expected):
+        assert told[number].status == "failed" and message in told[number].message
+        assert "\n" not in told[number].message
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Paths of an authority's certificate, a certificate that it has signed, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("makes certificates with openssl, which is not installed")
+    folders = [
+        tmp_path_factory.mktemp(name, numbered=False) for name in ("certificates", "strangers")
+    ]
+    for folder in folders:
+        make_certificates(folder)
+    return [str(folders[0] / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+
+
+def make_certificates(folder):
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=authority")
+    openssl("req", *new, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=machine")
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+    openssl("x509", "-req", "-in", "request.pem", *sign, "-out", "cert.pem")
+    openssl("ec", "-aes128", "-passout", "pass:secret", "-in", "key.pem", "-out", "locked.pem")
+
+
+def test_a_cluster_by_tls(tmp_path, folders, alone, batch, certificates):
+    strangers = [path.replace("certificates", "strangers") for path in certificates]
+    authority, certificate, key = certificates
+    options = ["--tls-ca-file", authority, "--tls-cert", certificate, "--tls-key", key]
+    with started(tmp_path, "--protocol", "tls", *options, workers=1) as scheduler:
+        assert scheduler.address.startswith("tls://")
+        one = ["--contents", "photos/one.png", "--threads", 1, "--cluster", scheduler.address]
+        done = batch(*one, "--cluster-tls", *certificates)
+        assert done.returncode == 0 and "2 painted in" in done.stderr, done.stderr
+        assert_as_alone(folders, alone, NAMES[:2])
+        shutil.rmtree(folders / "gallery")
+        done = batch(*one)
+        assert done.returncode == 2 and first_line(done) == (
+            f"error: --cluster {scheduler.address} is encrypted: it requires --cluster-tls"
+        )
+        done = batch(*one, "--cluster-tls", *strangers)
+        assert done.returncode == 1
+        assert first_line(done).startswith(f"error: no scheduler at {scheduler.address} (")
+        done = batch(*one[:-1], scheduler.address.replace("tls:", "tcp:"))
+        assert done.returncode == 1 and first_line(done).startswith("error: no scheduler at tcp://")
+
+
+def first_line(done):
+    """Of what a batch says that paints nothing: the only one but for its summary."""
+    first, *others = done.stderr.splitlines()
+    assert [line[:9] for line in others] == ["2 not beg"], done.stderr
+    return first
+
+
+def test_tls_that_cannot_be_is_told_before_anything_starts(certificates, tmp_path):
+    authority, certificate, key = certificates
+    locked = key.replace("key.pem", "locked.pem")
+    missing, junk = str(tmp_path / "none.pem"), str(tmp_path / "junk.pem")
+    (tmp_path / "junk.pem").write_text("junk")
+    wrong = {
+        (None, *certificates): "--cluster-tls requires --cluster",
+        ("local", *certificates): "--cluster-tls is for other machines: leave it out with",
+        ("tcp://a:1", *certificates): "--cluster tcp://a:1 is not encrypted: with --cluster-tls",
+        ("a:1", *certificates): "--cluster a:1 is not encrypted: with --cluster-tls",
+        ("tls://a:1", missing, certificate, key): f"no file {missing}",
+        ("tls://a:1", authority, certificate, missing): f"no file {missing}",
+        ("tls://a:1", junk, certificate, key): f"{junk} holds no certificate of an authority (",
+        ("tls://a:1", authority, junk, key): f"{junk} and {key} are not a certificate and its key",
+        ("tls://a:1", authority, authority, key): f"{authority} and {key} are not a certificate",
+        ("tls://a:1", authority, certificate, locked): f"{certificate} and {locked} are not a",
+    }
+    for (address, *paths), message in wrong.items():
+        with pytest.raises(UserError) as caught:
+            check_tls(address, paths)
+        assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    check_tls("tls://a:1", certificates)
+
+
+def test_a_cluster_here_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
+    events = cluster.run(options_of(tmp_path, 1), "local", True, (1, 3), work=environment)
+    done = [event.value.message for event in events if event.kind == "done"]
+    assert done == ["3"] and os.environ["TF_NUM_INTRAOP_THREADS"] == "7"
+
+
+def environment(parcel, topic, number):
+    return jobs.Outcome("done", os.environ["TF_NUM_INTRAOP_THREADS"]), None
 
 
 def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():

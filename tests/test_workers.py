@@ -74,6 +74,90 @@ def test_a_job_whose_process_dies_is_tried_again_twice_at_most(tmp_path):
     assert [begun.count(job) for job in range(5)] == [2, 1, 3, 2, 1]
 
 
+def hanging(folder):
+    """Sleeps for ever at the first try of each odd job, and at every try of job 13."""
+
+    def work(job, tell):
+        tried = os.path.join(folder, str(job))
+        if job == 13 or (job % 2 and not os.path.exists(tried)):
+            open(tried, "a").close()
+            tell(os.getpid())
+            time.sleep(600)
+        return job
+
+    return work
+
+
+def test_a_job_whose_process_hangs_is_tried_again_twice_at_most(tmp_path):
+    ended = []
+    jobs = [1, 2, 13, 3]
+    events = list(workers.run(jobs, 2, hanging, (str(tmp_path),), ended=ended.append, timeout=0.5))
+    ends = {event.job: event.kind for event in events if event.kind in ("done", "hung", "died")}
+    assert ends == {0: "done", 1: "done", 2: "hung", 3: "done"}
+    begun = [event.job for event in events if event.kind == "begun"]
+    assert [begun.count(job) for job in range(4)] == [2, 1, 3, 2]
+    hung = {event.value for event in events if event.kind == "told"}
+    assert len(hung) == 5 and hung < set(ended)
+    for process in hung:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def lively():
+    """Takes much longer than it is ever silent."""
+
+    def work(job, tell):
+        for _ in range(30):
+            time.sleep(0.1)
+            tell(job)
+        return job
+
+    return work
+
+
+def test_a_job_that_tells_of_progress_does_not_hang():
+    events = list(workers.run([7], 1, lively, timeout=2))
+    assert [event.kind for event in events] == ["begun", *["told"] * 30, "done"]
+
+
+def test_processes_that_were_stopped_with_us_do_not_hang(monkeypatch):
+    """As Ctrl-Z stops all of them; here only who asks was away."""
+    monkeypatch.setattr(workers, "STOPPED_SECONDS", 1.0)
+    events = workers.run([7], 1, lively, timeout=2)
+    kinds = [next(events).kind, next(events).kind]
+    time.sleep(2.5)
+    monkeypatch.setattr(workers._Pool, "listen", once(workers._Pool.listen))
+    assert [*kinds, *(event.kind for event in events)] == ["begun", *["told"] * 30, "done"]
+
+
+def once(listen):
+    """Nothing is heard the first time, as if they had been stopped, too."""
+    calls = []
+
+    def listen_later(pool):
+        calls.append(1)
+        return listen(pool) if len(calls) > 1 else iter(())
+
+    return listen_later
+
+
+def stuck():
+    time.sleep(600)
+
+
+def test_a_process_that_hangs_before_its_first_job_is_told(monkeypatch):
+    monkeypatch.setattr(workers, "START_SECONDS", 0.2)
+    with pytest.raises(UserError, match="worker processes cannot start"):
+        list(workers.run([1], 1, stuck, timeout=0.1))
+
+
+def test_there_are_no_more_processes_than_can_be_waited_for(monkeypatch):
+    monkeypatch.setattr(workers, "MOST", 2)
+    events = list(workers.run(range(9), 5, doubler))
+    assert {event.worker for event in events} <= {0, 1}
+    assert sum(event.kind == "done" for event in events) == 9
+
+
 def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
     events = workers.run([1, 2, 3], 1, late, (str(tmp_path),), again=lambda value: value == "busy")
     assert [event.value for event in events if event.kind == "done"] == [1, 2, 3]

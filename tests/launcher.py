@@ -15,11 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Launcher:
-    """The process that is forked, as long as the context lasts."""
+    """The process that is forked, as long as the context lasts.
+
+    network: a file that most commands will read, which it reads once for all of them.
+    """
+
+    def __init__(self, network):
+        self._network = network
 
     def __enter__(self):
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(self._network)],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -55,8 +61,11 @@ def import_all():
     gc.freeze()
 
 
-def serve():
+def serve(network):
     import_all()
+    import weights
+
+    weights.read(network)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -96,4 +105,4 @@ def status_of(child, timeout):
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
+import platformdirs
 import pytest
 import reference
 from conftest import ROOT
+from platformdirs import macos, unix, windows
 
 import cache
 import weights
@@ -80,7 +82,8 @@ def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
         kept.unlink()
         kept.mkdir()
     elif harm == "pickle":
-        np.savez(kept, origin=np.array([{}], object))
+        with kept.open("wb") as file:
+            np.savez(file, origin=np.array([{}], object))
     else:
         broken = {"empty": b"", "half": whole[: len(whole) // 2], "other": b"no archive at all"}
         kept.write_bytes(broken[harm])
@@ -127,7 +130,7 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
     told = [process.communicate(timeout=120)[0] for process in both]
     assert told[0] and told[0] == told[1]
     kept = [found for found in tmp_path.rglob("*") if found.is_file()]
-    assert len(kept) == 1 and kept[0].suffix == ".npz"
+    assert len(kept) == 1 and kept[0].suffix == ".network"
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert again.stdout == told[0]
 
@@ -135,10 +138,11 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
 @pytest.mark.parametrize(
     "platform, variables, expected",
     [
-        ("linux", {"XDG_CACHE_HOME": "/x/cache"}, "/x/cache/neural-style"),
-        ("linux", {}, "/home/her/.cache/neural-style"),
-        ("darwin", {}, "/home/her/Library/Caches/neural-style"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/neural-style"),
+        (unix.Unix, {"XDG_CACHE_HOME": "/x/cache"}, "/x/cache/neural-style"),
+        (unix.Unix, {"XDG_CACHE_HOME": "not/whole"}, "/home/her/.cache/neural-style"),
+        (unix.Unix, {}, "/home/her/.cache/neural-style"),
+        (macos.MacOS, {}, "/home/her/Library/Caches/neural-style"),
+        (windows.Windows, {"LOCALAPPDATA": "/local"}, "/local/neural-style"),
     ],
 )
 def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected):
@@ -146,7 +150,8 @@ def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected)
         monkeypatch.delenv(name, raising=False)
     for name, value in (variables | {"HOME": "/home/her"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
+    monkeypatch.setattr(windows, "get_win_folder", windows.get_win_folder_from_env_vars)
     assert cache.folder().as_posix() == expected
 
 

@@ -6,6 +6,7 @@ one line. The limits are not a sandbox: a file that takes over a library has thi
 """
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -74,6 +75,7 @@ def _seconds(size: int) -> float:
 @contextlib.contextmanager
 def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.Popen]:
     """A process that reads the file, and is over in any case when the context ends."""
+    limits = size, _seconds(size), MEMORY_BYTES + MEMORY_FACTOR * size
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # `file.seek` may only move within its buffer
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([PROGRAM_FOLDER, *map(str, filter(None, sys.path))]),
@@ -83,7 +85,7 @@ def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.P
     }
     try:
         process = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), str(path), str(size)],
+            [sys.executable, os.path.abspath(__file__), str(path), *map(str, limits)],
             stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -137,8 +139,11 @@ def _name(status: int) -> str:
         return f"exit status {status}"
 
 
-def _serve(path: str, size: int) -> None:
-    """What the child does: reads the file from stdin and sends its weights to stdout."""
+def _serve(path: str, size: int, seconds: float, memory: int) -> None:
+    """What the child does: reads the file from stdin and sends its weights to stdout.
+
+    seconds: of processor time, memory: bytes that reading may take, besides importing.
+    """
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever the libraries print
     data = sys.stdin.buffer.read(size)
@@ -148,7 +153,7 @@ def _serve(path: str, size: int) -> None:
         finally:
             output.write(READY)
             output.flush()
-        _limit(size)
+        _limit(seconds, memory)
         kind, answer = WEIGHTS, packed.pack(formats.read(path, data))
     except UserError as error:
         kind, answer = REFUSED, str(error).encode(errors="surrogateescape")
@@ -157,20 +162,19 @@ def _serve(path: str, size: int) -> None:
     output.flush()
 
 
-def _limit(size: int) -> None:
-    """Limits this process to what reading a file of that size may take. Windows has no such limits:
-    there, the clock alone ends it."""
+def _limit(seconds: float, memory: int) -> None:
+    """Limits what this process may take from now on. Windows has no such limits: there, the clock
+    alone ends it."""
     try:
         import resource
     except ModuleNotFoundError:
         return
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    seconds = usage.ru_utime + usage.ru_stime + _seconds(size)
-    limits = {resource.RLIMIT_CPU: int(seconds) + 1, resource.RLIMIT_FSIZE: 0}
-    limits[resource.RLIMIT_CORE] = 0
+    seconds += usage.ru_utime + usage.ru_stime
+    limits = {resource.RLIMIT_CPU: math.ceil(seconds)}
+    limits |= {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}  # writes nothing
     with contextlib.suppress(OSError):  # only Linux has this file, and obeys that limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        memory = MEMORY_BYTES + MEMORY_FACTOR * size
         limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
     for name, most in limits.items():
         soft, hard = resource.getrlimit(name)
@@ -180,4 +184,4 @@ def _limit(size: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]))
+    _serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

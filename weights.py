@@ -92,8 +92,10 @@ def open_to_read(path: str | Path) -> BinaryIO:
     """A network's file, or a `UserError` if it is none or too large to be one."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):
+    except OSError:
         mode = stat.S_IFREG  # `files.open_to_read` says what is wrong
+    except ValueError as error:  # a null byte
+        raise UserError(f"no file {str(path)!r} ({error}): check the name") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"network {path} is a device or a pipe: choose a file")
     file = files.open_to_read(path)

@@ -5,8 +5,11 @@ write.
 """
 
 import hashlib
+import os
 import pickle
+import sys
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +18,13 @@ import h5py
 import numpy as np
 import pytest
 import reference
+import scipy.io
+import scipy.sparse
 import tensorflow as tf
 
+import cache
 import downloads
+import reader
 import settings
 import vgg
 import weights
@@ -357,6 +364,248 @@ def test_a_zip_archive_that_torch_did_not_write_is_refused(tmp_path, torch):
     assert f"network {path} is truncated or not a .pth file (BadZipFile)" in error_of(
         vgg.load, path
     )
+
+
+# What breaks the libraries
+
+
+BEHAVIOURS = {
+    "crash": ("os.kill(os.getpid(), 11)", "the reader of .pth files crashed on it (SIGSEGV)"),
+    "end": ("os._exit(3)", "the reader of .pth files crashed on it (exit status 3)"),
+    "lie": ("os.write(OUTPUT, b'W' + bytes(8)); os._exit(0)", "the reader of .pth files crashed on "
+            "it (exit status 0)"),
+    "promise": ("os.write(OUTPUT, b'W' + b'\\xff' * 8); os._exit(0)",
+                "the reader of .pth files crashed on it (exit status 0)"),
+    "work": ("while True: pass", "reading it takes more than 2 s"),
+    "wait": ("time.sleep(100)", "reading it takes more than 2 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BEHAVIOURS)
+def test_whatever_the_library_does_is_told_in_one_line(tmp_path, stand_in, monkeypatch, what):
+    monkeypatch.setattr(reader, "SECONDS", 0.5)
+    monkeypatch.setattr(reader, "WAIT_SECONDS", 1.5)
+    code, message = BEHAVIOURS[what]
+    code = code.replace("OUTPUT", "3")  # the first descriptor that is free in the child
+    stand_in(f"import os, time\n__version__ = '2.6'\ndef load(*_, **__):\n    {code}\n")
+    path = save_state(tmp_path / "network.pth", {})
+    began = time.monotonic()
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken: {message}: download it again or choose another --network"
+    )
+    assert time.monotonic() - began < 10
+
+
+def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, stand_in):
+    stand_in("__version__ = '2.6'\ndef load(*_, **__):\n    bytearray(10**9)\n")
+    path = save_state(tmp_path / "network.pth", {})
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
+        "choose another --network"
+    )
+
+
+def test_the_library_writes_no_file_and_may_print(tmp_path, stand_in):
+    code = STAND_IN_FOR_TORCH.replace("SKIPPED", str(len(LEGACY_PTH)))
+    stand_in(code.replace("    state =", "    print('hello')\n    state ="))
+    path = save_pth(tmp_path / "network.pth", reference.tiny_weights())
+    assert len(weights.read(path).layers) == 36
+    file = tmp_path / "written"
+    write = f"with open({str(file)!r}, 'w') as file: file.write('x')"
+    stand_in(f"__version__ = '2.6'\ndef load(*_, **__):\n    {write}")
+    path = save_state(path, {})
+    assert "not a .pth file (OSError)" in error_of(weights.read, path)
+    assert not file.exists() or not file.read_text()
+
+
+def test_a_network_is_read_from_any_folder_and_once_for_equal_files(tmp_path, monkeypatch):
+    values = reference.tiny_weights(seed=5)
+    path = reference.save_mat(tmp_path / "network.mat", values)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "formats.py").write_text("raise Exception")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    first = weights.read("network.mat")
+    monkeypatch.setattr(reader, "read", lambda *_: pytest.fail("read again"))
+    (tmp_path / "copy.mat").write_bytes(path.read_bytes())
+    again = weights.read("copy.mat")
+    assert (first.title, again.title) == ("the network network.mat", "the network copy.mat")
+    assert again.layers is first.layers
+
+
+def test_without_a_second_process_one_line_says_so(tmp_path, monkeypatch):
+    path = reference.save_mat(tmp_path / "network.mat", reference.tiny_weights(seed=6))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert error_of(weights.read, path) == (
+        f"cannot start the reader of network {path} (No such file or directory): "
+        "close other programs"
+    )
+
+
+def test_an_h5_file_that_declares_more_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "huge.h5"
+    with h5py.File(path, "w") as file:
+        shape = 3, 3, 3, 10**9
+        file.create_dataset("block1_conv1/kernel:0", shape, "f4", chunks=(3, 3, 3, 100))
+    assert path.stat().st_size < 20_000
+    began = time.monotonic()
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
+        "choose another --network"
+    )
+    assert time.monotonic() - began < 10
+
+
+def test_an_h5_file_does_not_lead_to_other_files(tmp_path):
+    path, secret = tmp_path / "network.h5", tmp_path / "secret"
+    secret.write_bytes(np.arange(12, dtype="f4").tobytes())
+    message = f"network {path} is truncated or not a .h5 file (ValueError)"
+    with h5py.File(path, "w") as file:
+        name, shape = "block1_conv1/kernel:0", (3, 4)
+        file.create_dataset(name, shape, "f4", external=[(str(secret), 0, 48)])
+    assert message in error_of(weights.read, path)
+    with h5py.File(path, "w") as file:
+        layout = h5py.VirtualLayout(shape, "f4")
+        layout[:] = h5py.VirtualSource(str(secret), "x", shape)
+        file.create_virtual_dataset(name, layout)
+    assert message in error_of(weights.read, path)
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(path, "w") as file:
+        file["model_weights"] = h5py.ExternalLink(str(tmp_path / "pipe"), "/")
+    assert f"network {path} is not a Keras VGG network" in error_of(weights.read, path)
+
+
+def test_what_is_not_a_file_of_a_plausible_size_is_refused_at_once(tmp_path):
+    pipe, large = tmp_path / "pipe", tmp_path / "large.mat"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.write(b"MATLAB 5.0 MAT-file")
+        file.truncate(100_000_000_000)
+    for read in (weights.read, cache.read, vgg.load):
+        for path in (pipe, "/dev/zero"):
+            assert error_of(read, path) == f"network {path} is a device or a pipe: choose a file"
+        assert error_of(read, large) == (
+            f"network {large} has 100.0 GB: choose a VGG network, none of which has more than 2 GB"
+        )
+        assert error_of(read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
+        assert error_of(read, "a\0b") == "no file 'a\\x00b' (embedded null byte): check the name"
+
+
+def test_a_matlab_7_3_file_is_told_how_to_save_it(tmp_path):
+    path = tmp_path / "new.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
+    assert error_of(weights.read, path) == (
+        f"network {path} is a MATLAB 7.3 file: save it again with the option -v7"
+    )
+
+
+# What is no VGG, though it is whole
+
+
+@pytest.fixture
+def mat(tmp_path):
+    """A function that writes a .mat file of a tiny network whose layers were changed: by record's
+    name, the fields that are to differ."""
+
+    def write(changes, meta=None):
+        path = reference.save_mat(tmp_path / "network.mat", reference.tiny_weights())
+        content = scipy.io.loadmat(path, simplify_cells=True)
+        layers = np.empty((1, len(content["layers"])), object)
+        layers[0, :] = content["layers"]
+        for record in content["layers"]:
+            if "weights" in record:
+                cell = np.empty((1, 2), object)
+                cell[0, :] = list(record["weights"])
+                record["weights"] = cell
+            record |= changes.get(record["name"], {})
+        scipy.io.savemat(path, {"layers": layers, "meta": meta or content["meta"]})
+        return path
+
+    return write
+
+
+def pair(kernel, bias):
+    cell = np.empty((1, 2), object)
+    cell[0, :] = [kernel, bias]
+    return {"weights": cell}
+
+
+KERNEL, BIAS = np.ones((3, 3, 3, 4), "f4"), np.ones((4, 1), "f4")
+NOT_VGG = {
+    "a weight that is a word": {"weights": "word"},
+    "a weight that is a struct": {"weights": {"a": 1}},
+    "one weight": {"weights": [1.0]},
+    "a kernel of words": pair("kernel", BIAS),
+    "a kernel of cells": pair(np.array([["a", 1.0]], object), BIAS),
+    "a sparse kernel": pair(scipy.sparse.eye_array(4, format="csc"), BIAS),
+    "a complex kernel": pair(KERNEL * 1j, BIAS),
+    "a flat kernel": pair(KERNEL[0, 0], BIAS),
+    "no bias": pair(KERNEL, "bias"),
+    "another type": {"type": "pool"},
+    "a type that is a number": {"type": 3.0},
+    "a name that is a cell": {"name": np.array([["a", "b"]], object)},
+}
+
+
+@pytest.mark.parametrize("what", NOT_VGG)
+def test_a_layer_of_another_structure_is_told_in_one_line(mat, what):
+    path = mat({"conv1_1": NOT_VGG[what]})
+    assert error_of(weights.read, path) == (
+        f"network {path} is not a MatConvNet network: choose a .mat file such as "
+        "imagenet-vgg-verydeep-19.mat"
+    )
+
+
+BROKEN = {
+    "endless kernel": pair(KERNEL * np.inf, BIAS),
+    "kernel too large for float32": pair(KERNEL.astype("f8") * 1e300, BIAS),
+    "endless bias": pair(KERNEL, BIAS * np.nan),
+    "bias too short": pair(KERNEL, BIAS[:2]),
+    "kernel of another size": pair(np.ones((5, 5, 3, 4), "f4"), BIAS),
+    "kernel that is not square": pair(np.ones((1, 3, 3, 4), "f4"), BIAS),
+    "kernel without channels": pair(np.ones((3, 3, 3, 0), "f4"), BIAS[:0]),
+    "more channels than a VGG has": pair(np.ones((3, 3, 3, 5000), "f4"), np.ones((5000, 1), "f4")),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_layer_that_no_vgg_has_is_told_in_one_line(mat, what):
+    path = mat({"conv1_1": BROKEN[what]})
+    if what == "kernel without channels":  # MATLAB's files keep nothing of it
+        assert "\n" not in error_of(weights.read, path)
+    else:
+        assert error_of(weights.read, path) == (
+            f"network {path}: layer conv1_1 is broken: download the file again"
+        )
+
+
+@pytest.mark.parametrize("name", ["conv1_1\n", "conv1_" + "1" * 300, "conv\u0661_1", "CONV1_1"])
+def test_a_layer_of_another_name_ends_the_network_there(mat, name):
+    assert len(weights.read(mat({"conv3_1": {"name": name}})).layers) == 9
+    path = mat({"conv1_1": {"name": name}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has no layer conv1_1: choose a VGG network"
+    )
+
+
+def test_layers_in_another_order_or_twice_are_told_in_one_line(mat):
+    path = mat({"conv1_1": {"name": "relu9_9", "type": "relu"}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has no layer conv1_1: choose a VGG network"
+    )
+    path = mat({"relu1_2": {"name": "relu1_1"}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has layers that no VGG has: choose a VGG network"
+    )
+
+
+def test_a_mean_pixel_that_is_none_is_told_in_one_line(mat):
+    for average, message in {
+        "word": "is not a MatConvNet network",
+        np.nan: ": the mean pixel is broken: download the file again",
+    }.items():
+        average = np.full((1, 1, 3), average)
+        path = mat({}, {"normalization": {"averageImage": average}})
+        assert message in error_of(weights.read, path)
 
 
 def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):

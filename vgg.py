@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 import cache
-import files
+import weights
 from passes import Passes
 from settings import UserError, nearest
-from weights import Layer, find
+from weights import Layer
 
 
 class Network(NamedTuple):
@@ -37,10 +37,10 @@ def load(path: str | Path) -> Network:
 
     Layer names are conv1_1, relu1_1, pool1 ... whatever the file; channel counts come from it.
     Asked for the same file again, it is the same network. Raises `UserError` for a file that is
-    missing, broken or no VGG.
+    missing, broken or not a VGG.
     """
-    path = find(path)
-    return _load(path, files.version(path))
+    path = weights.find(path)
+    return _load(path, weights.version(path))
 
 
 @functools.lru_cache(maxsize=1)

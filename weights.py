@@ -1,19 +1,21 @@
-"""Weights: a network's file -> its layers, as arrays. Knows every format; needs no TensorFlow."""
+"""Weights: a network's file, whatever it holds -> its layers, as arrays. Needs no TensorFlow."""
 
-import contextlib
+import functools
 import hashlib
-import io
 import os
 import re
-import sys
-from collections.abc import Callable
-from itertools import pairwise
+import stat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
+import downloads
 import files
+import formats
+import reader
+from formats import Layer, Weights
+from kept import Kept
 from settings import UserError
 
 # SHA-256 of the files we know, and what to call them.
@@ -21,7 +23,9 @@ KNOWN_FILES = {
     "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec": "the bundled VGG-19",
     "abdb57167f82a2a1fbab1e1c16ad9373411883f262a1a37ee5db2e6fb0044695": "the published VGG-19",
 }
-# Addresses and MD5 sums: keras.applications, vgg19.py and vgg16.py.
+# Addresses and MD5 sums: keras.applications, vgg19.py and vgg16.py. No SHA-256 of these files is
+# published. The MD5 sum tells whether the file arrived whole; so the file is read like any other
+# that nobody vouches for.
 KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"
 PUBLISHED = {
     "vgg19": (
@@ -35,57 +39,31 @@ PUBLISHED = {
 }
 PROGRAM_FOLDER = Path(__file__).resolve().parent
 
-# Of Simonyan and Zisserman's training set, RGB 0..255; Keras keeps it as BGR.
-IMAGENET_MEAN_PIXEL = (123.68, 116.779, 103.939)
-# RGB 0..1: torchvision.models, VGG19_Weights.IMAGENET1K_V1.transforms.
-TORCHVISION_MEAN = (0.485, 0.456, 0.406)
-TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
+MOST_BYTES = 2_000_000_000  # of a file: a VGG-19 of Keras with its optimizer's state has 1.7 GB
+MOST_LAYERS = 100  # a VGG-19 has 36
+MOST_CHANNELS = 4096  # as its classifier has; its convolutions have 512
+_LAYER_NAME = re.compile(r"[a-z0-9_]{1,40}")
 
-_STYLE_PART = re.compile(r"(conv|relu|pool)\d+(_\d+)?")  # the layers before the classifier
-_KERAS_LAYER = re.compile(r"(?:^|/)block(\d+)_conv(\d+)/")
-
-# (block, number) -> kernel [h, w, in, out] and bias [out]
-Convolutions = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
-
-
-class Layer(NamedTuple):
-    """One layer: a convolution has `kernel` [h, w, in, out] and `bias` [out], float32.
-
-    They are arrays here, and tensors in a `vgg.Network`.
-    """
-
-    name: str
-    kind: str  # conv, relu or pool
-    kernel: Any = None
-    bias: Any = None
-
-
-class Weights(NamedTuple):
-    """What a file holds, up to the last ReLU before the classifier.
-
-    The first layer takes (image - mean_pixel) / scale: both are [3] float32 RGB, 0..255.
-    """
-
-    layers: list[Layer]
-    mean_pixel: np.ndarray
-    scale: np.ndarray
-    title: str = ""
+_recent = Kept(20_000_000)  # bytes of networks that were read, by digest: tiny ones are read often
 
 
 def find(name: str | Path) -> str | Path:
     """Where a network is: `vgg19` and `vgg16` name Keras's files, all else is a path already.
 
-    Keras's files are looked for beside the program and in Keras's own folder, and else fetched,
-    for which TensorFlow is imported. Raises `UserError` if they are out of reach.
+    Keras's files are looked for beside the program and in Keras's own folder, and otherwise
+    downloaded to the latter. Raises `UserError` if that fails, or if a file is not the published
+    one.
     """
     if name not in PUBLISHED:
         return name
-    address, _ = PUBLISHED[name]
-    for folder in folders():
-        path = folder / address.rpartition("/")[2]
+    address, checksum = PUBLISHED[name]
+    places = [folder / address.rpartition("/")[2] for folder in folders()]
+    for path in places:
         if os.path.isfile(path):
+            _check_published(str(name), path, checksum, files.version(path))
             return path
-    return _fetch(name)
+    downloads.fetch(f"network {name}", address, places[-1], checksum, MOST_BYTES)
+    return places[-1]
 
 
 def folders() -> list[Path]:
@@ -94,26 +72,47 @@ def folders() -> list[Path]:
 
 
 def read(path: str | Path) -> Weights:
-    """The weights in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file, which is told
-    by its content.
+    """The weights in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file, which is
+    recognized by its content.
 
-    Raises `UserError` for a file that is missing, broken or no VGG, and if it takes torch, which
-    is not there.
+    Raises `UserError` for a file that is missing, broken or not a VGG, and if it needs torch, which
+    is missing or too old.
     """
-    with files.open_to_read(path) as file:
-        data = file.read()
-    form = _format_of(path, data)
-    content = _open(path, data, form)
+    with open_to_read(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(formats.HEAD_BYTES)
+        formats.of(path, head)
+        digest = _digest(file)
+        network = _recent.get(digest, lambda: _read(path, file, size, digest), _bytes_of)
+    _check(path, network)
+    return network._replace(title=KNOWN_FILES.get(digest, f"the network {Path(path).name}"))
+
+
+def open_to_read(path: str | Path) -> BinaryIO:
+    """A network's file, or a `UserError` if it is none or too large to be one."""
     try:
-        weights = form.read(content)
-    except (KeyError, ValueError, IndexError, TypeError, AttributeError):
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = stat.S_IFREG  # `files.open_to_read` says what is wrong
+    except ValueError as error:  # a null byte
+        raise UserError(f"no file {str(path)!r} ({error}): check the name") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"network {path} is a device or a pipe: choose a file")
+    file = files.open_to_read(path)
+    size = os.fstat(file.fileno()).st_size
+    if size > MOST_BYTES:
+        file.close()
         raise UserError(
-            f"network {path} is no {form.maker} network: give a {form.extension} file such as "
-            f"{form.example}"
-        ) from None
-    _check_chain(path, weights.layers)
-    title = KNOWN_FILES.get(hashlib.sha256(data).hexdigest(), f"the network {Path(path).name}")
-    return weights._replace(title=title)
+            f"network {path} has {size / 1e9:.1f} GB: choose a VGG network, none of which has more "
+            f"than {MOST_BYTES / 1e9:.0f} GB"
+        )
+    return file
+
+
+def version(path: str | Path) -> tuple[str, int, int, int]:
+    """`files.version` of a network. Raises `UserError` if it cannot be one."""
+    open_to_read(path).close()
+    return files.version(path)
 
 
 def _keras_folder() -> Path:
@@ -121,226 +120,68 @@ def _keras_folder() -> Path:
     return Path(os.path.expanduser(home), "models")
 
 
-def _fetch(name: str) -> Path:
-    from keras.utils import get_file
-
-    address, checksum = PUBLISHED[name]
-    file_name = address.rpartition("/")[2]
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # the progress bar
-            return Path(get_file(file_name, address, cache_subdir="models", file_hash=checksum))
-    except Exception as error:  # Keras itself raises a bare Exception
-        with contextlib.suppress(OSError):  # Keras leaves a file with the wrong checksum behind
-            (_keras_folder() / file_name).unlink()
-        reason = files.reason(error).rpartition(" -- ")[2]
-        raise UserError(
-            f"network {name} is out of reach ({reason}): get {address} another way and put it "
-            f"into {PROGRAM_FOLDER}"
-        ) from error
+@functools.lru_cache(maxsize=16)
+def _check_published(name: str, path: Path, checksum: str, _: tuple) -> None:
+    """Raises `UserError` unless the file has that MD5 sum."""
+    with open_to_read(path) as file:
+        if _digest(file, "md5") != checksum:
+            raise UserError(
+                f"network {name}: {path} is not the published file: delete it to have it "
+                f"downloaded again, or choose it with --network {path}"
+            )
 
 
-class _Format(NamedTuple):
-    maker: str
-    extension: str
-    example: str
-    signatures: tuple[bytes, ...]  # how such files begin
-    open: Callable[[bytes], Any]
-    read: Callable[[Any], Weights]
+def _digest(file: BinaryIO, kind: str = "sha256") -> str:
+    """Of a whole file, in hexadecimal digits."""
+    digest = hashlib.new(kind, usedforsecurity=kind != "md5")
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
-def _format_of(path: str | Path, data: bytes) -> _Format:
-    for form in _FORMATS:
-        if data.startswith(form.signatures):
-            return form
-    known = [f"a {form.maker} {form.extension}" for form in _FORMATS]
-    raise UserError(
-        f"network {path} has no known format: give {', '.join(known[:-1])} or {known[-1]} file"
-    )
+def _read(path: str | Path, file: BinaryIO, size: int, digest: str) -> Weights:
+    """Reads a file that we know in this process, and all others in one with limits."""
+    if digest in KNOWN_FILES:
+        file.seek(0)
+        data = file.read()
+        if hashlib.sha256(data).hexdigest() == digest:  # still: what counts is what is parsed
+            return formats.read(path, data)
+    return reader.read(path, file, size)
 
 
-def _open(path: str | Path, data: bytes, form: _Format) -> Any:
-    """What the format's own library makes of the bytes."""
-    try:
-        return form.open(data)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"network {path} needs {error.name}: pip install -r requirements-torch.txt"
-        ) from None
-    except Exception as error:  # the libraries raise anything at all on broken bytes
-        raise UserError(
-            f"network {path} is truncated or no {form.extension} file ({type(error).__name__}): "
-            "fetch it again or give another --network"
-        ) from None
+def _bytes_of(network: Weights) -> int:
+    return sum(layer.kernel.nbytes for layer in network.layers if layer.kind == "conv")
 
 
-def _open_mat(data: bytes) -> dict[str, Any]:
-    import scipy.io
-
-    return scipy.io.loadmat(io.BytesIO(data))
-
-
-def _read_matconvnet(content: dict[str, Any]) -> Weights:
-    """Layers, channel counts and mean pixel by field name, of beta16 or newer."""
-    layers = [_matconvnet_layer(record) for record in _records(content["layers"])]
-    return Weights(_style_part(layers), _matconvnet_mean_pixel(content), _pixel((1, 1, 1)))
-
-
-def _records(array: np.ndarray) -> list[np.void]:
-    """The structs in a MATLAB cell or struct array."""
-    return [item.ravel()[0] if isinstance(item, np.ndarray) else item for item in array.ravel()]
-
-
-def _matconvnet_layer(record: np.void) -> Layer:
-    name, kind = str(record["name"].item()), str(record["type"].item())
-    if kind != "conv":
-        return Layer(name, kind)
-    kernel, bias = record["weights"].ravel()
-    # MatConvNet keeps [width, height, in, out], TensorFlow wants [height, width, in, out]
-    kernel = np.transpose(kernel, (1, 0, 2, 3)).astype(np.float32)
-    return Layer(name, kind, kernel, bias.ravel().astype(np.float32))
-
-
-def _matconvnet_mean_pixel(content: dict[str, Any]) -> np.ndarray:
-    """[3] float32; beta16 has `normalization` at the top level, newer files within `meta`."""
-    holder = content if "normalization" in content else _records(content["meta"])[0]
-    average = _records(holder["normalization"])[0]["averageImage"]  # [3], [1, 1, 3] or [h, w, 3]
-    return average.reshape(-1, 3).mean(axis=0).astype(np.float32)
-
-
-def _style_part(layers: list[Layer]) -> list[Layer]:
-    """The layers up to the last ReLU before the classifier."""
-    count = 0
-    for index, layer in enumerate(layers):
-        if not _STYLE_PART.fullmatch(layer.name):
-            break
-        if layer.kind == "relu":
-            count = index + 1
-    return layers[:count]
-
-
-def _open_h5(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of the convolutions by their paths, which differ from one Keras to the next."""
-    import h5py
-
-    arrays = {}
-
-    def collect(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and _KERAS_LAYER.search(name):
-            arrays[name] = item[()]
-
-    with h5py.File(io.BytesIO(data), "r") as file:
-        file.get("model_weights", file).visititems(collect)  # a whole model has them there
-    return arrays
-
-
-def _read_keras(arrays: dict[str, np.ndarray]) -> Weights:
-    """The kernel of a layer is its array of rank 4, the bias the one of rank 1."""
-    by_rank: dict[tuple[int, int], dict[int, np.ndarray]] = {}
-    for name, array in arrays.items():
-        block, number = map(int, _KERAS_LAYER.search(name).groups())
-        by_rank.setdefault((block, number), {})[array.ndim] = array
-    convolutions = {place: (found[4], found[1]) for place, found in by_rank.items()}
-    kernel, bias = convolutions[1, 1]
-    convolutions[1, 1] = kernel[:, :, ::-1], bias  # trained on BGR
-    return Weights(_layers(convolutions), _pixel(IMAGENET_MEAN_PIXEL), _pixel((1, 1, 1)))
-
-
-def _open_pth(data: bytes) -> Any:
-    import torch
-
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _read_torchvision(state: dict[str, Any]) -> Weights:
-    """`features.N.weight` [out, in, h, w] and `features.N.bias`; the classifier is left out."""
-    found: dict[int, dict[str, np.ndarray]] = {}
-    for name, tensor in state.items():
-        if name.startswith("features."):
-            _, index, kind = name.split(".")
-            found.setdefault(int(index), {})[kind] = tensor.detach().float().numpy()
-    convolutions = {}
-    for index, place in _torchvision_places(sorted(found)).items():
-        kernel = found[index]["weight"].transpose(2, 3, 1, 0)  # -> [h, w, in, out]
-        convolutions[place] = kernel, found[index]["bias"]
-    scale = 255 * _pixel(TORCHVISION_DEVIATION)
-    return Weights(_layers(convolutions), 255 * _pixel(TORCHVISION_MEAN), scale)
-
-
-def _torchvision_places(indices: list[int]) -> dict[int, tuple[int, int]]:
-    """0, 2, 5 -> (1, 1), (1, 2), (2, 1): a convolution and its ReLU take two places of
-    `features`, and the pooling that ends a block takes one more."""
-    places, block, number = {}, 1, 0
-    for before, index in pairwise([-2, *indices]):
-        if index - before not in (2, 3):  # 1, if there is batch normalization between
-            raise ValueError(f"features.{index} is no convolution of a VGG")
-        if index - before == 3:
-            block, number = block + 1, 0
-        number += 1
-        places[index] = block, number
-    return places
-
-
-def _layers(convolutions: Convolutions) -> list[Layer]:
-    """Each convolution with its ReLU, and a pooling between the blocks.
-
-    Raises `ValueError` unless they begin with conv1_1, and all are 3x3, as in every VGG.
-    """
-    if (1, 1) not in convolutions:
-        raise ValueError("there is no conv1_1")
-    layers = []
-    for (block, number), (kernel, bias) in sorted(convolutions.items(), key=lambda item: item[0]):
-        if kernel.shape[:2] != (3, 3):
-            raise ValueError(f"conv{block}_{number} is not 3x3")
-        if layers and number == 1:
-            layers.append(Layer(f"pool{block - 1}", "pool"))
-        kernel, bias = kernel.astype(np.float32), bias.astype(np.float32)
-        layers.append(Layer(f"conv{block}_{number}", "conv", kernel, bias))
-        layers.append(Layer(f"relu{block}_{number}", "relu"))
-    return layers
-
-
-def _pixel(values: tuple[float, ...]) -> np.ndarray:
-    return np.array(values, np.float32)
-
-
-def _check_chain(path: str | Path, layers: list[Layer]) -> None:
-    """Raises `UserError` unless each convolution takes what the one before it gives."""
+def _check(path: str | Path, network: Weights) -> None:
+    """Raises `UserError` unless it is a VGG whose convolutions each take what the one before
+    gives."""
+    layers = network.layers
+    if not layers or layers[0].kind != "conv":
+        raise UserError(f"network {path} has no layer conv1_1: choose a VGG network")
+    names = [layer.name for layer in layers]
+    plain = all(map(_LAYER_NAME.fullmatch, names)) and len(set(names)) == len(names)
+    if len(layers) > MOST_LAYERS or not plain:
+        raise UserError(f"network {path} has layers that no VGG has: choose a VGG network")
     channels = 3
     for layer in layers:
-        if layer.kind != "conv":
-            continue
-        fits = layer.kernel.shape[2] == channels and layer.bias.size == layer.kernel.shape[3]
-        if not fits or not np.isfinite(layer.kernel).all():
-            raise UserError(f"network {path}: layer {layer.name} is broken, fetch the file again")
-        channels = layer.kernel.shape[3]
-    if not layers:
-        raise UserError(f"network {path} has no layer conv1_1: give a VGG network")
+        if layer.kind == "conv":
+            if not _fits(layer, channels):
+                raise UserError(
+                    f"network {path}: layer {layer.name} is broken: download the file again"
+                )
+            channels = layer.kernel.shape[3]
+    if not np.isfinite([network.mean_pixel, network.scale]).all():
+        raise UserError(f"network {path}: the mean pixel is broken: download the file again")
 
 
-_FORMATS = (
-    _Format(
-        "MatConvNet",
-        ".mat",
-        "imagenet-vgg-verydeep-19.mat",
-        (b"MATLAB",),
-        _open_mat,
-        _read_matconvnet,
-    ),
-    _Format(
-        "Keras VGG",
-        ".h5",
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        (b"\x89HDF\r\n\x1a\n",),
-        _open_h5,
-        _read_keras,
-    ),
-    _Format(
-        "torchvision VGG",
-        ".pth",
-        "vgg19-dcbb9e9d.pth",
-        # a zip archive, and how torch before 1.6 wrote
-        (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."),
-        _open_pth,
-        _read_torchvision,
-    ),
-)
+def _fits(layer: Layer, channels: int) -> bool:
+    """Whether a convolution takes so many channels, and could be one of a VGG: 3x3, or 1x1."""
+    kernel, bias = layer.kernel, layer.bias
+    return (
+        kernel.shape[:3] in ((3, 3, channels), (1, 1, channels))
+        and 1 <= kernel.shape[3] <= MOST_CHANNELS
+        and bias.shape == kernel.shape[3:]
+        and bool(np.isfinite(kernel).all() and np.isfinite(bias).all())
+    )

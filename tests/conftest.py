@@ -91,10 +91,10 @@ def folder(tmp_path, tiny, picture):
 
 
 @pytest.fixture(scope="session")
-def command_line():
+def command_line(tiny):
     """A function (arguments, folder) that runs the command line there in a process of its own.
     Returns status, stdout and stderr."""
-    with Launcher() as launcher:
+    with Launcher(tiny) as launcher:
         yield launcher.run
 
 

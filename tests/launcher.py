@@ -18,11 +18,17 @@ MOST_BYTES = 12 * 10**9  # of addresses: whatever a command does, the machine do
 
 
 class Launcher:
-    """The process that is forked, as long as the context lasts."""
+    """The process that is forked, as long as the context lasts.
+
+    network: a file that most commands will read, which it reads once for all of them.
+    """
+
+    def __init__(self, network):
+        self._network = network
 
     def __enter__(self):
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(self._network)],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -63,8 +69,11 @@ def import_all():
     gc.freeze()
 
 
-def serve():
+def serve(network):
     import_all()
+    import weights
+
+    weights.read(network)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -124,4 +133,4 @@ def status_of(child, timeout):
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])

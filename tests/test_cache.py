@@ -1,15 +1,22 @@
 """Networks that are kept in a form that loads at once."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import reference
 from conftest import ROOT
+from platformdirs import macos, unix, windows
 
 import cache
+import packed
 import weights
 from settings import UserError
 
@@ -80,7 +87,8 @@ def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
         kept.unlink()
         kept.mkdir()
     elif harm == "pickle":
-        np.savez(kept, origin=np.array([{}], object))
+        with kept.open("wb") as file:
+            np.savez(file, origin=np.array([{}], object))
     else:
         broken = {"empty": b"", "half": whole[: len(whole) // 2], "other": b"no archive at all"}
         kept.write_bytes(broken[harm])
@@ -89,6 +97,172 @@ def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
     if harm != "folder":
         assert_same(cache.read(path), expected)
         assert len(reads) == 2
+
+
+def kept_file():
+    (kept,) = cache.folder().iterdir()
+    return kept
+
+
+@pytest.mark.parametrize("place", range(24))
+def test_one_wrong_bit_anywhere_is_noticed(path, reads, place):
+    expected = cache.read(path)
+    data = bytearray(kept_file().read_bytes())
+    data[place * (len(data) - 1) // 23] ^= 1 << place % 8
+    kept_file().write_bytes(data)
+    assert_same(cache.read(path), expected)
+    assert len(reads) == 2
+
+
+def test_what_is_whole_and_no_network_is_ignored(path, reads):
+    expected = cache.read(path)
+    origin = cache._origin(path)
+    packed_network = packed.pack(expected)
+    size = int.from_bytes(packed_network[:4], "little")
+    about = json.loads(packed_network[4 : 4 + size])
+
+    def packed_with(**changes):
+        header = json.dumps(about | changes).encode()
+        return len(header).to_bytes(4, "little") + header + packed_network[4 + size :]
+
+    cases = [
+        b"",
+        packed_network + b"1234",
+        packed_network[:-4],
+        b"\xff\xff\xff\xff" + packed_network[4:],
+        (10**6).to_bytes(4, "little") + b"[" * 10**6,
+        packed_with(title=None, layers=7),
+        packed_with(layers=[["conv1_1"]]),
+        packed_with(layers=[["a", "relu"]]),
+        packed_with(layers=[["a", "conv"]] * 99),
+        packed_with(mean_pixel=[1, 2]),
+        packed_with(scale="abc"),
+        packed_with(mean_pixel=[10**400, 1, 1]),
+        packed_with(shapes=[[[10**30, 10**30], [1]]]),
+        packed_with(shapes=[[[-1], [True]]]),
+        packed_with(shapes={"a": 1}),
+    ]
+    for case in cases:
+        kept_file().write_bytes(cache._sealed(origin + case))
+        reads.clear()
+        assert_same(cache.read(path), expected)
+        assert reads == [path], case[:300]
+
+
+def test_what_belongs_to_another_file_is_ignored(path, reads, tmp_path):
+    cache.read(path)
+    theirs = kept_file().read_bytes()
+    other = reference.save_mat(tmp_path / "other.mat", reference.tiny_weights(seed=3))
+    path.write_bytes(other.read_bytes())
+    expected = cache.read(path)
+    kept_file().write_bytes(theirs)
+    assert_same(cache.read(path), expected)
+    assert len(reads) == 3
+
+
+needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
+
+
+@needs_owners
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_what_others_could_have_written_is_ignored_and_replaced(path, reads, mode):
+    expected = cache.read(path)
+    kept_file().chmod(mode)
+    assert_same(cache.read(path), expected)
+    assert len(reads) == 2
+    assert kept_file().stat().st_mode & 0o777 == 0o600
+    cache.read(path)
+    assert len(reads) == 2
+
+
+@needs_owners
+def test_a_folder_that_others_can_write_is_made_private_before_it_is_used(path, reads):
+    cache.read(path)
+    assert cache.folder().stat().st_mode & 0o777 == 0o700
+    cache.folder().chmod(0o777)
+    cache.read(path)
+    assert len(reads) == 2
+    assert cache.folder().stat().st_mode & 0o777 == 0o700
+    cache.read(path)
+    assert len(reads) == 2
+
+
+@needs_owners
+def test_in_a_folder_of_another_user_nothing_is_read_or_kept(path, reads, monkeypatch):
+    expected = cache.read(path)
+    before = kept_file().stat()
+    monkeypatch.setattr(os, "geteuid", lambda: before.st_uid + 1)
+    for _ in range(2):
+        assert_same(cache.read(path), expected)
+        assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
+    assert len(reads) == 3
+    after = kept_file().stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@needs_owners
+def test_no_link_and_no_pipe_is_followed(path, reads, tmp_path):
+    expected = cache.read(path)
+    elsewhere = tmp_path / "elsewhere"
+    kept_file().rename(elsewhere)
+    (cache.folder() / cache_name(path)).symlink_to(elsewhere)
+    assert_same(cache.read(path), expected)
+    kept_file().unlink()
+    os.mkfifo(cache.folder() / cache_name(path), 0o600)
+    assert_same(cache.read(path), expected)
+    assert len(reads) == 3
+
+
+def cache_name(path):
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16] + ".network"
+
+
+def test_the_networks_that_were_used_last_are_kept(path, reads, tmp_path):
+    (cache.folder()).mkdir(parents=True, mode=0o700)
+    others = [cache.folder() / name for name in ("0123456789abcdef.npz", "old.tmp", "my.npz")]
+    for place in others:
+        place.touch()
+    os.utime(others[1], (0, 0))
+    copies = [tmp_path / f"{number}.mat" for number in range(cache.MOST_NETWORKS + 1)]
+    for number, copy in enumerate(copies):
+        copy.write_bytes(path.read_bytes())
+        cache.read(copy)
+        os.utime(cache.folder() / cache_name(copy), (number, number))
+        if number == cache.MOST_NETWORKS - 1:
+            cache.read(copies[0])  # used again
+    names = {place.name for place in cache.folder().iterdir()}
+    assert names == {cache_name(copy) for copy in (copies[0], *copies[2:])} | {"my.npz"}
+
+
+def test_a_name_that_is_no_unicode_is_cached_too(path, reads):
+    other = os.fsdecode(os.fsencode(path.parent) + b"/\xfc.mat")
+    path.rename(other)
+    expected = cache.read(other)
+    assert_same(cache.read(other), expected)
+    assert len(reads) == 1
+
+
+def test_without_a_home_the_folder_is_the_users_own_among_temporary_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    assert cache.folder() == tmp_path / f"neural-style-{user}"
+    assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
+    assert cache.folder().stat().st_mode & 0o777 == 0o700 or os.name == "nt"
+
+    def nowhere():
+        raise FileNotFoundError("no usable temporary folder")
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    assert cache.word("drink", ("tea", "coffee"), lambda: "coffee") == "coffee"
+
+
+@pytest.mark.parametrize("kept", [b"", b"te", b"tea\n", b"\xff", b"\0", b"tea" * 10**6])
+def test_a_word_that_is_damaged_is_found_again(path, kept):
+    assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
+    kept_file().write_bytes(kept)
+    assert cache.word("drink", ("tea", "coffee"), lambda: "coffee") == "coffee"
+    assert kept_file().read_bytes() == b"coffee"
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(path, reads, tmp_path):
@@ -127,7 +301,7 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
     told = [process.communicate(timeout=120)[0] for process in both]
     assert told[0] and told[0] == told[1]
     kept = [found for found in tmp_path.rglob("*") if found.is_file()]
-    assert len(kept) == 1 and kept[0].suffix == ".npz"
+    assert len(kept) == 1 and kept[0].suffix == ".network"
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert again.stdout == told[0]
 
@@ -135,10 +309,11 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
 @pytest.mark.parametrize(
     "platform, variables, expected",
     [
-        ("linux", {"XDG_CACHE_HOME": "/x/cache"}, "/x/cache/neural-style"),
-        ("linux", {}, "/home/her/.cache/neural-style"),
-        ("darwin", {}, "/home/her/Library/Caches/neural-style"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/neural-style"),
+        (unix.Unix, {"XDG_CACHE_HOME": "/x/cache"}, "/x/cache/neural-style"),
+        (unix.Unix, {"XDG_CACHE_HOME": "not/whole"}, "/home/her/.cache/neural-style"),
+        (unix.Unix, {}, "/home/her/.cache/neural-style"),
+        (macos.MacOS, {}, "/home/her/Library/Caches/neural-style"),
+        (windows.Windows, {"LOCALAPPDATA": "/local"}, "/local/neural-style"),
     ],
 )
 def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected):
@@ -146,7 +321,8 @@ def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected)
         monkeypatch.delenv(name, raising=False)
     for name, value in (variables | {"HOME": "/home/her"}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
+    monkeypatch.setattr(windows, "get_win_folder", windows.get_win_folder_from_env_vars)
     assert cache.folder().as_posix() == expected
 
 

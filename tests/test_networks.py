@@ -1,19 +1,30 @@
 """The networks of Keras and torchvision: the same features as the .mat file of the same values.
 
-Nothing is fetched, and torch need not be there: a stand-in loads what the tests give it.
+Nothing is downloaded from elsewhere, and torch need not be there: a stand-in loads what the tests
+write.
 """
 
+import hashlib
+import os
 import pickle
 import sys
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import reference
+import scipy.io
+import scipy.sparse
 import tensorflow as tf
 
+import cache
+import downloads
+import reader
 import settings
 import vgg
 import weights
@@ -41,25 +52,13 @@ def depth(request):
     return request.param
 
 
-@pytest.fixture
-def torch(monkeypatch):
-    """A stand-in for torch: `torch.state` is what it loads, or raises."""
+STAND_IN_FOR_TORCH = """
+import pickle
 
-    def load(file, map_location, weights_only):
-        assert file.read(4) in (b"PK\x03\x04", LEGACY_PTH[:4])
-        assert (map_location, weights_only) == ("cpu", True)
-        if isinstance(torch.state, Exception):
-            raise torch.state
-        return torch.state
-
-    torch = SimpleNamespace(load=load, state=None)
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    return torch
+__version__ = "2.6.0+cpu"
 
 
 class Tensor:
-    """As much of a `torch.Tensor` as is used."""
-
     def __init__(self, array):
         self.array = array
 
@@ -67,10 +66,46 @@ class Tensor:
         return self
 
     def float(self):
-        return Tensor(self.array.astype(np.float32))
+        return Tensor(self.array.astype("f4"))
 
     def numpy(self):
         return self.array
+
+
+def load(file, map_location, weights_only):
+    assert (map_location, weights_only) == ("cpu", True)
+    state = pickle.loads(file.read()[SKIPPED:])
+    if isinstance(state, Exception):
+        raise state
+    if not isinstance(state, dict):
+        return state
+    return {name: Tensor(item) if hasattr(item, "dtype") else item for name, item in state.items()}
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A function that makes a Python module what is imported as torch."""
+
+    def make(code):
+        package = tmp_path / "packages" / "torch"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text(code)
+        monkeypatch.syspath_prepend(package.parent)
+
+    return make
+
+
+@pytest.fixture
+def torch(stand_in):
+    """A stand-in for torch, which loads what `save_state` writes."""
+    stand_in(STAND_IN_FOR_TORCH.replace("SKIPPED", str(len(LEGACY_PTH))))
+
+
+def save_state(path, state):
+    """Writes a file that looks like torch's; the stand-in returns the state, or raises it."""
+    path.write_bytes(LEGACY_PTH + pickle.dumps(state))
+    return path
 
 
 def save_h5(path, values, shape="old", top=False):
@@ -99,11 +134,8 @@ def state_dict(values, depth=19):
     return state | {"classifier.0.weight": np.zeros((4, 8)), "classifier.0.bias": np.zeros(4)}
 
 
-def save_pth(path, torch, values, depth=19):
-    """Writes a file that looks like torch's; the stand-in has what would be in it."""
-    path.write_bytes(LEGACY_PTH)
-    torch.state = {name: Tensor(array) for name, array in state_dict(values, depth).items()}
-    return path
+def save_pth(path, values, depth=19):
+    return save_state(path, state_dict(values, depth))
 
 
 def assert_features(network, expected, image):
@@ -144,14 +176,14 @@ def test_keras_files_give_the_features_of_a_plain_numpy_pass(tmp_path, picture, 
 
 def test_torchvision_files_are_fed_what_torchvision_feeds_them(tmp_path, picture, depth, torch):
     values, image = reference.tiny_weights(depth), picture(19, 26)
-    network = vgg.load(save_pth(tmp_path / "network.pth", torch, values, depth))
+    network = vgg.load(save_pth(tmp_path / "network.pth", values, depth))
     assert_features(network, torchvision_features(values, image), image)
     np.testing.assert_allclose(network.mean_pixel, 255 * TORCHVISION_MEAN)
 
 
 def test_without_normalization_the_bare_picture_goes_in_as_0_to_1(tmp_path, picture, torch):
     values, image = reference.tiny_weights(), picture(19, 26)
-    network = vgg.load(save_pth(tmp_path / "network.pth", torch, values))
+    network = vgg.load(save_pth(tmp_path / "network.pth", values))
     bare = vgg.without_normalization(network)
     expected = reference.features(values, image / 255, "avg", mean_pixel=0)
     assert_features(bare, expected, image)
@@ -172,7 +204,7 @@ def test_a_real_pth_file_is_read_in_both_ways_torch_writes(tmp_path, picture):
         network = vgg.load(tmp_path / "x.pth")
         assert_features(network, torchvision_features(values, image), image)
     torch.save(torch.nn.ReLU(), tmp_path / "x.pth")
-    assert "is truncated or no .pth file" in error_of(vgg.load, tmp_path / "x.pth")
+    assert "is truncated or not a .pth file" in error_of(vgg.load, tmp_path / "x.pth")
 
 
 def test_the_three_formats_agree_where_the_mean_pixel_does(tmp_path, picture, torch):
@@ -183,7 +215,7 @@ def test_the_three_formats_agree_where_the_mean_pixel_does(tmp_path, picture, to
     networks = [
         vgg.load(reference.save_mat(tmp_path / "a.mat", values, mean_pixel=pixel)),
         vgg.load(save_h5(tmp_path / "a.h5", values))._replace(mean_pixel=pixel.astype("f4")),
-        vgg.load(save_pth(tmp_path / "a.pth", torch, values | {"conv1_1": (scaled, bias)})),
+        vgg.load(save_pth(tmp_path / "a.pth", values | {"conv1_1": (scaled, bias)})),
     ]
     expected = reference.features(values, image, "avg", mean_pixel=pixel)
     for network in networks:
@@ -214,13 +246,28 @@ def test_keras_names_are_aliases():
 # What is broken
 
 
-def test_without_torch_one_line_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
+def test_without_torch_one_line_says_what_to_install(tmp_path, stand_in):
+    stand_in('raise ModuleNotFoundError("No module named torch", name="torch")')
     path = tmp_path / "vgg19-dcbb9e9d.pth"
     path.write_bytes(LEGACY_PTH)
     told = f"network {path} needs torch: pip install -r requirements-torch.txt"
     assert error_of(vgg.load, path) == told
     assert (Path(weights.PROGRAM_FOLDER) / "requirements-torch.txt").exists()
+
+
+@pytest.mark.parametrize("version", ["2.5.1+cu121", "1.13.0", "unknown"])
+def test_a_torch_that_runs_code_from_files_is_refused_before_it_loads_one(
+    tmp_path, stand_in, version
+):
+    ran = tmp_path / "ran"
+    stand_in(f"__version__ = {version!r}\n\ndef load(*_, **__):\n    open({str(ran)!r}, 'w')")
+    path = tmp_path / "network.pth"
+    path.write_bytes(LEGACY_PTH)
+    assert error_of(vgg.load, path) == (
+        f"network {path} needs torch 2.6 or newer, and {version} is installed: "
+        "pip install -r requirements-torch.txt"
+    )
+    assert not ran.exists()
 
 
 def test_only_a_torchvision_network_goes_without_normalization(network):
@@ -234,7 +281,7 @@ def test_a_file_of_unknown_format_is_told_which_ones_there_are(tmp_path):
     for content in (b"\x89PNG\r\n\x1a\n", b"hello " * 100, pickle.dumps({"features.0.weight": 1})):
         path.write_bytes(content)
         assert error_of(vgg.load, path) == (
-            f"network {path} has no known format: give a MatConvNet .mat, a Keras VGG .h5 or a "
+            f"network {path} has no known format: choose a MatConvNet .mat, a Keras VGG .h5 or a "
             "torchvision VGG .pth file"
         )
 
@@ -245,8 +292,8 @@ def test_a_truncated_h5_file_is_told_in_one_line_wherever_it_ends(tmp_path):
     for length in [8, 9, 50, 600, *range(1000, len(whole) - 1, len(whole) // 20)]:
         path.write_bytes(whole[:length])
         assert error_of(vgg.load, path) == (
-            f"network {path} is truncated or no .h5 file (OSError): "
-            "fetch it again or give another --network"
+            f"network {path} is truncated or not a .h5 file (OSError): "
+            "download it again or choose another --network"
         )
 
 
@@ -266,44 +313,299 @@ def test_an_h5_file_without_vgg_layers_is_told_in_one_line(tmp_path):
             for name, array in case.items():
                 file[name] = array
         assert error_of(vgg.load, path) == (
-            f"network {path} is no Keras VGG network: give a .h5 file such as {KERAS_FILE}"
+            f"network {path} is not a Keras VGG network: choose a .h5 file such as {KERAS_FILE}"
         )
 
 
 def test_a_pth_file_that_torch_cannot_load_is_told_in_one_line(tmp_path, torch):
     path = tmp_path / "broken.pth"
-    for signature in (b"PK\x03\x04", LEGACY_PTH):
-        path.write_bytes(signature)
-        for error in (RuntimeError("a\nb"), EOFError(), pickle.UnpicklingError("c")):
-            torch.state = error
-            assert error_of(vgg.load, path) == (
-                f"network {path} is truncated or no .pth file ({type(error).__name__}): "
-                "fetch it again or give another --network"
-            )
+    for error in (RuntimeError("a\nb"), EOFError(), pickle.UnpicklingError("c")):
+        assert error_of(vgg.load, save_state(path, error)) == (
+            f"network {path} is truncated or not a .pth file ({type(error).__name__}): "
+            "download it again or choose another --network"
+        )
 
 
 def test_a_pth_file_that_is_no_vgg_is_told_in_one_line(tmp_path, torch):
     path = tmp_path / "other.pth"
-    path.write_bytes(LEGACY_PTH)
-    kernel, bias = Tensor(np.zeros((4, 3, 3, 3))), Tensor(np.zeros(4))
+    kernel, bias = np.zeros((4, 3, 3, 3)), np.zeros(4)
     first = {"features.0.weight": kernel, "features.0.bias": bias}
     cases = {
         "no dict": [1, 2],
         "nothing": {},
+        "no names": {1: kernel},
         "no tensors": {"features.0.weight": 1, "features.0.bias": 2},
         "ResNet": {"conv1.weight": kernel},
-        "AlexNet": {"features.0.weight": Tensor(np.zeros((4, 3, 11, 11))), "features.0.bias": bias},
+        "AlexNet": {"features.0.weight": np.zeros((4, 3, 11, 11)), "features.0.bias": bias},
         "SqueezeNet": first | {"features.3.squeeze.weight": kernel},
         "batch normalization": first | {"features.1.weight": bias, "features.1.bias": bias},
         "no bias": {"features.0.weight": kernel},
         "not from the first": {"features.1.weight": kernel, "features.1.bias": bias},
     }
     for name, state in cases.items():
-        torch.state = state
-        assert error_of(vgg.load, path) == (
-            f"network {path} is no torchvision VGG network: give a .pth file such as "
+        assert error_of(vgg.load, save_state(path, state)) == (
+            f"network {path} is not a torchvision VGG network: choose a .pth file such as "
             "vgg19-dcbb9e9d.pth"
         ), name
+
+
+def test_a_zip_archive_that_torch_did_not_write_is_refused(tmp_path, torch):
+    path = tmp_path / "archive.pth"
+    np.savez(tmp_path / "arrays.npz", kernel=np.zeros(3))
+    path.write_bytes((tmp_path / "arrays.npz").read_bytes())
+    assert error_of(vgg.load, path).startswith(f"network {path} has no known format: choose a ")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a bomb
+        archive.writestr("archive/data.pkl", bytes(100_000))
+    assert error_of(vgg.load, path) == (
+        f"network {path} is truncated or not a .pth file (ValueError): "
+        "download it again or choose another --network"
+    )
+    path.write_bytes(path.read_bytes()[:100])
+    assert f"network {path} is truncated or not a .pth file (BadZipFile)" in error_of(
+        vgg.load, path
+    )
+
+
+# What breaks the libraries
+
+
+BEHAVIOURS = {
+    "crash": ("os.kill(os.getpid(), 11)", "the reader of .pth files crashed on it (SIGSEGV)"),
+    "end": ("os._exit(3)", "the reader of .pth files crashed on it (exit status 3)"),
+    "lie": ("os.write(OUTPUT, b'W' + bytes(8)); os._exit(0)", "the reader of .pth files crashed on "
+            "it (exit status 0)"),
+    "promise": ("os.write(OUTPUT, b'W' + b'\\xff' * 8); os._exit(0)",
+                "the reader of .pth files crashed on it (exit status 0)"),
+    "work": ("while True: pass", "reading it takes more than 2 s"),
+    "wait": ("time.sleep(100)", "reading it takes more than 2 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BEHAVIOURS)
+def test_whatever_the_library_does_is_told_in_one_line(tmp_path, stand_in, monkeypatch, what):
+    monkeypatch.setattr(reader, "SECONDS", 0.5)
+    monkeypatch.setattr(reader, "WAIT_SECONDS", 1.5)
+    code, message = BEHAVIOURS[what]
+    code = code.replace("OUTPUT", "3")  # the first descriptor that is free in the child
+    stand_in(f"import os, time\n__version__ = '2.6'\ndef load(*_, **__):\n    {code}\n")
+    path = save_state(tmp_path / "network.pth", {})
+    began = time.monotonic()
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken: {message}: download it again or choose another --network"
+    )
+    assert time.monotonic() - began < 10
+
+
+def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, stand_in):
+    stand_in("__version__ = '2.6'\ndef load(*_, **__):\n    bytearray(10**9)\n")
+    path = save_state(tmp_path / "network.pth", {})
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
+        "choose another --network"
+    )
+
+
+def test_the_library_writes_no_file_and_may_print(tmp_path, stand_in):
+    code = STAND_IN_FOR_TORCH.replace("SKIPPED", str(len(LEGACY_PTH)))
+    stand_in(code.replace("    state =", "    print('hello')\n    state ="))
+    path = save_pth(tmp_path / "network.pth", reference.tiny_weights())
+    assert len(weights.read(path).layers) == 36
+    file = tmp_path / "written"
+    write = f"with open({str(file)!r}, 'w') as file: file.write('x')"
+    stand_in(f"__version__ = '2.6'\ndef load(*_, **__):\n    {write}")
+    path = save_state(path, {})
+    assert "not a .pth file (OSError)" in error_of(weights.read, path)
+    assert not file.exists() or not file.read_text()
+
+
+def test_a_network_is_read_from_any_folder_and_once_for_equal_files(tmp_path, monkeypatch):
+    values = reference.tiny_weights(seed=5)
+    path = reference.save_mat(tmp_path / "network.mat", values)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "formats.py").write_text("raise Exception")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    first = weights.read("network.mat")
+    monkeypatch.setattr(reader, "read", lambda *_: pytest.fail("read again"))
+    (tmp_path / "copy.mat").write_bytes(path.read_bytes())
+    again = weights.read("copy.mat")
+    assert (first.title, again.title) == ("the network network.mat", "the network copy.mat")
+    assert again.layers is first.layers
+
+
+def test_without_a_second_process_one_line_says_so(tmp_path, monkeypatch):
+    path = reference.save_mat(tmp_path / "network.mat", reference.tiny_weights(seed=6))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert error_of(weights.read, path) == (
+        f"cannot start the reader of network {path} (No such file or directory): "
+        "close other programs"
+    )
+
+
+def test_an_h5_file_that_declares_more_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "huge.h5"
+    with h5py.File(path, "w") as file:
+        shape = 3, 3, 3, 10**9
+        file.create_dataset("block1_conv1/kernel:0", shape, "f4", chunks=(3, 3, 3, 100))
+    assert path.stat().st_size < 20_000
+    began = time.monotonic()
+    assert error_of(weights.read, path) == (
+        f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
+        "choose another --network"
+    )
+    assert time.monotonic() - began < 10
+
+
+def test_an_h5_file_does_not_lead_to_other_files(tmp_path):
+    path, secret = tmp_path / "network.h5", tmp_path / "secret"
+    secret.write_bytes(np.arange(12, dtype="f4").tobytes())
+    message = f"network {path} is truncated or not a .h5 file (ValueError)"
+    with h5py.File(path, "w") as file:
+        name, shape = "block1_conv1/kernel:0", (3, 4)
+        file.create_dataset(name, shape, "f4", external=[(str(secret), 0, 48)])
+    assert message in error_of(weights.read, path)
+    with h5py.File(path, "w") as file:
+        layout = h5py.VirtualLayout(shape, "f4")
+        layout[:] = h5py.VirtualSource(str(secret), "x", shape)
+        file.create_virtual_dataset(name, layout)
+    assert message in error_of(weights.read, path)
+    os.mkfifo(tmp_path / "pipe")
+    with h5py.File(path, "w") as file:
+        file["model_weights"] = h5py.ExternalLink(str(tmp_path / "pipe"), "/")
+    assert f"network {path} is not a Keras VGG network" in error_of(weights.read, path)
+
+
+def test_what_is_not_a_file_of_a_plausible_size_is_refused_at_once(tmp_path):
+    pipe, large = tmp_path / "pipe", tmp_path / "large.mat"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.write(b"MATLAB 5.0 MAT-file")
+        file.truncate(100_000_000_000)
+    for read in (weights.read, cache.read, vgg.load):
+        for path in (pipe, "/dev/zero"):
+            assert error_of(read, path) == f"network {path} is a device or a pipe: choose a file"
+        assert error_of(read, large) == (
+            f"network {large} has 100.0 GB: choose a VGG network, none of which has more than 2 GB"
+        )
+        assert error_of(read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
+        assert error_of(read, "a\0b") == "no file 'a\\x00b' (embedded null byte): check the name"
+
+
+def test_a_matlab_7_3_file_is_told_how_to_save_it(tmp_path):
+    path = tmp_path / "new.mat"
+    path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
+    assert error_of(weights.read, path) == (
+        f"network {path} is a MATLAB 7.3 file: save it again with the option -v7"
+    )
+
+
+# What is no VGG, though it is whole
+
+
+@pytest.fixture
+def mat(tmp_path):
+    """A function that writes a .mat file of a tiny network whose layers were changed: by record's
+    name, the fields that are to differ."""
+
+    def write(changes, meta=None):
+        path = reference.save_mat(tmp_path / "network.mat", reference.tiny_weights())
+        content = scipy.io.loadmat(path, simplify_cells=True)
+        layers = np.empty((1, len(content["layers"])), object)
+        layers[0, :] = content["layers"]
+        for record in content["layers"]:
+            if "weights" in record:
+                cell = np.empty((1, 2), object)
+                cell[0, :] = list(record["weights"])
+                record["weights"] = cell
+            record |= changes.get(record["name"], {})
+        scipy.io.savemat(path, {"layers": layers, "meta": meta or content["meta"]})
+        return path
+
+    return write
+
+
+def pair(kernel, bias):
+    cell = np.empty((1, 2), object)
+    cell[0, :] = [kernel, bias]
+    return {"weights": cell}
+
+
+KERNEL, BIAS = np.ones((3, 3, 3, 4), "f4"), np.ones((4, 1), "f4")
+NOT_VGG = {
+    "a weight that is a word": {"weights": "word"},
+    "a weight that is a struct": {"weights": {"a": 1}},
+    "one weight": {"weights": [1.0]},
+    "a kernel of words": pair("kernel", BIAS),
+    "a kernel of cells": pair(np.array([["a", 1.0]], object), BIAS),
+    "a sparse kernel": pair(scipy.sparse.eye_array(4, format="csc"), BIAS),
+    "a complex kernel": pair(KERNEL * 1j, BIAS),
+    "a flat kernel": pair(KERNEL[0, 0], BIAS),
+    "no bias": pair(KERNEL, "bias"),
+    "another type": {"type": "pool"},
+    "a type that is a number": {"type": 3.0},
+    "a name that is a cell": {"name": np.array([["a", "b"]], object)},
+}
+
+
+@pytest.mark.parametrize("what", NOT_VGG)
+def test_a_layer_of_another_structure_is_told_in_one_line(mat, what):
+    path = mat({"conv1_1": NOT_VGG[what]})
+    assert error_of(weights.read, path) == (
+        f"network {path} is not a MatConvNet network: choose a .mat file such as "
+        "imagenet-vgg-verydeep-19.mat"
+    )
+
+
+BROKEN = {
+    "endless kernel": pair(KERNEL * np.inf, BIAS),
+    "kernel too large for float32": pair(KERNEL.astype("f8") * 1e300, BIAS),
+    "endless bias": pair(KERNEL, BIAS * np.nan),
+    "bias too short": pair(KERNEL, BIAS[:2]),
+    "kernel of another size": pair(np.ones((5, 5, 3, 4), "f4"), BIAS),
+    "kernel that is not square": pair(np.ones((1, 3, 3, 4), "f4"), BIAS),
+    "kernel without channels": pair(np.ones((3, 3, 3, 0), "f4"), BIAS[:0]),
+    "more channels than a VGG has": pair(np.ones((3, 3, 3, 5000), "f4"), np.ones((5000, 1), "f4")),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_layer_that_no_vgg_has_is_told_in_one_line(mat, what):
+    path = mat({"conv1_1": BROKEN[what]})
+    if what == "kernel without channels":  # MATLAB's files keep nothing of it
+        assert "\n" not in error_of(weights.read, path)
+    else:
+        assert error_of(weights.read, path) == (
+            f"network {path}: layer conv1_1 is broken: download the file again"
+        )
+
+
+@pytest.mark.parametrize("name", ["conv1_1\n", "conv1_" + "1" * 300, "conv\u0661_1", "CONV1_1"])
+def test_a_layer_of_another_name_ends_the_network_there(mat, name):
+    assert len(weights.read(mat({"conv3_1": {"name": name}})).layers) == 9
+    path = mat({"conv1_1": {"name": name}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has no layer conv1_1: choose a VGG network"
+    )
+
+
+def test_layers_in_another_order_or_twice_are_told_in_one_line(mat):
+    path = mat({"conv1_1": {"name": "relu9_9", "type": "relu"}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has no layer conv1_1: choose a VGG network"
+    )
+    path = mat({"relu1_2": {"name": "relu1_1"}})
+    assert error_of(weights.read, path) == (
+        f"network {path} has layers that no VGG has: choose a VGG network"
+    )
+
+
+def test_a_mean_pixel_that_is_none_is_told_in_one_line(mat):
+    for average, message in {
+        "word": "is not a MatConvNet network",
+        np.nan: ": the mean pixel is broken: download the file again",
+    }.items():
+        average = np.full((1, 1, 3), average)
+        path = mat({}, {"normalization": {"averageImage": average}})
+        assert message in error_of(weights.read, path)
 
 
 def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):
@@ -313,9 +615,9 @@ def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):
     for name, bent in {"conv1_1": gray, "conv2_1": short}.items():
         for path in (
             save_h5(tmp_path / "bent.h5", values | {name: bent}),
-            save_pth(tmp_path / "bent.pth", torch, values | {name: bent}),
+            save_pth(tmp_path / "bent.pth", values | {name: bent}),
         ):
-            told = f"network {path}: layer {name} is broken, fetch the file again"
+            told = f"network {path}: layer {name} is broken: download the file again"
             assert error_of(vgg.load, path) == told
 
 
@@ -324,76 +626,156 @@ def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The program's folder, Keras's, and a `get_file` that must not be called."""
+    """The program's folder and Keras's; and a download that must not happen."""
     program, keras = tmp_path / "program", tmp_path / "keras"
     program.mkdir()
     (keras / "models").mkdir(parents=True)
     monkeypatch.setattr(weights, "PROGRAM_FOLDER", program)
     monkeypatch.setenv("KERAS_HOME", str(keras))
-    monkeypatch.setattr("keras.utils.get_file", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(downloads, "fetch", lambda *_: pytest.fail("downloaded"))
     return program, keras / "models"
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A function that writes a network under a well-known name, which is then the published one."""
+    source = save_h5(tmp_path / "source.h5", reference.tiny_weights(channels=(2, 3)))
+    data = source.read_bytes()
+    for name, (address, _) in weights.PUBLISHED.items():
+        monkeypatch.setitem(weights.PUBLISHED, name, (address, hashlib.md5(data).hexdigest()))
+
+    def write(path):
+        path.write_bytes(data)
+        return path
+
+    return write
 
 
 def test_anything_but_a_well_known_name_is_a_path(places):
     for path in ("photo.png", "./vgg19", "VGG19", Path("vgg19"), Path("a/vgg16")):
-        assert vgg.find(path) is path
+        assert weights.find(path) is path
 
 
-def test_well_known_networks_are_looked_up_beside_the_program_then_in_keras_folder(places):
+def test_well_known_networks_are_looked_up_beside_the_program_then_in_keras_folder(
+    places, published
+):
     program, keras = places
-    values = reference.tiny_weights(channels=(2, 3))
-    in_cache = save_h5(keras / KERAS_FILE, values)
-    assert vgg.find("vgg19") == in_cache
-    beside = save_h5(program / KERAS_FILE, values)
-    assert vgg.find("vgg19") == beside
-    assert vgg.load("vgg19").names == reference.layer_names(values)
-    sixteen = save_h5(keras / KERAS_FILE.replace("19", "16"), values)
-    assert vgg.find("vgg16") == sixteen
+    in_cache = published(keras / KERAS_FILE)
+    assert weights.find("vgg19") == in_cache
+    beside = published(program / KERAS_FILE)
+    assert weights.find("vgg19") == beside
+    assert vgg.load("vgg19").names[-1] == "relu2_2"
+    sixteen = published(keras / KERAS_FILE.replace("19", "16"))
+    assert weights.find("vgg16") == sixteen
 
 
-def test_without_keras_home_the_folder_is_in_the_users_home(places, tmp_path, monkeypatch):
+def test_without_keras_home_the_folder_is_in_the_users_home(
+    places, published, tmp_path, monkeypatch
+):
     monkeypatch.delenv("KERAS_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".keras" / "models").mkdir(parents=True)
-    path = save_h5(tmp_path / ".keras" / "models" / KERAS_FILE, reference.tiny_weights())
-    assert vgg.find("vgg19") == path
+    path = published(tmp_path / ".keras" / "models" / KERAS_FILE)
+    assert weights.find("vgg19") == path
+
+
+def test_a_file_of_a_well_known_name_that_is_another_is_refused(places, published):
+    _, keras = places
+    path = published(keras / KERAS_FILE)
+    assert weights.find("vgg19") == path
+    save_h5(path, reference.tiny_weights(seed=3))
+    assert error_of(vgg.load, "vgg19") == (
+        f"network vgg19: {path} is not the published file: delete it to have it downloaded again, "
+        f"or choose it with --network {path}"
+    )
+    assert vgg.load(path).names[-1] == "relu5_4"
 
 
 @pytest.mark.parametrize("name", ["vgg19", "vgg16"])
-def test_what_is_nowhere_is_fetched_by_keras_with_its_checksum(places, monkeypatch, capsys, name):
+def test_what_is_nowhere_is_downloaded_with_kerass_own_checksum(places, monkeypatch, name):
     from keras.src.applications import vgg16, vgg19
 
     calls = []
-
-    def get_file(*arguments, **named):
-        print("Downloading")
-        calls.append((arguments, named))
-        return "/somewhere/it.h5"
-
-    monkeypatch.setattr("keras.utils.get_file", get_file)
-    assert vgg.find(name) == Path("/somewhere/it.h5")
-    address = {"vgg19": vgg19, "vgg16": vgg16}[name].WEIGHTS_PATH_NO_TOP
-    source = Path({"vgg19": vgg19, "vgg16": vgg16}[name].__file__).read_text()
-    [(arguments, named)] = calls
-    assert arguments == (KERAS_FILE.replace("vgg19", name), address)
-    assert named["cache_subdir"] == "models" and f'"{named["file_hash"]}"' in source
-    assert capsys.readouterr() == ("", "Downloading\n")
+    monkeypatch.setattr(downloads, "fetch", lambda *arguments: calls.append(arguments))
+    place = places[1] / KERAS_FILE.replace("vgg19", name)
+    assert weights.find(name) == place
+    module = {"vgg19": vgg19, "vgg16": vgg16}[name]
+    [(what, address, target, md5, most)] = calls
+    assert (what, address, target) == (f"network {name}", module.WEIGHTS_PATH_NO_TOP, place)
+    assert f'"{md5}"' in Path(module.__file__).read_text() and most == weights.MOST_BYTES
 
 
-def test_out_of_reach_one_line_says_which_file_to_put_where(places, monkeypatch):
-    program, keras = places
-    address = f"{weights.KERAS_ADDRESS}/vgg19/{KERAS_FILE}"
-    reasons = {"[Errno -2] Name unknown": f"URL fetch failure on {address}: None -- "}
-    reasons["The file hash does not match"] = ""
-    for reason, before in reasons.items():
+# Downloads
 
-        def get_file(file_name, *_, text=before + reason, **__):
-            (keras / file_name).write_text("half")
-            raise Exception(text)
 
-        monkeypatch.setattr("keras.utils.get_file", get_file)
-        assert error_of(vgg.load, "vgg19") == (
-            f"network vgg19 is out of reach ({reason}): get {address} another way and put it "
-            f"into {program}"
-        )
-        assert not (keras / KERAS_FILE).exists()
+class Server(BaseHTTPRequestHandler):
+    """Sends `CONTENT`, whole or in one of several wrong ways."""
+
+    def do_GET(self):
+        way = self.path.strip("/")
+        if way == "missing":
+            self.send_error(404)
+        elif way.startswith("to-"):
+            self.send_response(302)
+            self.send_header(
+                "Location", {"to-http": "/whole", "to-file": "file:///etc/passwd"}[way]
+            )
+            self.end_headers()
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write({"cut": CONTENT[:-1], "other": CONTENT[::-1]}.get(way, CONTENT))
+
+    def log_message(self, *_):
+        pass
+
+
+CONTENT = b"a network " * 1000
+CHECKSUM = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_download_is_a_whole_file_with_the_users_mode(server, tmp_path, capsys):
+    place = tmp_path / "keras" / "models" / "network.h5"
+    downloads.fetch("network x", f"{server}/whole", place, CHECKSUM, 10_000)
+    assert place.read_bytes() == CONTENT
+    (tmp_path / "plain").touch()
+    assert place.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert capsys.readouterr() == ("", f"downloading network x from {server}/whole\n")
+
+
+@pytest.mark.parametrize(
+    "way, most, reason",
+    [
+        ("missing", 10_000, "Not Found"),
+        ("cut", 10_000, "it arrived broken or changed"),
+        ("other", 10_000, "it arrived broken or changed"),
+        ("whole", 9_999, "it does not end"),
+        ("to-http", 10_000, "redirected to '{server}/whole'"),
+        ("to-file", 10_000, "Found - Redirection to url 'file:///etc/passwd' is not allowed"),
+    ],
+)
+def test_a_download_that_fails_is_told_and_leaves_nothing(server, tmp_path, way, most, reason):
+    place = tmp_path / "network.h5"
+    address = f"{server}/{way}"
+    assert error_of(downloads.fetch, "network x", address, place, CHECKSUM, most) == (
+        f"cannot download network x ({reason.format(server=server)}): download {address} another "
+        f"way and put it into {tmp_path}"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_network_connection_one_line_says_what_to_do(tmp_path):
+    address = "http://127.0.0.1:9/network.h5"
+    assert error_of(downloads.fetch, "network x", address, tmp_path / "x", CHECKSUM, 1) == (
+        f"cannot download network x (Connection refused): download {address} another way and put "
+        f"it into {tmp_path}"
+    )

@@ -96,7 +96,7 @@ def test_a_truncated_file_is_told_in_one_line_wherever_it_ends(tmp_path, tiny):
 def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
     path = tmp_path / "other.mat"
     message = (
-        f"network {path} is no MatConvNet network: give a .mat file such as "
+        f"network {path} is not a MatConvNet network: choose a .mat file such as "
         "imagenet-vgg-verydeep-19.mat"
     )
     layers = np.empty((1, 1), object)
@@ -114,7 +114,7 @@ def test_a_network_whose_layers_do_not_fit_is_refused(tmp_path, weights):
     for kernel in (weights["conv2_1"][0][:, :, :-1], weights["conv2_1"][0] * np.nan):
         bent = weights | {"conv2_1": (kernel, weights["conv2_1"][1])}
         path = reference.save_mat(tmp_path / "bent.mat", bent)
-        with pytest.raises(UserError, match=r"layer conv2_1 is broken, fetch the file again$"):
+        with pytest.raises(UserError, match=r"layer conv2_1 is broken: download the file again$"):
             vgg.load(path)
 
 

@@ -74,13 +74,13 @@ def folder() -> Path:
 
 
 def _word(name: str, among: Collection[str]) -> str | None:
-    kept = _private_bytes(name, MOST_WORD)
+    kept = private_bytes(name, MOST_WORD)
     return next((word for word in among if kept == word.encode()), None)
 
 
 def _load(name: str, origin: bytes) -> Weights | None:
     """The network that is kept under a name, if it came from there and is whole."""
-    kept = _private_bytes(name, MOST_BYTES)
+    kept = private_bytes(name, MOST_BYTES)
     if kept is None:
         return None
     begin = len(FORMAT) + DIGEST_BYTES + len(origin)
@@ -105,7 +105,7 @@ def _origin(path: str | Path) -> bytes:
     return hashlib.sha256(repr(version).encode()).digest()
 
 
-def _private_bytes(name: str, most: int) -> bytes | None:
+def private_bytes(name: str, most: int) -> bytes | None:
     """What is kept under a name, if that and the folder are this user's alone."""
     try:
         place = folder()
@@ -134,7 +134,7 @@ def _is_private(status: os.stat_result) -> bool:
 def _keep(name: str, data: bytes) -> None:
     """Keeps it, unless the disk is full, the home read-only, or the folder another user's."""
     with contextlib.suppress(OSError):
-        place = _private_folder()
+        place = private_folder()
         if place is None:
             return
         descriptor, temporary = tempfile.mkstemp(".tmp", "", place)  # for this user alone
@@ -148,7 +148,7 @@ def _keep(name: str, data: bytes) -> None:
         _tidy(place)
 
 
-def _private_folder() -> Path | None:
+def private_folder() -> Path | None:
     """The folder, made if it is missing; None if it is not this user's alone."""
     place = folder()
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,13 @@ import hmac
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cache
 
+KEY = "signing.key"
 KEY_BYTES = 32
 
 
@@ -40,35 +41,33 @@ def _signature(content: Mapping[str, Any], key: bytes) -> str:
 
 def _key(make: bool) -> bytes | None:
     """The user's key. make: where there is none yet, it is made."""
-    path = cache.folder() / "signing.key"
-    with contextlib.suppress(OSError):
-        if make and not path.exists():
-            _make_key(path)
-        key = path.read_bytes()
-        if len(key) == KEY_BYTES and _is_private(path):
-            return key
-    return None
+    key = cache.private_bytes(KEY, KEY_BYTES)
+    if key is None and make:
+        with contextlib.suppress(OSError):
+            _make_key()
+        key = cache.private_bytes(KEY, KEY_BYTES)
+    return key if key and len(key) == KEY_BYTES and not _others_may_read() else None
 
 
-def _make_key(path: Path) -> None:
-    """Whole or not at all; of two processes that make one at a time, the first wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+def _make_key() -> None:
+    """Whole or not at all; of two processes that make one at the same time, the first wins."""
+    place = cache.private_folder()
+    if place is None:
+        return
+    descriptor, temporary = tempfile.mkstemp(".tmp", "", place)  # for this user alone
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with open(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(descriptor)
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+            os.link(temporary, place / KEY)
     finally:
-        temporary.unlink()
+        os.unlink(temporary)
 
 
-def _is_private(path: Path) -> bool:
-    """Whether only this user can read or write it, as far as the system says."""
-    if not hasattr(os, "getuid"):
-        return True
-    status = path.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o077
+def _others_may_read() -> bool:
+    """As far as the system says; Windows has its own rules."""
+    with contextlib.suppress(OSError):
+        return hasattr(os, "getuid") and bool(os.stat(cache.folder() / KEY).st_mode & 0o077)
+    return True

@@ -1,6 +1,5 @@
 """Networks that are kept in a form that loads at once."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -205,16 +204,12 @@ def test_no_link_and_no_pipe_is_followed(path, reads, tmp_path):
     expected = cache.read(path)
     elsewhere = tmp_path / "elsewhere"
     kept_file().rename(elsewhere)
-    (cache.folder() / cache_name(path)).symlink_to(elsewhere)
+    (cache.folder() / cache._name(path)).symlink_to(elsewhere)
     assert_same(cache.read(path), expected)
     kept_file().unlink()
-    os.mkfifo(cache.folder() / cache_name(path), 0o600)
+    os.mkfifo(cache.folder() / cache._name(path), 0o600)
     assert_same(cache.read(path), expected)
     assert len(reads) == 3
-
-
-def cache_name(path):
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16] + ".network"
 
 
 def test_the_networks_that_were_used_last_are_kept(path, reads, tmp_path):
@@ -227,11 +222,11 @@ def test_the_networks_that_were_used_last_are_kept(path, reads, tmp_path):
     for number, copy in enumerate(copies):
         copy.write_bytes(path.read_bytes())
         cache.read(copy)
-        os.utime(cache.folder() / cache_name(copy), (number, number))
+        os.utime(cache.folder() / cache._name(copy), (number, number))
         if number == cache.MOST_NETWORKS - 1:
             cache.read(copies[0])  # used again
     names = {place.name for place in cache.folder().iterdir()}
-    assert names == {cache_name(copy) for copy in (copies[0], *copies[2:])} | {"my.npz"}
+    assert names == {cache._name(copy) for copy in (copies[0], *copies[2:])} | {"my.npz"}
 
 
 def test_a_name_that_is_no_unicode_is_cached_too(path, reads):

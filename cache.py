@@ -65,9 +65,10 @@ def word(name: str, among: Collection[str], find: Callable[[], str]) -> str:
 def folder() -> Path:
     """The folder of this program among the user's caches, which need not be there. For a user
     without a home, as in a container, it is one of their own among the temporary files."""
-    path = platformdirs.user_cache_path("neural-style", appauthor=False, opinion=False)
-    if path.is_absolute():
-        return path
+    with contextlib.suppress(RuntimeError):  # from platformdirs, depending on its version
+        path = platformdirs.user_cache_path("neural-style", appauthor=False, opinion=False)
+        if path.is_absolute():
+            return path
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir(), f"neural-style-{user}")
 

@@ -40,8 +40,7 @@ def read(path: str | Path) -> Weights:
         size = os.fstat(file.fileno()).st_size
     if size < SMALLEST:
         return weights.read(path)
-    name = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16] + ".network"
-    origin = _origin(path)
+    name, origin = _name(path), _origin(path)
     kept = _load(name, origin)
     if kept is None:
         kept = weights.read(path)
@@ -66,9 +65,10 @@ def word(name: str, among: Collection[str], find: Callable[[], str]) -> str:
 def folder() -> Path:
     """The folder of this program among the user's caches, which need not be there. For a user
     without a home, as in a container, it is one of their own among the temporary files."""
-    path = platformdirs.user_cache_path("neural-style", appauthor=False, opinion=False)
-    if path.is_absolute():
-        return path
+    with contextlib.suppress(RuntimeError):  # from platformdirs, depending on its version
+        path = platformdirs.user_cache_path("neural-style", appauthor=False, opinion=False)
+        if path.is_absolute():
+            return path
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir(), f"neural-style-{user}")
 
@@ -97,6 +97,11 @@ def _load(name: str, origin: bytes) -> Weights | None:
 def _sealed(content: bytes) -> bytes:
     """The content, after what tells that it is whole."""
     return FORMAT + hashlib.sha256(content).digest() + content
+
+
+def _name(path: str | Path) -> str:
+    """What a file's network is kept as: there is one of each path."""
+    return hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16] + ".network"
 
 
 def _origin(path: str | Path) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import files
 from settings import UserError
 
 # Of Simonyan and Zisserman's training set, RGB 0..255; Keras keeps it as BGR.
@@ -93,8 +94,14 @@ def import_library(path: str | Path, form: Format) -> None:
     try:
         library = importlib.import_module(form.library)
     except ModuleNotFoundError as error:
+        requirements = f"requirements{'-torch' if form.library == 'torch' else ''}.txt"
         raise UserError(
-            f"network {path} needs {error.name}: pip install -r requirements-torch.txt"
+            f"network {path} needs {error.name}: pip install -r {requirements}"
+        ) from None
+    except (ImportError, OSError) as error:  # built for another machine
+        raise UserError(
+            f"network {path} needs {form.library}, which cannot be imported here "
+            f"({files.reason(error)}): install it again"
         ) from None
     if form.library == "torch" and _version(library.__version__) < SAFE_TORCH:
         raise UserError(

@@ -284,7 +284,7 @@ WRONG = {
         ["--network", "photo.png"],
         1,
         "network photo.png has no known format: "
-        "give a MatConvNet .mat, a Keras VGG .h5 or a torchvision VGG .pth file",
+        "choose a MatConvNet .mat, a Keras VGG .h5 or a torchvision VGG .pth file",
     ),
     "initial": (["--initial", "none"], 1, "no file none: check the name"),
     "not finite": (

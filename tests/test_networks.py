@@ -255,6 +255,15 @@ def test_without_torch_one_line_says_what_to_install(tmp_path, stand_in):
     assert (Path(weights.PROGRAM_FOLDER) / "requirements-torch.txt").exists()
 
 
+def test_a_torch_that_cannot_be_imported_is_told_in_one_line(tmp_path, stand_in):
+    stand_in('raise OSError("libcudart.so.12: cannot open shared object file")')
+    path = save_state(tmp_path / "network.pth", {})
+    assert error_of(vgg.load, path) == (
+        f"network {path} needs torch, which cannot be imported here (libcudart.so.12: cannot open "
+        "shared object file): install it again"
+    )
+
+
 @pytest.mark.parametrize("version", ["2.5.1+cu121", "1.13.0", "unknown"])
 def test_a_torch_that_runs_code_from_files_is_refused_before_it_loads_one(
     tmp_path, stand_in, version

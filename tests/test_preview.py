@@ -265,7 +265,6 @@ def send(preview, data):
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", split(preview.address)[0]), 20) as connection:
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
         found = b""
         with contextlib.suppress(ConnectionResetError):
             while piece := connection.recv(65536):

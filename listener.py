@@ -21,6 +21,8 @@ import files
 from settings import UserError
 
 MOST_CONNECTIONS = 64  # at a time; others wait in the system's queue
+MOST_PER_SECOND = 30.0  # each costs about a millisecond: all together 3 % of a processor
+BURST = 64  # that may come faster
 QUEUE = 128  # of those that wait
 RESERVED_DESCRIPTORS = 128  # for the run; of few descriptors, half of them
 SECONDS_WITHOUT_PROGRESS = 30.0  # of a connection; then it is closed
@@ -31,24 +33,32 @@ LOOKUP_SECONDS = 3.0  # for the name of a host
 class Listener(socket.socket):
     """A socket that listens, for an event loop of asyncio.
 
-    While there are `MOST_CONNECTIONS`, or file descriptors run short, `accept` fails as it does
-    when the process has no descriptor left. asyncio answers that by trying again a second later.
+    While there are `MOST_CONNECTIONS`, or they come too fast, or file descriptors run short,
+    `accept` fails as it does when the process has no descriptor left. asyncio answers that by
+    trying again a second later.
     """
 
     def __init__(self, family: int):
         super().__init__(family, socket.SOCK_STREAM)
         self._accepted: dict[Any, _Connection] = {}  # by the other side's address and port
+        self._allowed, self._counted = float(BURST), time.monotonic()  # connections, at a time
 
     def accept(self) -> tuple[socket.socket, Any]:
         self._forget_closed()
         if len(self._accepted) >= MOST_CONNECTIONS:
             raise OSError(errno.EMFILE, "as many connections as there may be")
+        now = time.monotonic()
+        self._allowed = min(BURST, self._allowed + MOST_PER_SECOND * (now - self._counted))
+        self._counted = now
+        if self._allowed < 1:
+            raise OSError(errno.EMFILE, "more connections a second than there may be")
         connection, address = super().accept()
+        self._allowed -= 1
         # the system gives out the lowest free number, so at least so many are in use
         if connection.fileno() >= _first_reserved_descriptor():
             connection.close()
             raise OSError(errno.EMFILE, "few file descriptors are left")
-        self._accepted[address[:2]] = _Connection(connection, time.monotonic())
+        self._accepted[address[:2]] = _Connection(connection, now)
         return connection, address
 
     def keep(self, address: Any) -> None:

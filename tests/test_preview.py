@@ -34,7 +34,8 @@ LOSSES = {"content": 1.0, "style": float("nan"), "tv": 3.0, "total": 4.0}
 
 
 @pytest.fixture
-def preview(picture):
+def preview(picture, monkeypatch):
+    monkeypatch.setattr(listener, "MOST_PER_SECOND", 1e6)  # a test has no time
     preview = Preview("127.0.0.1", 0, "<out>.png")
     stopped = []
     preview.begin(picture(30, 40), [STAGE], lambda: stopped.append(1), lambda image: image)
@@ -265,7 +266,6 @@ def send(preview, data):
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", split(preview.address)[0]), 20) as connection:
         connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
         found = b""
         with contextlib.suppress(ConnectionResetError):
             while piece := connection.recv(65536):
@@ -371,6 +371,21 @@ def test_more_connections_than_there_may_be_wait(preview, monkeypatch):
     assert len(preview._listener._accepted) <= 3
     for connection in connections:
         connection.close()
+    assert late.getresponse().status == 200
+
+
+def test_connections_that_come_too_fast_wait(preview, monkeypatch):
+    monkeypatch.setattr(listener, "BURST", 3)
+    monkeypatch.setattr(listener, "MOST_PER_SECOND", 1e-9)
+    for _ in range(3):
+        assert ask(preview, "/photo")[0] == 200
+    late = connect(preview)
+    late.request("GET", "/photo", headers={"X-Token": split(preview.address)[1]})
+    late.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        late.sock.recv(1)
+    monkeypatch.setattr(listener, "MOST_PER_SECOND", 1e6)
+    late.sock.settimeout(20)
     assert late.getresponse().status == 200
 
 

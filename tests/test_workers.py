@@ -177,17 +177,26 @@ def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
     assert len({first, second, third}) == 3 and len(events) == 14
 
 
-def test_a_process_goes_on_with_jobs_of_one_kind():
+def test_a_process_goes_on_with_jobs_of_one_kind(tmp_path):
     jobs = [10, 20, 11, 21, 12, 13, 22, 23]
-    events = workers.run(jobs, 2, slowly, kinds=[job // 10 for job in jobs])
+    kinds = [job // 10 for job in jobs]
+    events = workers.run(jobs, 2, slowly, (str(tmp_path),), kinds=kinds)
     done = [(event.worker, jobs[event.job]) for event in events if event.kind == "done"]
     first, second = ([job for worker, job in done if worker == place] for place in (0, 1))
     assert sorted([first[:2], second[:2]]) == [[10, 11], [20, 21]]
     assert sorted(first + second) == sorted(jobs)
 
 
-def slowly():
-    return lambda job, tell: time.sleep(0.1) or job
+def slowly(folder):
+    """Begins its first job when both processes have one."""
+
+    def work(job, tell):
+        open(os.path.join(folder, str(os.getpid())), "a").close()
+        wait_for(lambda: len(os.listdir(folder)) == 2)
+        time.sleep(0.1)
+        return job
+
+    return work
 
 
 def test_a_process_that_cannot_start_is_told():

@@ -12,7 +12,7 @@ QUICK = ["--optimizer", "adam", "--style-loss", "mean", "--precision", "float32"
 PAINT = ["--content", "photo.png", "--styles", "painting.png", "--network", "network.mat", *QUICK]
 # What a run leaves, with options of every kind that the files of a run keep.
 KEPT = ["--output", "painted.png", "--save-state", "run.npz", "--save-settings", "recipe.args"]
-KEPT += ["--iterations", "3", "--size", "40", "--style-layers", "relu1_1=0.5", "relu2_1"]
+KEPT += ["--iterations", "3", "--size", "24", "--style-layers", "relu1_1=0.5", "relu2_1"]
 KEPT += ["--style-blend-weights", "1", "--preserve-colors", "match", "--noise-range", "-2", "2"]
 
 

@@ -24,16 +24,19 @@ from launcher import Launcher
 from PIL import Image, PngImagePlugin
 
 import batch
+import cache
 import images
 import jobs
 import neural_style
 import options as command_line
 import provenance
+import recipe
 import results
 import runs
 import stages
-from options import in_option_names
-from settings import Settings, UserError, settings_from
+from options import message_of
+from resumed import Resumed
+from settings import Settings, UserError, settings_from, shapes_picture
 from soak import ground, values
 from soak.children import Child, Watch
 from soak.engine import Soak
@@ -45,8 +48,9 @@ SETTINGS = [field.name for field in fields(Settings)]
 # Options that no file may set: what they do is not about the picture.
 OF_THE_COMMAND_LINE = {
     *("overwrite", "save_settings", "preview", "preview_host", "open", "debug", "list_layers"),
-    *("allow_changes", "quiet", "settings_from", "resume", "version", "help"),
+    *("allow_changes", "settings_from", "resume", "version", "help"),
 }
+NOT_OPTIONS = {"asked", "recipes"}
 FILES = {"content", "styles", "initial", "content_mask", "style_masks", "style_source_masks"}
 FILES |= {"network", "output", "save_state", "timelapse", "log_dir", "checkpoint_output"}
 
@@ -164,7 +168,7 @@ class Judge:
     def _watched(self, document: str, read: Callable, generator: random.Random) -> str | None:
         told, seen = io.StringIO(), []
         # a table and a recipe name files on their own, a picture and a state only those beside
-        reads = [Path()] if read in (read_picture, read_state) else None
+        reads = [Path(), cache.folder()] if read in (read_picture, read_state) else None
         try:
             with (
                 contextlib.redirect_stderr(told),
@@ -173,7 +177,7 @@ class Judge:
             ):
                 found = read(document, generator)
         except UserError as error:
-            found = wrong_message(f"error: {in_option_names(str(error))}\n")
+            found = wrong_message(f"error: {message_of(error)}\n")
         except SystemExit as error:
             found = wrong_message(told.getvalue())
             if error.code != 2:
@@ -233,7 +237,7 @@ def read_recipe(document: str, generator: random.Random) -> str | None:
     own = [*ground.PAINT, "--output", "out.png"]
     arguments = generator.choice(([f"@{document}", *own], [*own, f"@{document}"]))
     found, resumed = neural_style.read_options(arguments)
-    allowed = set(vars(found)) - OF_THE_COMMAND_LINE
+    allowed = set(vars(found)) - OF_THE_COMMAND_LINE - FILES | {"network"}
     return wrong_options(found, allowed, own) or checked(found, resumed)
 
 
@@ -243,6 +247,7 @@ def read_table(document: str, generator: random.Random) -> str | None:
     found, rest = batch.build_parser().parse_known_args(own)
     pairs = batch.pairs_of(found, rest)
     batch.check_names(pairs)
+    batch.check_inputs(pairs, [document])
     batch.check_workers(found, [pair.options for pair in pairs])
     inside = os.path.realpath("gallery") + os.sep
     for pair in pairs:
@@ -267,12 +272,12 @@ def wrong_options(found: argparse.Namespace, allowed: set[str], own: list[str]) 
     without = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     plain = vars(command_line.parse([*without, *own], {}))
     for name, value in vars(found).items():
-        if name not in allowed and name != "asked" and repr(value) != repr(plain.get(name)):
+        if name not in allowed | NOT_OPTIONS and repr(value) != repr(plain.get(name)):
             return f"obeyed {name}: {value!r:.300}"
     return None
 
 
-def checked(found: argparse.Namespace, resumed: runs.Resumed | None) -> str | None:
+def checked(found: argparse.Namespace, resumed: Resumed | None) -> str | None:
     """What is wrong with options that were taken: that outputs would cost a file or lie elsewhere,
     or that their settings are not read back from the recipe that is written of them."""
     settings = runs.settings_of(found)
@@ -282,12 +287,12 @@ def checked(found: argparse.Namespace, resumed: runs.Resumed | None) -> str | No
             return f"writes outside: {path[:300]!r}"
         if os.path.basename(path).startswith(("victim", "photo", "painting.", "network")):
             return f"overwrites a file: {path[:300]!r}"
-    Path("again.args").write_text(provenance.recipe(settings, "out.png"))
+    Path("again.args").write_text(recipe.text(settings, "out.png"))
     try:
         again = settings_of_recipe("again.args")
     finally:
         os.unlink("again.args")
-    for name in (one.name for one in fields(Settings) if provenance.shapes_pictures(one)):
+    for name in (one.name for one in fields(Settings) if shapes_picture(one)):
         if provenance.plain(getattr(settings, name)) != provenance.plain(getattr(again, name)):
             return f"recipe changes {name}: {getattr(settings, name)!r:.200}"
     return None
@@ -385,8 +390,9 @@ def make_state(generator: random.Random, documents: Documents) -> bytes:
     arrays["about"] = array_file(np.frombuffer(about.encode("utf-8", "surrogatepass"), np.uint8))
     if generator.random() < 0.05:
         arrays["about"] = changed_array(generator, arrays["about"])
-    ways = zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
-    data = zip_of(arrays, generator.choice(ways))
+    packed = zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
+    is_packed = generator.random() < 0.15
+    data = zip_of(arrays, generator.choice(packed) if is_packed else zipfile.ZIP_STORED)
     return data if generator.random() < 0.8 else values.noisy(generator, data)
 
 

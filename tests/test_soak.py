@@ -1,5 +1,6 @@
 """A minute of the soak: a few attempts of every part, always the same; and what once failed."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,9 @@ def test_a_few_attempts_find_nothing(name, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted(REGRESSIONS.iterdir()), ids=lambda path: path.name)
-def test_what_once_failed_is_fine(path):
+def test_what_once_failed_is_fine(path, tmp_path):
     try:
-        assert replay(path) is None
+        assert replay(Path(shutil.copy(path, tmp_path))) is None  # a part may write beside it
     except SkippedError as error:
         pytest.skip(str(error))
 

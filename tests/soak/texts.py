@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launcher import Launcher
 from PIL import Image, PngImagePlugin
 
 import batch
@@ -125,7 +124,7 @@ def prepare(folder: Path) -> Documents:
     inner = folder / "inner"
     inner.mkdir()
     ground.make(inner)
-    with Launcher() as launcher:
+    with ground.launcher() as launcher:
         ground.paint(inner, launcher)
     for name in ("victim.png", "../outside.png"):
         ground.picture(34, 45, 9).save(inner / name)

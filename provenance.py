@@ -203,7 +203,7 @@ def _checked_input(source: str, name: str, names: Any, digests: Any) -> tuple[An
     """The names of an input's files, without folders, and their checksums: one, or two lists."""
     if name in LISTS and names is not None:
         right = isinstance(names, list) and isinstance(digests, list)
-        if not right or not 0 < len(names) == len(digests) <= MOST_FILES:
+        if not right or None in names or not 0 < len(names) == len(digests) <= MOST_FILES:
             raise _damaged(source, f"{name} is {shortened(names)}")
         pairs = [_checked_file(source, *pair) for pair in zip(names, digests, strict=True)]
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -264,7 +264,9 @@ def is_same(description: Description, wanted: Description) -> bool:
         return False
     settings = settings_in(description) | description["asked"]
     shaping = filter(shapes_picture, dataclasses.fields(Settings))
-    return all(plain(settings.get(field.name)) == plain(wanted[field.name]) for field in shaping)
+    return all(
+        plain(settings.get(field.name)) == plain(wanted.get(field.name)) for field in shaping
+    )
 
 
 def _find(option: str, file: str | None, sha256: str | None, folders: list[Path]) -> str | None:

@@ -559,3 +559,15 @@ def test_descriptions_survive_their_check(run, folder):
     )
     made = images.metadata(folder / "out.png")
     assert provenance.checked(made, "out.png") == made
+
+
+def test_descriptions_that_lack_a_setting_are_compared_by_the_others():
+    lacking = {"sha256": {}, "asked": {}}
+    assert provenance.is_same(lacking, lacking)
+    assert not provenance.is_same(lacking | {"beta2": 0.5}, lacking)
+
+
+def test_a_painting_without_a_name_is_damage(described, folder):
+    stranger = described(lambda told: told.update(styles=[None]))
+    with pytest.raises(UserError, match=r"is damaged \(styles is \[None\]\): use another file"):
+        provenance.options_of(str(folder / stranger), [])

@@ -43,8 +43,7 @@ def run(chosen: dict[str, ModuleType], minutes: float, seed: int, failures: Path
         attempt = Soak(name, seed, part.WANTED, share, failures)
         done.append(attempt)
         try:
-            with attempt:
-                part.soak(attempt)
+            attempt.make(part)
         except KeyboardInterrupt:
             attempt.skipped = "interrupted"
             break

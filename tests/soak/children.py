@@ -40,7 +40,7 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.end()
 
     def attempt(self, job: Any) -> str | None:
         """What is wrong with an attempt, or None."""
@@ -48,18 +48,18 @@ class Child:
             self._start()
         self._connection.send(job)
         if not self._connection.poll(self._seconds):
-            self._end()
+            self.end()
             return f"hang: no answer within {self._seconds:g} s"
         try:
             wrong, megabytes = self._connection.recv()
         except (EOFError, OSError):
             self._process.join()
             status = self._process.exitcode
-            self._end()
+            self.end()
             return f"died {status}: the process ended with status {status}"
         self.most_megabytes = max(self.most_megabytes, megabytes)
         if not wrong and megabytes > self._megabytes:
-            self._end()  # the next attempt begins with little
+            self.end()  # the next attempt begins with little
             return f"memory: took {megabytes:.0f} MB"
         return wrong
 
@@ -72,7 +72,8 @@ class Child:
         self._process.start()
         theirs.close()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Ends the process; the next attempt has another."""
         if self._process is not None:
             self._process.kill()
             self._process.join()

@@ -87,7 +87,7 @@ class Bench:
 
     def __init__(self, folder: Path):
         self._ground, self._place = folder / "ground", folder / "here"
-        self._launcher = Launcher()
+        self._launcher = ground.launcher()
         self.painted = 0
 
     def __enter__(self) -> "Bench":

@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 EXAMPLES = 3  # of each kind of failure that are saved
 
@@ -49,16 +50,21 @@ class Soak:
         print(f"{self.name}: seed {self.seed}", flush=True)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
-        """A part that cannot be tried here is skipped; one that breaks has failed."""
+    def __exit__(self, *_: object) -> None:
         self.took = self.seconds()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, SkippedError):
-            self.skipped = str(error)
-        elif isinstance(error, Exception):
-            traceback.print_exception(error)
-            self.kinds[f"the part itself broke ({type(error).__name__})"] += 1
-        return isinstance(error, Exception)
+
+    def make(self, part: ModuleType) -> None:
+        """Makes the attempts of a part. One that cannot be tried here is skipped; one that breaks
+        has failed."""
+        with self:
+            try:
+                part.soak(self)
+            except SkippedError as error:
+                self.skipped = str(error)
+            except Exception as error:
+                traceback.print_exception(error)
+                self.kinds[f"the part itself broke ({type(error).__name__})"] += 1
 
     def goes_on(self) -> bool:
         """Whether there is to be another attempt."""
@@ -67,6 +73,10 @@ class Soak:
     def seconds(self) -> float:
         """Since the part began."""
         return time.monotonic() - self._began
+
+    def left(self) -> float:
+        """Seconds that the part still has."""
+        return self._ends - time.monotonic()
 
     def count(self, attempts: int = 1) -> None:
         """Counts attempts that were made, failed or not."""

@@ -1,6 +1,9 @@
 """Ground: a folder with what attempts start from, made by the program itself."""
 
+import atexit
+import functools
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ QUICK = ["--optimizer", "adam", "--style-loss", "mean", "--precision", "float32"
 PAINT = ["--content", "photo.png", "--styles", "painting.png", "--network", "network.mat", *QUICK]
 # What a run leaves, with options of every kind that the files of a run keep.
 KEPT = ["--output", "painted.png", "--save-state", "run.npz", "--save-settings", "recipe.args"]
-KEPT += ["--iterations", "3", "--size", "40", "--style-layers", "relu1_1=0.5", "relu2_1"]
+KEPT += ["--iterations", "3", "--size", "24", "--style-layers", "relu1_1=0.5", "relu2_1"]
 KEPT += ["--style-blend-weights", "1", "--preserve-colors", "match", "--noise-range", "-2", "2"]
 
 
@@ -29,7 +32,19 @@ def make(folder: Path) -> None:
     mask = np.zeros((34, 45), np.uint8)
     mask[:, 20:] = 255
     Image.fromarray(mask).save(folder / "mask.png")
-    reference.save_mat(folder / "network.mat", reference.tiny_weights())
+    shutil.copy(network(), folder / "network.mat")
+
+
+@functools.cache
+def network() -> Path:
+    """A tiny network, the same for all of this process: a launcher reads it once for all."""
+    folder = tempfile.mkdtemp(prefix="soak-network-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return reference.save_mat(Path(folder) / "network.mat", reference.tiny_weights())
+
+
+def launcher() -> Launcher:
+    return Launcher(network())
 
 
 def paint(folder: Path, launcher: Launcher) -> None:

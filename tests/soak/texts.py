@@ -1,13 +1,17 @@
 """Metadata, saved runs, recipes and tables from strangers: a value or one line, nothing obeyed."""
 
 import argparse
+import atexit
 import bz2
 import contextlib
+import functools
 import io
 import json
 import os
 import random
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -16,20 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from launcher import Launcher
 from PIL import Image, PngImagePlugin
 
 import batch
+import cache
 import images
 import jobs
 import neural_style
 import options as command_line
 import provenance
+import recipe
 import results
 import runs
 import stages
-from options import in_option_names
-from settings import Settings, UserError, settings_from
+from options import message_of
+from resumed import Resumed
+from settings import Settings, UserError, settings_from, shapes_picture
 from soak import ground, values
 from soak.children import Child, Watch
 from soak.engine import Soak
@@ -41,8 +47,9 @@ SETTINGS = [field.name for field in fields(Settings)]
 # Options that no file may set: what they do is not about the picture.
 OF_THE_COMMAND_LINE = {
     *("overwrite", "save_settings", "preview", "preview_host", "open", "debug", "list_layers"),
-    *("allow_changes", "quiet", "settings_from", "resume", "version", "help"),
+    *("allow_changes", "settings_from", "resume", "version", "help"),
 }
+NOT_OPTIONS = {"asked", "recipes"}
 FILES = {"content", "styles", "initial", "content_mask", "style_masks", "style_source_masks"}
 FILES |= {"network", "output", "save_state", "timelapse", "log_dir", "checkpoint_output"}
 
@@ -67,6 +74,8 @@ class Documents:
         with np.load(folder / "run.npz") as file:
             arrays = dict(file)
         about = json.loads(arrays.pop("about").tobytes())
+        for name in [name for name in arrays if arrays[name].size > 1000]:
+            arrays[name] = np.zeros_like(arrays[name])  # which makes small files to replay
         return cls(
             folder,
             images.metadata(folder / "painted.png"),
@@ -97,12 +106,17 @@ def soak(soak: Soak) -> None:
 
 
 def replay(path: Path) -> str | None:
-    import tempfile
+    return replaying().attempt((path.read_bytes(), path.suffix))
 
-    with tempfile.TemporaryDirectory() as folder:
-        documents = prepare(Path(folder))
-        with Child(Judge(documents.folder).wrong) as child:
-            return child.attempt((path.read_bytes(), path.suffix))
+
+@functools.cache  # a test replays many files
+def replaying() -> Child:
+    """The child that replays files, in a folder that stays as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix="soak-texts-"))
+    child = Child(Judge(prepare(folder).folder).wrong)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(child.end)
+    return child
 
 
 def prepare(folder: Path) -> Documents:
@@ -110,7 +124,7 @@ def prepare(folder: Path) -> Documents:
     inner = folder / "inner"
     inner.mkdir()
     ground.make(inner)
-    with Launcher() as launcher:
+    with ground.launcher() as launcher:
         ground.paint(inner, launcher)
     for name in ("victim.png", "../outside.png"):
         ground.picture(34, 45, 9).save(inner / name)
@@ -153,7 +167,7 @@ class Judge:
     def _watched(self, document: str, read: Callable, generator: random.Random) -> str | None:
         told, seen = io.StringIO(), []
         # a table and a recipe name files on their own, a picture and a state only those beside
-        reads = [Path()] if read in (read_picture, read_state) else None
+        reads = [Path(), cache.folder()] if read in (read_picture, read_state) else None
         try:
             with (
                 contextlib.redirect_stderr(told),
@@ -162,7 +176,7 @@ class Judge:
             ):
                 found = read(document, generator)
         except UserError as error:
-            found = wrong_message(f"error: {in_option_names(str(error))}\n")
+            found = wrong_message(f"error: {message_of(error)}\n")
         except SystemExit as error:
             found = wrong_message(told.getvalue())
             if error.code != 2:
@@ -222,7 +236,7 @@ def read_recipe(document: str, generator: random.Random) -> str | None:
     own = [*ground.PAINT, "--output", "out.png"]
     arguments = generator.choice(([f"@{document}", *own], [*own, f"@{document}"]))
     found, resumed = neural_style.read_options(arguments)
-    allowed = set(vars(found)) - OF_THE_COMMAND_LINE
+    allowed = set(vars(found)) - OF_THE_COMMAND_LINE - FILES | {"network"}
     return wrong_options(found, allowed, own) or checked(found, resumed)
 
 
@@ -232,6 +246,7 @@ def read_table(document: str, generator: random.Random) -> str | None:
     found, rest = batch.build_parser().parse_known_args(own)
     pairs = batch.pairs_of(found, rest)
     batch.check_names(pairs)
+    batch.check_inputs(pairs, [document])
     batch.check_workers(found, [pair.options for pair in pairs])
     inside = os.path.realpath("gallery") + os.sep
     for pair in pairs:
@@ -256,12 +271,12 @@ def wrong_options(found: argparse.Namespace, allowed: set[str], own: list[str]) 
     without = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     plain = vars(command_line.parse([*without, *own], {}))
     for name, value in vars(found).items():
-        if name not in allowed and name != "asked" and repr(value) != repr(plain.get(name)):
+        if name not in allowed | NOT_OPTIONS and repr(value) != repr(plain.get(name)):
             return f"obeyed {name}: {value!r:.300}"
     return None
 
 
-def checked(found: argparse.Namespace, resumed: runs.Resumed | None) -> str | None:
+def checked(found: argparse.Namespace, resumed: Resumed | None) -> str | None:
     """What is wrong with options that were taken: that outputs would cost a file or lie elsewhere,
     or that their settings are not read back from the recipe that is written of them."""
     settings = runs.settings_of(found)
@@ -271,12 +286,12 @@ def checked(found: argparse.Namespace, resumed: runs.Resumed | None) -> str | No
             return f"writes outside: {path[:300]!r}"
         if os.path.basename(path).startswith(("victim", "photo", "painting.", "network")):
             return f"overwrites a file: {path[:300]!r}"
-    Path("again.args").write_text(provenance.recipe(settings, "out.png"))
+    Path("again.args").write_text(recipe.text(settings, "out.png"))
     try:
         again = settings_of_recipe("again.args")
     finally:
         os.unlink("again.args")
-    for name in (one.name for one in fields(Settings) if provenance.shapes_pictures(one)):
+    for name in (one.name for one in fields(Settings) if shapes_picture(one)):
         if provenance.plain(getattr(settings, name)) != provenance.plain(getattr(again, name)):
             return f"recipe changes {name}: {getattr(settings, name)!r:.200}"
     return None
@@ -374,8 +389,9 @@ def make_state(generator: random.Random, documents: Documents) -> bytes:
     arrays["about"] = array_file(np.frombuffer(about.encode("utf-8", "surrogatepass"), np.uint8))
     if generator.random() < 0.05:
         arrays["about"] = changed_array(generator, arrays["about"])
-    ways = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
-    data = zip_of(arrays, generator.choice(ways))
+    packed = zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA
+    is_packed = generator.random() < 0.15
+    data = zip_of(arrays, generator.choice(packed) if is_packed else zipfile.ZIP_STORED)
     return data if generator.random() < 0.8 else values.noisy(generator, data)
 
 

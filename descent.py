@@ -70,7 +70,7 @@ class Descent:
         step has failed after it had begun to change them."""
         if self._state is None:
             raise UserError(
-                "the step that failed has left no state to go on from: the last is kept"
+                "the step that failed had begun to change the state, which is not saved"
             )
         best = self.best
         if best is None:  # of a stage without a step; any is lower

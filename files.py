@@ -39,6 +39,8 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
     if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
         raise UserError(f"{path} is a folder: add a file name")
     check_free(path, overwrite)
+    if _is_special(path):
+        raise UserError(f"{path} is not a regular file: choose another name")
     target = _target_of(path)
     _check_folder(target.parent, path.name, "create it")
     remove_left_behind(target.parent)
@@ -96,6 +98,8 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
     """
     try:
         target = _target_of(path)
+        if _is_special(target):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
         with _temporary_beside(target) as file:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 shutil.copymode(target, file.name)
@@ -109,6 +113,11 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
         raise UserError(
             f"cannot write {path} ({reason(error)}): make room there or choose another name"
         ) from error
+
+
+def _is_special(path: StrPath) -> bool:
+    """Whether there is a device, a pipe or the like, which a file would replace."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 @contextlib.contextmanager

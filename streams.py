@@ -60,6 +60,7 @@ def guard() -> None:
 
 def lost_output() -> bool:
     """Whether something that was written to standard output is lost, and somebody wanted it."""
+    sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return error is not None and not isinstance(error, BrokenPipeError)
 

@@ -62,9 +62,19 @@ def test_without_locks_only_old_files_are_removed(tmp_path, monkeypatch):
     for name, age in (("new", 60), ("old", 2 * files.OLD_SECONDS)):
         path = tmp_path / f"{files._temporaries_of(17)}{name}.tmp"
         path.touch()
-        os.utime(path, [time.time() - age] * 2)
+        os.utime(path, (time.time() - age,) * 2)
     files.remove_left_behind(tmp_path)
     assert [path.name[-7:] for path in tmp_path.iterdir()] == ["new.tmp"]
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"pipe is not a regular file: choose another name$"):
+        files.check_writable(pipe, overwrite=True)
+    with pytest.raises(UserError, match=r"cannot write .*pipe \(not a regular file\): make room"):
+        files.write(pipe, b"")
+    assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_process_that_leaves_removes_what_it_is_writing(tmp_path):

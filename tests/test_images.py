@@ -500,7 +500,7 @@ def test_not_a_picture(tmp_path, content):
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
     expected = (
-        f"{path} is not a picture, or a broken one: give a JPEG, PNG, WebP, TIFF, BMP or GIF file"
+        f"{path} is not a picture, or a broken one: use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
     )
     assert error_of(images.read, path) == expected
     assert error_of(images.metadata, path) == expected
@@ -812,7 +812,7 @@ def photo_not_to_be_enlarged(tmp_path, monkeypatch):
     def enlarged(*_):
         raise AssertionError("enlarged")
 
-    monkeypatch.setattr(images, "resize", enlarged)
+    monkeypatch.setattr(images, "_at_size", enlarged)
     images.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
     return str(tmp_path / "photo.png")
 

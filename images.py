@@ -548,11 +548,31 @@ def _read(
 
 def _decode(path: StrPath, image: ImageFile.ImageFile) -> None:
     try:
-        image.load()
+        with _quiet_libtiff() if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()
     except _BROKEN as error:
         raise UserError(
             f"{path} is broken or cut short ({files.reason(error)}): get a fresh copy"
         ) from error
+
+
+@contextlib.contextmanager
+def _quiet_libtiff() -> Iterator[None]:
+    """Keeps from the terminal what libtiff says of a broken file. It writes to the file descriptor
+    itself."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
@@ -565,8 +585,20 @@ def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
         )
     if image.format == "PNG" and "exif" not in image.info:
         with contextlib.suppress(*_BROKEN):
-            image.load_end()  # goes to what stands behind the pixels, and decodes none
+            _skip_pixels(image)
     return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def _skip_pixels(image: PngImagePlugin.PngImageFile) -> None:
+    """Reads what stands behind the pixels, and decodes none; up to a second frame, as `load`."""
+    image.fp.seek(-8, os.SEEK_CUR)  # to the first chunk of pixels
+    while True:
+        name, start, length = image.png.read()
+        if name in (b"IEND", b"fcTL"):
+            return
+        if name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            image.png.call(name, start, length)
+        image.fp.seek(start + length + 4)  # behind its checksum
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
@@ -750,11 +782,12 @@ def _over_white(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 def _whiteness(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """[r, W, 1] float32: 1 where a picture is white, 0 where it is black or transparent."""
-    pixels = np.broadcast_to(colors, (*colors.shape[:2], 3))
-    if alpha is None:
-        white = pixels.mean(-1, keepdims=True) / 255
-    else:
-        white = _over_white(pixels, alpha)[..., :3].mean(-1, keepdims=True) / 255 - (1 - alpha)
+    if alpha is not None:
+        colors = _over_white(colors, alpha)[..., :-1]
+    red, green, blue = (colors[..., i % colors.shape[-1]] for i in range(3))
+    white = ((red + green + blue) / 3 / 255)[..., np.newaxis]
+    if alpha is not None:
+        white -= 1 - alpha
     return np.clip(white, 0, 1).astype(np.float32)
 
 

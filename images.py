@@ -347,7 +347,7 @@ def _open_image(path: StrPath) -> Iterator[ImageFile.ImageFile]:
     Pillow itself, since imageio's plugin for it fails where a picture has broken EXIF, and, before
     Pillow 13, for a BMP with a palette; its `rotate` mirrors the channels of what had a palette.
     """
-    with files.open_to_read(path) as file:
+    with files.open_to_read(path) as file, _enough_memory(path):
         try:
             beginning = file.read(16)
             file.seek(0)
@@ -360,14 +360,30 @@ def _open_image(path: StrPath) -> Iterator[ImageFile.ImageFile]:
                 f"{path} is not a picture, or a broken one: "
                 "use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
             ) from error
-        except MemoryError as error:
-            raise _no_memory(path) from error
         with image:
             yield image
 
 
-def _no_memory(path: StrPath) -> UserError:
-    return UserError(f"{path} takes more memory than is free: shrink it, or close other programs")
+@contextlib.contextmanager
+def _enough_memory(path: StrPath) -> Iterator[None]:
+    """A `UserError` where the memory is not enough."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(
+            f"{path} takes more memory than is free: shrink it, or close other programs"
+        ) from error
+
+
+@contextlib.contextmanager
+def _broken(path: StrPath) -> Iterator[None]:
+    """A `UserError` where Pillow stumbles over what a file says."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise UserError(
+            f"{path} is broken or cut short ({files.reason(error)}): get a fresh copy"
+        ) from error
 
 
 # The marker of a segment of a JPEG. ITU T.81, table B.1: others have no content.
@@ -437,7 +453,8 @@ def _check_memory(
     max_megapixels: float,
 ) -> None:
     """Raises `UserError` if decoding takes more than is free, or than a file of its length may."""
-    decoding, length = _decoding_bytes(image), os.stat(path).st_size
+    with _broken(path):
+        decoding, length = _decoding_bytes(image), os.stat(path).st_size
     always = max(_ALWAYS_DECODED_BYTES, _BYTES_PER_PIXEL_OF_LIMIT * 1e6 * max_megapixels)
     if decoding > max(always, _MOST_UNPACKED * length):
         raise UserError(
@@ -539,21 +556,12 @@ def _read(
         _check_megapixels(path, image, max_megapixels)
         target = source if size_of is None else size_of(*source)
         _check_memory(path, image, source, target, max_megapixels)
-        try:
-            _decode(path, image)
-            return _at_size(_bands(path, image, source, join), source, target, top)
-        except MemoryError as error:
-            raise _no_memory(path) from error
-
-
-def _decode(path: StrPath, image: ImageFile.ImageFile) -> None:
-    try:
-        with _quiet_libtiff() if image.format == "TIFF" else contextlib.nullcontext():
+        with (
+            _broken(path),
+            _quiet_libtiff() if image.format == "TIFF" else contextlib.nullcontext(),
+        ):
             image.load()
-    except _BROKEN as error:
-        raise UserError(
-            f"{path} is broken or cut short ({files.reason(error)}): get a fresh copy"
-        ) from error
+        return _at_size(_bands(path, image, source, join), source, target, top)
 
 
 @contextlib.contextmanager
@@ -620,7 +628,8 @@ def _bands(
     sideways = orientation in _SIDEWAYS
     if (image.width, image.height) != ((height, width) if sideways else (width, height)):
         raise UserError(f"{path} is broken, or was changed as it was read: get a fresh copy")
-    samples_of = _sampler(image)
+    with _broken(path):
+        samples_of = _sampler(image)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
@@ -628,7 +637,8 @@ def _bands(
         if orientation in _FROM_THE_END:
             first, last = height - bottom, height - top
         box = (first, 0, last, width) if sideways else (0, first, width, last)
-        colors, alpha = samples_of(image.crop(box))
+        with _broken(path):
+            colors, alpha = samples_of(image.crop(box))
         turn = _UPRIGHT[orientation]
         yield join(turn(colors), None if alpha is None else turn(alpha))
     image.close()  # what follows needs the memory

@@ -310,7 +310,7 @@ _BYTES_PER_PIXEL_OF_LIMIT = 5
 _ALWAYS_DECODED_BYTES = 1_000_000_000
 _MOST_UNPACKED = 1000
 # Progressive JPEGs have ten scans or so; each costs the time of a picture, and only a few bytes.
-_MOST_SCANS = 100
+_MOST_SCANS = 30
 _MOST_EXIF_SEGMENTS = 64  # of 64 KiB; the standard has one
 _MOST_RUN_LENGTH_PIXELS = (
     30_000_000  # in a BMP; Pillow decodes these in Python, at 10 a microsecond

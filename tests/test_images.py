@@ -746,7 +746,7 @@ def test_a_jpeg_of_many_scans_is_refused(tmp_path):
     start = data.rindex(b"\xff\xda")
     path.write_bytes(data[:-2] + data[start:-2] * 100 + data[-2:])
     assert error_of(images.read, path) == (
-        f"{path} has more than 100 scans or 64 segments of EXIF: save it again as JPEG or PNG"
+        f"{path} has more than 30 scans or 64 segments of EXIF: save it again as JPEG or PNG"
     )
 
 

@@ -342,7 +342,7 @@ def with_mutated_part(rng: random.Random) -> tuple[str, bytes]:
     """A sound picture whose profile, EXIF or size is not."""
     image = Image.new(rng.choice(("L", "RGB")), (36, 24), 77)
     name = rng.choice(("PNG", "JPEG", "WEBP", "TIFF"))
-    if rng.random() < 0.2:
+    if rng.random() < 0.02:
         side = rng.choice((1000, 5000, 14_000))
         height = rng.choice((1, 100, side))
         return saved(Image.new(rng.choice(("1", "L", "RGB")), (side, height)), "PNG")
@@ -353,6 +353,6 @@ def with_mutated_part(rng: random.Random) -> tuple[str, bytes]:
             "neural-style 1.0.0",
             {0x9286: b"ASCII\0\0\0{}"},
         )
-        return saved(image, name, exif=rng.choice(ANYWHERE)(rng, exif.tobytes()))
+        return saved(image, name, exif=rng.choice(ANYWHERE)(rng, exif.tobytes())[:60_000])
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return saved(image, name, icc_profile=rng.choice((noise, numbers, moved))(rng, profile))

@@ -20,6 +20,7 @@ from soak.engine import Soak
 WANTED = 60_000
 TOGETHER = 200  # attempts in one process
 SIDE = 64  # pixels, of what is read
+LONGEST = 1_000_000  # bytes of a file
 SMALL = 1_000_000  # pixels, up to which a picture is read whole as well
 EDGES = (0, 1, 2, 3, 7, 8, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 2**31, 2**32 - 1)
 
@@ -202,7 +203,7 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
     for _ in range(rng.choice((1, 1, 2, 4))):
         known = STRUCTURES.get(ending, numbers)
         data = (known if rng.random() < 0.6 else rng.choice(ANYWHERE))(rng, data)
-    return ending, data
+    return ending, data[:LONGEST]
 
 
 def noise(rng: random.Random, data: bytes) -> bytes:

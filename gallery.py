@@ -122,10 +122,12 @@ def _thumbnail(path: str, side: int, max_megapixels: float) -> bytes:
 
     import images
 
-    pixels = images.read(path, max_megapixels).pixels
-    scale = min(1, side / max(pixels.shape[:2]))
-    height, width = (max(1, round(scale * length)) for length in pixels.shape[:2])
-    small = Image.fromarray(images.to_bytes(images.resize(pixels, height, width)))
+    def size_of(*size: int) -> tuple[int, int]:
+        scale = min(1, side / max(size))
+        height, width = (max(1, round(scale * length)) for length in size)
+        return height, width
+
+    small = Image.fromarray(images.to_bytes(images.read(path, max_megapixels, size_of).pixels))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return data.getvalue()

@@ -81,8 +81,7 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
         sources.append(load_mask(source, style.size, style.pixels.shape[:2], most))
     initial = None
     if options.initial:
-        initial = images.read(options.initial, most).pixels
-        initial = images.resize(initial, height, width)
+        initial = images.read(options.initial, most, lambda *_: (height, width)).pixels
     masks = {
         "content_mask": load_mask(options.content_mask, content.size, (height, width), most),
         "style_masks": regions if options.style_masks else None,
@@ -113,14 +112,19 @@ def _read(
     size: Callable[[int, int], tuple[int, int]],
     asked: tuple,
 ) -> _Read:
-    """A picture brought to the size that is told from its own; asked: what `size` hangs on."""
+    """A picture brought to the size that `size` makes of its own; asked: what `size` depends on."""
     import images
 
     def read() -> _Read:
-        pixels, alpha = images.read(path, max_megapixels)
-        height, width = size(*pixels.shape[:2])
-        alpha = None if alpha is None else images.resize(alpha, height, width)
-        return _Read(images.resize(pixels, height, width), alpha, pixels.shape[:2])
+        of_file = 0, 0
+
+        def size_of(height: int, width: int) -> tuple[int, int]:
+            nonlocal of_file
+            of_file = height, width
+            return size(height, width)
+
+        picture = images.read(path, max_megapixels, size_of)
+        return _Read(*picture, of_file)
 
     key = (*files.version(path), max_megapixels, *asked)
     return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)
@@ -136,16 +140,20 @@ def load_mask(
 
     if path is None or path == NO_MASK:
         return None
-    mask = images.read_mask(path, max_megapixels)
-    (height, width), (of_mask_height, of_mask_width) = of, mask.shape
-    if abs(of_mask_width * height / (of_mask_height * width) - 1) > MASK_TOLERANCE:
-        raise UsageError(
-            f"mask {path} is {of_mask_width}x{of_mask_height} and its picture {width}x{height}: "
-            "give it the same proportions"
-        )
+
+    def size_of(mask_height: int, mask_width: int) -> tuple[int, int]:
+        height, width = of
+        if abs(mask_width * height / (mask_height * width) - 1) > MASK_TOLERANCE:
+            raise UsageError(
+                f"mask {path} is {mask_width}x{mask_height} and its picture {width}x{height}: "
+                "give it the same proportions"
+            )
+        return size
+
+    mask = images.read_mask(path, max_megapixels, size_of)
     if not mask.any():
         raise UsageError(f"mask {path} is all black: paint white what counts")
-    return images.resize(mask, *size)
+    return mask
 
 
 def check_masks(options: argparse.Namespace) -> None:

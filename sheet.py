@@ -16,7 +16,7 @@ NAME_WIDTH = 180  # pixels, of a row's name, at most
 FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")  # Pillow's own lacks most alphabets
 PAPER, GREY, INK, FAINT = "#f6f5f2", "#d8d5ce", "#222222", "#777777"
 
-# Picture files to be shown side by side; None for one that failed. May be empty.
+# JPEG or PNG files to be shown side by side; None for one that failed. May be empty.
 Field = Sequence[bytes | None]
 
 
@@ -74,7 +74,10 @@ def _joined(field: Field, height: int, width: int) -> Image.Image:
     """The pictures of a field, in so much room."""
     if not field:
         return Image.new("RGB", (0, 0))
-    pictures = [Image.open(io.BytesIO(one)) if one else _failed(height, width) for one in field]
+    pictures = [
+        Image.open(io.BytesIO(one), formats=["JPEG", "PNG"]) if one else _failed(height, width)
+        for one in field
+    ]
     gap = _gap(width)
     room = max(1, width - gap * (len(pictures) - 1))
     total, highest = sum(one.width for one in pictures), max(one.height for one in pictures)

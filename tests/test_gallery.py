@@ -59,6 +59,29 @@ def box_of(image, color):
     return x.min(), y.min(), x.max() + 1, y.max() + 1
 
 
+def test_hostile_pictures_are_left_out(tmp_path, paint):
+    """One that declares too much, one that is cut short, one that is none."""
+    huge = Image.new("L", (16, 16))
+    data = io.BytesIO()
+    huge.save(data, "PNG")
+    declared = bytearray(data.getvalue())
+    declared[16:24] = b"\x7f\xff\xff\xff" * 2  # its width and height
+    contents = {"huge.png": bytes(declared), "cut.png": data.getvalue()[:45], "none.png": b"?"}
+    photo, painting = paint("photo.png", RED), paint("painting.png", BLUE)
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    names = [str(tmp_path / name) for name in contents]
+    entries = [Entry(photo, (painting,), paint("good.png", GREEN), "done")]
+    entries += [Entry(photo, (name,), name, "done") for name in names]
+    entries += [Entry(name, (painting,), name, "kept") for name in names]
+    gallery.write(tmp_path, entries)
+    told = json.loads((tmp_path / "gallery.json").read_text())["pictures"]
+    assert [entry["status"] for entry in told] == ["done"] + ["failed"] * 6
+    assert all(entry["message"] for entry in told[1:])
+    with Image.open(tmp_path / "gallery.jpg") as image:
+        image.load()
+
+
 # The sheet
 
 

@@ -19,6 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, JpegImagePlugin
+from soak.pictures import tiled_tiff
 
 import files
 import hardware
@@ -500,7 +501,7 @@ def test_not_a_picture(tmp_path, content):
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
     expected = (
-        f"{path} is not a picture, or a broken one: give a JPEG, PNG, WebP, TIFF, BMP or GIF file"
+        f"{path} is not a picture, or a broken one: use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
     )
     assert error_of(images.read, path) == expected
     assert error_of(images.metadata, path) == expected
@@ -560,6 +561,235 @@ def test_broken_exif_does_not_matter_and_is_not_told(tmp_path, capfd, ending, ex
     path = write(tmp_path / f"photo{ending}", picture(), exif=b"Exif\0\0" + exif)
     assert np.abs(pixels_of(path) - picture()).mean() < 5
     assert images.metadata(path) == {}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), 0, -1])
+def test_a_limit_that_is_not_a_finite_number_above_0_is_refused(tmp_path, limit):
+    path = write(tmp_path / "photo.png", picture())
+    assert error_of(images.read, path, max_megapixels=limit, kind=UsageError) == (
+        f"--max-megapixels is {limit:g}, which is not a finite number above 0: "
+        "set it to the megapixels of your largest picture"
+    )
+
+
+def test_the_size_is_known_without_decoding(tmp_path):
+    path = tmp_path / "huge.png"
+    path.write_bytes(png(8, 2, b"", height=2**31 - 1, width=2**31 - 1))
+    assert images.size(path) == (2**31 - 1, 2**31 - 1)
+    assert images.metadata(path) == {}
+    assert error_of(images.read, path) == (
+        f"{path} is 2147483647 pixels wide and 2147483647 high, but a side may have 500000: crop it"
+    )
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_is_upright(tmp_path, ending, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = write(tmp_path / f"photo{ending}", picture(), exif=exif)
+    assert images.size(path) == images.read(path).pixels.shape[:2]
+    assert images.size(path) == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
+
+
+def test_the_size_of_a_png_knows_exif_behind_the_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = write(tmp_path / "photo.png", picture())
+    data, content = path.read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content
+    chunk += struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    path.write_bytes(data[:-12] + chunk + data[-12:])
+    assert images.size(path) == (WIDTH, HEIGHT)
+    np.testing.assert_array_equal(pixels_of(path), np.rot90(picture(), -1))
+
+
+SIZES = [(20, 28), (20, 100), (97, 30), (97, 131), (HEIGHT, 20), (20, WIDTH), (HEIGHT, WIDTH)]
+
+
+def files_of_all_kinds(folder):
+    """Of every mode, with and without alpha and profiles; some lie on their side."""
+    rgba, exif = Image.fromarray(rgba_picture()[0]), Image.Exif()
+    exif[0x0112] = 6
+    deep = Image.fromarray(noise().astype(np.uint16)[..., 0] * 200)
+    pictures = {
+        "rgb.png": (Image.fromarray(noise()), {"exif": exif}),
+        "p3.png": (rgba, {"icc_profile": p3_profile()}),
+        "grey.png": (Image.fromarray(noise()).convert("L"), {"icc_profile": p3_profile()}),
+        "soft.png": (rgba.convert("LA"), {}),
+        "key.gif": (Image.fromarray(noise()).convert("P"), {"transparency": 3}),
+        "deep.png": (deep, {}),
+        "deep.tif": (deep, {"exif": exif}),
+        "press.tif": (Image.fromarray(noise()).convert("CMYK"), {"compression": "tiff_lzw"}),
+        "photo.jpg": (Image.fromarray(noise()), {"exif": exif, "icc_profile": p3_profile()}),
+        "soft.webp": (rgba, {}),
+        "opaque.png": (Image.fromarray(noise()).convert("RGBA"), {}),
+    }
+    return [write(folder / name, image, **kept) for name, (image, kept) in pictures.items()]
+
+
+@pytest.mark.parametrize("band", [1, 1000])
+def test_a_picture_that_is_read_at_a_size_is_resized_to_the_bit(tmp_path, monkeypatch, band):
+    for path in files_of_all_kinds(tmp_path):
+        monkeypatch.setattr(images, "_BAND_PIXELS", 1 << 20)
+        pixels, alpha = images.read(path)
+        mask = images.read_mask(path)
+        monkeypatch.setattr(images, "_BAND_PIXELS", band)
+        for size in SIZES:
+            found = images.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(found.pixels, images.resize(pixels, *size))
+            assert (found.alpha is None) == (alpha is None)
+            if alpha is not None:
+                np.testing.assert_array_equal(found.alpha, images.resize(alpha, *size))
+            found = images.read_mask(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(found, images.resize(mask, *size))
+
+
+def test_a_large_picture_is_resized_to_rounding(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_MOST_RESIZED_BY_PILLOW", 0)
+    monkeypatch.setattr(images, "_BAND_PIXELS", 150)
+    for path in files_of_all_kinds(tmp_path):
+        pixels, alpha = images.read(path)
+        for size in SIZES:
+            found = images.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_allclose(found.pixels, images.resize(pixels, *size), atol=0.01)
+            assert (found.alpha is None) == (alpha is None)
+            if alpha is not None:
+                np.testing.assert_allclose(found.alpha, images.resize(alpha, *size), atol=1e-4)
+
+
+def test_the_wanted_size_is_made_of_the_size_of_the_file(tmp_path):
+    exif, sizes = Image.Exif(), []
+    exif[0x0112] = 6
+    path = write(tmp_path / "photo.jpg", picture(), exif=exif)
+    images.read(path, size_of=lambda *size: sizes.append(size) or size)
+    assert sizes == [(WIDTH, HEIGHT)]
+
+
+IN_LITTLE_MEMORY = r"""
+import re, sys, time, images
+path, name = sys.argv[1:]
+began, call = time.process_time(), getattr(images, name)
+call(path, 200, lambda height, width: (512, 512 * width // height))
+peak = re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())
+print(int(peak[1]) / 1024, time.process_time() - began)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("name", ["read", "read_mask"])
+def test_a_large_picture_of_few_bytes_takes_little(tmp_path, name):
+    path = write(tmp_path / "map.png", Image.new("1", (14_140, 14_140), 1))
+    run = subprocess.run(
+        [sys.executable, "-c", IN_LITTLE_MEMORY, path, name],
+        cwd=Path(images.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    megabytes, seconds = map(float, run.stdout.split())
+    assert megabytes < 500  # 200 of the picture as Pillow holds it
+    assert seconds < 10
+
+
+def test_a_picture_that_does_not_fit_is_refused_from_its_header(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    path.write_bytes(png(8, 2, b"", height=5_000, width=10_000))
+    monkeypatch.setattr(hardware, "free_system_memory", lambda: 150_000_000)
+    assert error_of(images.read, path) == (
+        f"{path} takes 1.3 GB of memory to read, and 0.1 GB are free: "
+        "shrink it, or close other programs"
+    )
+    assert error_of(images.read, path, size_of=lambda *_: (50, 100)) == (
+        f"{path} takes 0.3 GB of memory to read, and 0.1 GB are free: "
+        "shrink it, or close other programs"
+    )
+
+
+def test_a_file_may_take_a_thousand_times_its_length(tmp_path):
+    path = write(tmp_path / "empty.webp", Image.new("RGB", (9_000, 9_000)), lossless=True, method=0)
+    length = path.stat().st_size
+    assert error_of(images.read, path) == (
+        f"{path} has only {length} bytes and takes 1.6 GB of memory to decode: "
+        "shrink it, or save it as PNG"
+    )
+
+
+def test_a_tile_counts_as_what_is_decoded(tmp_path):
+    path = tmp_path / "tiled.tif"
+    path.write_bytes(tiled_tiff())
+    np.testing.assert_array_equal(pixels_of(path), np.zeros((24, 36, 3)))
+    path.write_bytes(tiled_tiff(32_768, 65_536))
+    assert error_of(images.read, path).endswith(
+        "takes 2.1 GB of memory to decode: shrink it, or save it as PNG"
+    )
+
+
+def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    path = write(tmp_path / "photo.png", picture())
+    expected = f"{path} takes more memory than is free: shrink it, or close other programs"
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_resize_channel", fail)
+        assert error_of(images.read, path, size_of=lambda *_: (20, 30)) == expected
+    monkeypatch.setitem(images._READERS, "PNG", fail)
+    for reader in (images.read, images.read_mask, images.size, images.metadata):
+        assert error_of(reader, path) == expected
+
+
+def test_a_jpeg_of_many_scans_is_refused(tmp_path):
+    path = write(tmp_path / "photo.jpg", picture(), progressive=True)
+    data = path.read_bytes()
+    start = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:-2] + data[start:-2] * 100 + data[-2:])
+    assert error_of(images.read, path) == (
+        f"{path} has more than 30 scans or 64 segments of EXIF: save it again as JPEG or PNG"
+    )
+
+
+def test_a_large_bmp_with_run_lengths_is_refused(tmp_path):
+    path = tmp_path / "large.bmp"
+    header = struct.pack("<IiiHHIIiiII", 40, 10_000, 5_000, 1, 8, 1, 4, 0, 0, 256, 0)
+    path.write_bytes(struct.pack("<2sIII", b"BM", 1082, 0, 1078) + header + bytes(1024) + b"\0\1")
+    assert error_of(images.read, path) == (
+        f"{path} is a BMP of 50.0 megapixels with run-length encoding, which takes minutes to "
+        "read: save it as PNG"
+    )
+
+
+def test_a_profile_with_a_program_in_it_is_read_without_that(tmp_path):
+    """D2B1: a chain of 100,000 steps, which would be worked out for thousands of colours."""
+    matrix = b"matf" + struct.pack(">IHH", 0, 3, 3) + struct.pack(">12f", *np.eye(4, 3).ravel())
+    count = 100_000
+    table = struct.pack(">II", 16 + 8 * count, len(matrix)) * count
+    chain = b"mpet" + struct.pack(">IHHI", 0, 3, 3, count) + table + matrix
+    colorants = {name: xyz(P3[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma_curve(2.2))
+    profile = bytearray(icc(b"mntr", b"RGB ", b"XYZ ", colorants | curves | {b"D2B1": chain}))
+    profile[8] = 4  # the version that has these
+    path = write(tmp_path / "photo.tif", picture(), icc_profile=bytes(profile))
+    plain = write(tmp_path / "plain.tif", picture(), icc_profile=p3_profile())
+    np.testing.assert_allclose(pixels_of(path), pixels_of(plain), atol=1)
+
+
+def test_a_jpeg_is_never_read_by_another_plugin(tmp_path):
+    """Pillow takes one with several pictures for MPO."""
+    frames = {"save_all": True, "append_images": [Image.fromarray(noise())]}
+    path = write(tmp_path / "photos.jpg", picture(), format="MPO", quality=100, **frames)
+    with images._open_image(path) as image:
+        assert type(image) is JpegImagePlugin.JpegImageFile
+    assert np.abs(pixels_of(path) - picture()).mean() < 2
+
+
+def test_what_libtiff_says_does_not_reach_the_terminal(tmp_path, capfd):
+    path = write(tmp_path / "photo.tif", noise(), compression="tiff_lzw")
+    data = bytearray(path.read_bytes())
+    data[100:200] = b"\xff" * 100
+    path.write_bytes(bytes(data))
+    assert "is broken or cut short" in error_of(images.read, path)
     assert capfd.readouterr() == ("", "")
 
 
@@ -812,7 +1042,7 @@ def photo_not_to_be_enlarged(tmp_path, monkeypatch):
     def enlarged(*_):
         raise AssertionError("enlarged")
 
-    monkeypatch.setattr(images, "resize", enlarged)
+    monkeypatch.setattr(images, "_at_size", enlarged)
     images.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
     return str(tmp_path / "photo.png")
 
@@ -960,10 +1190,70 @@ def test_metadata_of_foreign_files_is_empty(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
-def test_a_picture_is_written_even_if_its_metadata_is_vast(tmp_path, ending):
-    vast = {"styles": ["x" * 100] * 1000}
-    images.save(tmp_path / f"out{ending}", picture(), metadata=vast)
-    assert images.metadata(tmp_path / f"out{ending}") in (vast, {})
+def test_long_metadata_is_kept_whole(tmp_path, ending, caplog):
+    for count in (640, 700, 9_000):  # characters, in hundreds: a segment of a JPEG holds 65,533
+        long = {"styles": ["x" * 96] * count}
+        path, again = tmp_path / f"out{ending}", tmp_path / f"again{ending}"
+        images.save(path, picture(), metadata=long)
+        images.save(again, picture(), metadata=long)
+        assert images.metadata(path) == long
+        assert path.read_bytes() == again.read_bytes()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
+def test_metadata_that_is_too_long_is_left_out_with_a_warning(tmp_path, ending, caplog):
+    path = tmp_path / f"out{ending}"
+    images.save(path, picture(), metadata={"styles": ["x" * 96] * 10_000})
+    assert images.metadata(path) == {}
+    assert caplog.messages == [
+        f"{path} is saved without its settings, which are 1.0 MB long: at most 1.0 MB are read "
+        "again, so that it cannot be painted again by --settings-from"
+    ]
+    assert caplog.records[0].name == "neural_style"
+
+
+def test_metadata_of_which_a_segment_is_lost_is_none(tmp_path):
+    path = tmp_path / "out.jpg"
+    images.save(path, picture(), metadata={"styles": ["x" * 96] * 2000})
+    data = path.read_bytes()
+    start = data.index(b"\xff\xfe")
+    length = int.from_bytes(data[start + 2 : start + 4], "big")
+    path.write_bytes(data[:start] + data[start + 2 + length :])
+    assert images.metadata(path) == {}
+
+
+DAMAGED = {
+    "deep": "[" * 100_000,
+    "a little deep": '{"a":' * 21 + "1" + "}" * 21,
+    "a list": "[1, 2]",
+    "no JSON": "{",
+    "null": "null",
+    "a null byte": '{"a": \0}',
+    "many digits": '{"a": ' + "1" * 10_000 + "}",
+    "long": '{"a": "' + "x" * 1_000_000 + '"}',
+}
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_metadata_is_one_line(tmp_path, monkeypatch, ending, text):
+    path = tmp_path / f"out{ending}"
+    with monkeypatch.context() as patch:
+        patch.setattr(images.json, "dumps", lambda _: text)
+        patch.setattr(images, "MOST_METADATA_BYTES", 10**7)
+        images.save(path, picture(), metadata={})
+    assert error_of(images.metadata, path) == (
+        f"the metadata of {path} is damaged: paint the picture again, or use another one"
+    )
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_metadata_of_other_programs_is_empty(tmp_path, text):
+    exif = Image.Exif()
+    exif[0x0131] = "Another program 1.0"
+    exif[0x8769] = {0x9286: b"ASCII\0\0\0" + text[:60_000].encode()}
+    assert images.metadata(write(tmp_path / "photo.jpg", picture(), exif=exif)) == {}
 
 
 def test_spaces_and_other_alphabets_in_paths(tmp_path):

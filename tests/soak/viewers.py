@@ -26,12 +26,13 @@ WANTED = 10_000
 CLIENTS = 500
 CROWD_SECONDS = 15.0
 ALONE_SECONDS = 5.0  # before them, to compare with
-AT_A_TIME = 12  # malformed requests
+AT_A_TIME = 24  # malformed requests
 MOST_SHARE = 0.03
 MOST_GROWTH = 100 << 20  # bytes
 THREADS = "preview", "asyncio"  # how the names of the page's threads begin
 DESCRIPTORS = 256  # of the run
 ANSWER_SECONDS = 30.0
+PART_SECONDS = 3.0  # without an answer: the request may not be whole, and is ended
 TOKEN = b"@token@"  # stands for the real one, which differs from run to run
 SECRET = re.compile(rb"\xff\xd8\xff|text/event-stream|<canvas|Traceback")  # pictures, news, page
 
@@ -254,9 +255,9 @@ async def answer(run: Run, data: bytes) -> bytes:
         with contextlib.suppress(OSError):
             writer.write(data.replace(TOKEN, run.token))
             try:
-                found = await asyncio.wait_for(reader.read(65536), 0.5)
+                found = await asyncio.wait_for(reader.read(65536), PART_SECONDS)
             except asyncio.TimeoutError:
-                writer.write_eof()  # the request may not be whole
+                writer.write_eof()
             while b"text/event-stream" not in found and (piece := await reader.read(65536)):
                 found += piece
     finally:

@@ -170,17 +170,24 @@ def build_parser() -> argparse.ArgumentParser:
         f"folders (default {NAME})",
     )
     parser.add_argument(
+        "--save-states",
+        action="store_true",
+        help="keep the state of each run beside its result until that is done: a run that was "
+        "killed goes on from there",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
+    add_worker_options(parser)
+    return parser
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Who paints: processes here, or a cluster."""
+    parser.add_argument(
         "--workers",
         metavar="N",
         default="auto",
         help="processes that paint side by side (default auto: one a processor, as many as fit in "
         "memory; on a GPU one)",
-    )
-    parser.add_argument(
-        "--save-states",
-        action="store_true",
-        help="keep the state of each run beside its result until that is done: a run that was "
-        "killed goes on from there",
     )
     parser.add_argument(
         "--job-timeout",
@@ -190,7 +197,6 @@ def build_parser() -> argparse.ArgumentParser:
         "and the picture tried again, twice at most; allow for the slowest step, and for the time "
         "before the first one (default: wait for ever)",
     )
-    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
@@ -210,7 +216,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="the cluster's machines see the same files at the same paths: read and write them "
         "there, instead of sending pictures to and fro",
     )
-    return parser
 
 
 def pairs_of(options: argparse.Namespace, rest: list[str]) -> list[Pair]:
@@ -418,7 +423,7 @@ def paint(
     pairs: Sequence[Pair], options: argparse.Namespace, summary: Summary
 ) -> Iterator[tuple[int, Outcome]]:
     """What becomes of each pair, as soon as it is known."""
-    common, left = pairs[0].options, []
+    left = []
     for number, pair in enumerate(pairs):
         there = looked_for(pair)
         if there:
@@ -430,44 +435,13 @@ def paint(
     kinds = kinds_of(pairs, left)
     # the largest first: at the end nobody waits long for the last; within a size they stay in order
     left.sort(key=lambda number: kinds[number].pixels, reverse=True)
-    kinds_left = [kinds[number] for number in left]
-    if options.cluster:
-        import cluster
-
-        is_here = options.cluster == "local"
-        here = shared_out(options.workers, common, kinds_left) if is_here else None
-        events = cluster.run(
-            [pairs[number].options for number in left],
-            options.cluster,
-            options.shared_folder or is_here,
-            here,
-            summary.note,
-            kinds_left,
-            timeout=options.job_timeout or math.inf,
-            tls=options.cluster_tls,
-        )
-    else:
-        count, threads = shared_out(options.workers, common, kinds_left)
-        summary.note(f"{len(left)} pictures, {count} at a time")
-        folders = {os.path.dirname(pairs[number].options.output) for number in left}
-        # what others are forked from imports in silence, and a GPU's driver may not survive a fork
-        is_anew = common.debug or hardware.seems_to_have_gpu()
-
-        def clear_up(process: int) -> None:
-            for folder in folders:
-                files.remove_unfinished(folder, process)
-
-        events = workers.run(
-            [pairs[number].options for number in left],
-            count,
-            jobs.in_worker,
-            (threads, common.debug),
-            again=lambda outcome: outcome.status == "busy",
-            kinds=kinds_left,
-            ended=clear_up,
-            imported=None if is_anew else "imported",
-            timeout=options.job_timeout or math.inf,
-        )
+    events = begin(
+        [pairs[number].options for number in left],
+        pairs[0].options,
+        options,
+        summary,
+        [kinds[number] for number in left],
+    )
     with contextlib.closing(events):
         for event in events:
             number = left[event.job]
@@ -480,6 +454,53 @@ def paint(
                 yield number, jobs.failed(f"gave up after {workers.TRIES} attempts: {hung}")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
+
+
+def begin(
+    pictures: list[argparse.Namespace],
+    common: argparse.Namespace,
+    options: argparse.Namespace,
+    summary: Summary,
+    kinds: Sequence[Kind],
+) -> Iterator[workers.Event]:
+    """Has pictures painted, here or on a cluster. common:
+    their options that are the same for all. options: of the batch. kinds: of the pictures."""
+    timeout = options.job_timeout or math.inf
+    if options.cluster:
+        import cluster
+
+        is_here = options.cluster == "local"
+        return cluster.run(
+            pictures,
+            options.cluster,
+            options.shared_folder or is_here,
+            shared_out(options.workers, common, kinds) if is_here else None,
+            summary.note,
+            kinds,
+            timeout=timeout,
+            tls=options.cluster_tls,
+        )
+    count, threads = shared_out(options.workers, common, kinds)
+    summary.note(f"{len(pictures)} pictures, {count} at a time")
+    folders = {os.path.dirname(picture.output) for picture in pictures}
+    # what others are forked from imports in silence, and a GPU's driver may not survive a fork
+    is_anew = common.debug or hardware.seems_to_have_gpu()
+
+    def clear_up(process: int) -> None:
+        for folder in folders:
+            files.remove_unfinished(folder, process)
+
+    return workers.run(
+        pictures,
+        count,
+        jobs.in_worker,
+        (threads, common.debug),
+        again=lambda outcome: outcome.status == "busy",
+        kinds=kinds,
+        ended=clear_up,
+        imported=None if is_anew else "imported",
+        timeout=timeout,
+    )
 
 
 def looked_for(pair: Pair) -> Outcome | None:

@@ -10,13 +10,13 @@ from soak.engine import SkippedError, Soak, summary
 REGRESSIONS = Path(__file__).parent / "soak" / "regressions"
 # Attempts of each part: a few seconds' worth. `make soak` makes all that it wants.
 ATTEMPTS = {
-    "command_lines": 8,
-    "day": 20,
+    "command_lines": 6,
+    "day": 10,
     "faults": 6,
     "kills": 2,
     "networks": 60,
     "pictures": 300,
-    "places": 6,
+    "places": 4,
     "signals": 3,
     "texts": 300,
     "viewers": 1,

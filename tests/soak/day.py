@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 def soak(soak: Soak) -> None:
     """One batch of as many pictures as are wanted; with little time, of fewer."""
     left = soak.left()
-    count = min(soak.wanted, max(20, int(left)))
+    count = min(soak.wanted, max(10, int(left)))
     folder = soak.folder
     broken = prepare(folder, count, soak.seed)
     samples, status, errors = batch(folder, max(left, 600))

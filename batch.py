@@ -28,11 +28,13 @@ import jobs
 import options as single
 import recipe
 import runs
+import streams
 import workers
 from access import OPTIONS
 from jobs import Outcome
 from options import message_of
-from settings import INTERRUPTED, TERMINATED, UsageError, UserError, shortened
+from settings import INTERRUPTED, UsageError, UserError, shortened
+from stopping import EXIT_STATUS
 from summary import Summary
 
 NAME = "{content}--{style}.png"
@@ -70,17 +72,19 @@ class Pair(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line. Returns its exit status: 0 done, 1 if any picture failed, 2 wrong
-    usage, 130 interrupted, 143 terminated."""
+    usage, 130 interrupted, 143 terminated, 129 when the terminal was closed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     interrupted = INTERRUPTED
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _: object) -> None:
         nonlocal interrupted
-        interrupted = TERMINATED
+        interrupted = EXIT_STATUS[number]
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)  # as schedulers send it
+        for number in EXIT_STATUS.keys() - {signal.SIGINT}:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                signal.signal(number, stop)
     try:
         arguments, recipes = single.expand(arguments)
         options, rest = build_parser().parse_known_args(arguments)
@@ -614,4 +618,5 @@ def entry(pair: Pair, outcome: Outcome) -> gallery.Entry:
 
 
 if __name__ == "__main__":
+    streams.guard()
     sys.exit(main())

@@ -215,8 +215,9 @@ class Results:
                 watch(*arguments)
             except Exception as error:  # whatever it is, it costs no picture
                 is_broken = True
-                message = str(error)
-                if not isinstance(error, UserError):
+                if isinstance(error, UserError):
+                    message = message_of(error)
+                else:
                     message = f"{name} failed ({in_short(error)}): the run goes on without it"
                 before = self.exit_status
                 self.tell_error(message)

@@ -12,6 +12,7 @@ from rich.text import Text
 from jobs import Outcome
 from progress import time_in_words
 from settings import UserError
+from streams import tolerant
 
 SHOWN = 40  # pictures, at the end
 WORDS = {"done": "painted", "kept": "there already", "failed": "failed"}
@@ -25,8 +26,9 @@ class Summary:
         self.status = 0  # of the command
         self.outcomes: dict[str, Outcome] = {}  # by output
         self._count, self._began = count, time.monotonic()
-        self._console = Console(file=sys.stderr, quiet=quiet, highlight=False)
-        self._errors = Console(file=sys.stderr, highlight=False) if quiet else self._console
+        stderr = tolerant(sys.stderr)
+        self._console = Console(file=stderr, quiet=quiet, highlight=False)
+        self._errors = Console(file=stderr, highlight=False) if quiet else self._console
         self._bars = Progress(
             MofNCompleteColumn(),
             BarColumn(),

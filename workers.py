@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import hardware
 from settings import UserError
+from stopping import EXIT_STATUS
 
 TRIES = 3  # of a job whose process dies or hangs
 # TensorFlow never lets go of all that it compiles for pictures of a size: 20 to 40 MB for each.
@@ -31,7 +32,7 @@ START_SECONDS = 300.0  # that a process may take before it does anything, whatev
 STOPPED_SECONDS = 5.0  # without a look at the processes: we were stopped, and they may have been
 # Windows waits for 63 handles at a time, some of which it needs itself.
 MOST = 60 if sys.platform == "win32" else sys.maxsize  # processes
-SIGNALS = signal.SIGINT, signal.SIGTERM
+SIGNALS = tuple(EXIT_STATUS)
 CANNOT_START = "worker processes cannot start: --debug says why"
 
 Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, tell) -> result

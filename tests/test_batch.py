@@ -299,7 +299,9 @@ def test_two_batches_in_one_folder_share_the_work(folders, alone):
     assert_as_alone(folders, alone)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
     process = start(folders, "--workers", 1, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*.png")))

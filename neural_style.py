@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import files
@@ -22,7 +23,7 @@ import streams
 from access import OPTIONS
 from options import expand, given_options, message_of, option_name, parse
 from resumed import Resumed
-from settings import INTERRUPTED, Settings, UsageError, UserError
+from settings import INTERRUPTED, Settings, UsageError, UserError, one_line
 from stopping import NOTHING_TO_SAVE, leave, leave_on_signals
 from streams import logged
 
@@ -43,16 +44,18 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED
-    except UserError as error:
-        if "--debug" in arguments:
-            raise
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        return error.exit_status
     except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {painting.in_words(error)}", file=sys.stderr)
-        return UserError.exit_status
+        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        return getattr(error, "exit_status", UserError.exit_status)
+
+
+def in_one_line(error: Exception) -> str:
+    """What went wrong, expected or not."""
+    if isinstance(error, UserError):
+        return message_of(error)
+    return one_line(painting.in_words(error))
 
 
 def paint(arguments: list[str]) -> int:
@@ -65,6 +68,7 @@ def paint(arguments: list[str]) -> int:
         preview = open_preview(options)
         if preview:
             stack.enter_context(contextlib.closing(preview))
+            stack.enter_context(failure_shown(preview))
         pictures = inputs.load(options, run.settings)
         if options.save_settings:
             save_settings(options, run.settings)
@@ -75,6 +79,16 @@ def paint(arguments: list[str]) -> int:
                 print(f"{preview.address} stays until it is closed there", file=sys.stderr)
             preview.wait()
         return status
+
+
+@contextlib.contextmanager
+def failure_shown(preview: "Preview") -> Iterator[None]:
+    """Has the page say why the run failed, before it is closed."""
+    try:
+        yield
+    except Exception as error:
+        preview.tell(in_one_line(error), "failed")
+        raise
 
 
 def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:

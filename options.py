@@ -249,8 +249,8 @@ def add_progress_options(group: Any) -> None:
         "--preview-host",
         metavar="ADDRESS",
         default="127.0.0.1",
-        help="where the page is to be had; with 0.0.0.0 others may watch the run, and stop it "
-        "(default: this machine only)",
+        help="address to serve the page on; with 0.0.0.0 other machines reach it, too, if they "
+        "know the whole address that is printed (default: this machine only)",
     )
     group.add_argument("--open", action="store_true", help="open the page")
     group.add_argument(

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -238,7 +239,15 @@ def command(generator: random.Random) -> dict:
     if bad and generator.random() < 0.5:
         generator.shuffle(arguments)
     words = [word for words in arguments for word in words if "\0" not in word]
-    return {"program": program, "arguments": words[:200]}
+    return {"program": program, "arguments": harmless(words[:200])}
+
+
+def harmless(words: list[str]) -> list[str]:
+    """The words of a command that replaces files at most in its own folder: who runs the soak may
+    be root, and a file of the system may be the output."""
+    if not any(word.startswith("--ov") for word in words):
+        return words
+    return [re.sub(r"(^|=)(/|~|\.\.)[^=]*", r"\1victim.png", word) for word in words]
 
 
 def required(generator: random.Random, program: str, bad: float) -> list[list[str]]:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -576,6 +577,13 @@ def fifo(folder: Path) -> None:
     os.mkfifo(folder / "fifo.png")
 
 
+def devices(folder: Path) -> None:
+    """Devices of our own, for a fault would replace the system's. Only root can make them."""
+    for name, number in (("null.png", 3), ("full.png", 7)):
+        with contextlib.suppress(PermissionError):
+            os.mknod(folder / name, stat.S_IFCHR | 0o666, os.makedev(1, number))
+
+
 case("link: a loop as input")(linked(loop, content="loop.png"))
 case("link: a loop as output")(linked(loop, output="loop.png"))
 case("link: one to nowhere as output")(linked(dangling, output="dangling.png"))
@@ -590,8 +598,9 @@ case("the photo as output, by another path")(
 )
 for device in ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/proc/self/mem", "/", "."):
     case(f"{device} as input")(linked(lambda folder: None, content=device))
-    case(f"{device} as output")(linked(lambda folder: None, output=device))
     case(f"{device} as network")(linked(lambda folder: None, network=device))
+for output in ("null.png", "full.png", "/proc/self/mem", "/", "."):
+    case(f"{output} as output")(linked(devices, output=output))
 
 
 @case("link: output is a link to another file")
@@ -629,7 +638,8 @@ def odd_documents(place: Place) -> str | None:
 for option in ("save-state", "save-settings", "timelapse", "log-dir", "checkpoint-output"):
 
     def output_of_another_kind(place: Place, option: str = option) -> str | None:
-        for path in ("/dev/null", "/dev/full", "/proc/x", "photo.png", "network.mat", "home"):
+        devices(place.folder)
+        for path in ("null.png", "full.png", "/proc/x", "photo.png", "network.mat", "home"):
             result = place.paint(f"--{option}={path}", "--overwrite")
             if wrong := place.wrong(result):
                 return f"{wrong.partition(':')[0]}: --{option}={path}: {wrong}"

@@ -8,10 +8,8 @@ as there.
 
 import argparse
 import contextlib
-import csv
 import functools
 import glob
-import io
 import math
 import os
 import signal
@@ -26,14 +24,14 @@ import gallery
 import hardware
 import jobs
 import options as single
-import recipe
 import runs
 import streams
+import tables
 import workers
 from access import OPTIONS
 from jobs import Outcome
 from options import message_of
-from settings import INTERRUPTED, UsageError, UserError, shortened
+from settings import INTERRUPTED, UsageError, UserError
 from stopping import EXIT_STATUS
 from summary import Summary
 
@@ -43,9 +41,6 @@ DIED = "in the last one, the process that painted it died"
 HUNG = "in the last one, no step was reported for {:g} seconds (--job-timeout)"
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
 MEGAPIXEL_GIGABYTES = 1.4  # and of each megapixel more
-
-
-MOST_TABLE_BYTES = 50_000_000
 
 
 class Kind(NamedTuple):
@@ -264,76 +259,20 @@ def parsed(rest: Sequence[str]) -> argparse.Namespace:
 def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pair]:
     """The pairs of a table. Raises `UsageError`, with its line, for a row that is not one."""
     known: dict[str, argparse.Namespace] = {}
-    for line, row in read_table(options.pairs):
+    for line, row in tables.read(options.pairs):
         where = f"{options.pairs}, line {line}: "
         try:
             more = row.get("options") or ""
             if more not in known:
-                known[more] = parsed([*rest, *own_options(more)])
-            content, styles = pictures_of(row)
+                known[more] = parsed([*rest, *tables.own_options(more)])
+            content, styles = tables.pictures_of(row)
             output = row.get("output")
             pair = make_pair(content, styles, output, known[more], options)
             if output and not options.allow_outside:
-                check_inside(pair.output, options.output_dir)
+                tables.check_inside(pair.output, options.output_dir)
         except UserError as error:
             raise UsageError(where, *error.args) from error
         yield pair
-
-
-def read_table(path: str) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a table (CSV), each with the number of its line."""
-    try:
-        with files.open_to_read(path) as file:
-            data = file.read(MOST_TABLE_BYTES + 1)
-        if len(data) > MOST_TABLE_BYTES:
-            raise UserError(f"{path} is larger than {MOST_TABLE_BYTES // 10**6} MB: split it")
-        table = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        columns = table.fieldnames or []
-        rows = [(table.line_num, row) for row in table]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{path} is not a table ({files.reason(error)}): save it as CSV, in UTF-8"
-        ) from error
-    missing = {"content", "styles"} - set(columns)
-    unknown = set(columns) - {"content", "styles", "output", "options"}
-    if missing:
-        raise UsageError(f"{path} has no column {min(missing)}: its first line names the columns")
-    if unknown:
-        raise UsageError(f"{path} has the unknown column {shortened(min(unknown))}: remove it")
-    if not rows:
-        raise UsageError(f"{path} has no row: add one row per picture")
-    return rows
-
-
-def pictures_of(row: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-    """The photo and the paintings of a row."""
-    cells = [cell for cell in row.values() if isinstance(cell, str)]
-    if any("\0" in cell for cell in cells):
-        raise UsageError("holds a null byte: check the table")
-    styles = tuple(filter(None, (name.strip() for name in (row["styles"] or "").split(";"))))
-    content = (row["content"] or "").strip()
-    if not content or not styles or None in row:
-        raise UsageError("needs content and styles: put a value that has a comma between quotes")
-    return content, styles
-
-
-def own_options(text: str) -> list[str]:
-    """The arguments in a row's options column. A recipe among them (@FILE) may set what recipes
-    may."""
-    try:
-        words = recipe.split(text)
-    except ValueError:
-        raise UsageError("a quote in the options is not closed") from None
-    single.check_table([word for word in words if not word.startswith("@")])
-    return recipe.expand(words, single.check_recipe).arguments
-
-
-def check_inside(output: str, folder: str) -> None:
-    """Raises `UsageError` for an output that does not lie in the folder, links followed."""
-    if Path(os.path.realpath(folder)) not in Path(os.path.realpath(output)).parents:
-        raise UsageError(
-            f"the output {output} is outside of {folder}: pass --allow-outside to write there"
-        )
 
 
 def expanded(paths: Sequence[str]) -> list[str]:

@@ -100,8 +100,10 @@ class Descent:
         best, own = (_tensors(states.within(part, state)) for part in ("best/", "optimizer/"))
         descent.best = Scored(best.pop("picture"), best)
         descent._optimizer, descent._state = optimizer, own
-        if descent._state.keys() != optimizer.init(descent.picture).keys():
+        if _forms(own) != _forms(optimizer.init(descent.picture)):
             raise UsageError(f"the state to resume is not of optimizer {settings.optimizer}")
+        if _forms(best) != _forms(dict.fromkeys(LOSSES, tf.constant(np.inf))):
+            raise UsageError("the state to resume lacks the losses of its best picture")
         descent._iteration = int(state["iterations"])
         descent._evaluations = int(state["evaluations"])
         descent._taken = int(state["taken"])
@@ -213,6 +215,11 @@ class _Patience:
     @property
     def is_over(self) -> bool:
         return self._steps is not None and self.waited >= self._steps
+
+
+def _forms(state: State) -> dict[str, tuple]:
+    """By name, the type and shape of each tensor."""
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
 def _tensors(state: Mapping[str, ArrayLike]) -> State:

@@ -427,17 +427,13 @@ def _short(loss: float) -> float | None:
 
 def _jpeg(picture: np.ndarray) -> bytes:
     """A file of a picture [H, W, 3] RGB 0..255, of at most `LONGEST_SIDE`."""
-    return _jpeg_of(Image.fromarray(images.to_bytes(picture)))
+    image = Image.fromarray(images.to_bytes(picture))
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def _file(path: str, _: int) -> bytes:
     """A picture's file, changed at a time, as a JPEG of at most `LONGEST_SIDE`."""
-    with Image.open(path, formats=images.READABLE) as image:
-        return _jpeg_of(image)
-
-
-def _jpeg_of(image: Image.Image) -> bytes:
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "JPEG", quality=90)
-    return file.getvalue()
+    return _jpeg(images.read(path).pixels)

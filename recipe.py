@@ -8,6 +8,7 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import NamedTuple
 
 import access
@@ -119,5 +120,10 @@ def _option(name: str, value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [option, *(f"{layer}={weight!r}" for layer, weight in value.items())]
     if isinstance(value, tuple):
-        return [option, *map(repr, value)]
-    return [option, repr(value) if isinstance(value, float) else str(value)]
+        return [option, *map(_number, value)]
+    return [option, _number(value) if isinstance(value, float) else str(value)]
+
+
+def _number(value: float) -> str:
+    """All digits, and no exponent: a parser takes -1e-05 for an option."""
+    return f"{Decimal(repr(value)):f}"

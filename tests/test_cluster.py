@@ -121,7 +121,7 @@ def options_of(folder, count):
     """So many jobs that any `work` can do; each names the folder."""
     paths = {"content": [], "styles": [], "network": "", "debug": False}
     named = {"output": str(folder / "out.png"), "save_state": None, "checkpoint_output": None}
-    masks = {name: None for name in cluster.provenance.PICTURES if name not in paths}
+    masks = {name: None for name in cluster.access.PICTURES if name not in paths}
     return [
         argparse.Namespace(**paths | masks | named | {"number": number, "threads": 1})
         for number in range(count)

@@ -1,6 +1,7 @@
 """Images: what is read is what the file shows; what is written is whole, and the same each time."""
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -993,10 +994,12 @@ def test_output_exists(tmp_path):
 
 
 def test_output_folder_is_read_only(tmp_path, monkeypatch):
-    def refuse(*arguments, **options):
+    @contextlib.contextmanager
+    def refuse(*_):
         raise OSError(errno.EROFS, "Read-only file system")
+        yield
 
-    monkeypatch.setattr(images.Path, "touch", refuse)
+    monkeypatch.setattr(images.files, "_temporary_beside", refuse)
     path = tmp_path / "out.png"
     assert error_of(images.check_output, path) == (
         f"cannot write {path} (Read-only file system): choose another name or folder"
@@ -1284,7 +1287,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch,
 
     monkeypatch.setattr(files.os, failing, fail)
     assert error_of(images.save, path, picture()) == (
-        f"cannot write {path} (No space left on device): make room there or give another name"
+        f"cannot write {path} (No space left on device): make room there or choose another name"
     )
     assert path.read_bytes() == b"the old picture"
     assert os.listdir(tmp_path) == ["out.png"]
@@ -1303,7 +1306,7 @@ def test_an_interrupted_write_leaves_no_litter(tmp_path, monkeypatch):
 def test_the_folder_vanished(tmp_path):
     path = tmp_path / "gone" / "out.png"
     assert error_of(images.save, path, picture()) == (
-        f"cannot write {path} (No such file or directory): make room there or give another name"
+        f"cannot write {path} (No such file or directory): make room there or choose another name"
     )
 
 

@@ -327,7 +327,9 @@ def test_the_command_line_says_that_it_tiles(run, folder):
 def test_a_wrong_tile_is_refused(run, value):
     result = run(f"--tile={value}")
     assert result.returncode == 2
-    assert result.stderr == (f"error: --tile is {value}: give auto, off, or 64 pixels or more\n")
+    assert result.stderr == (
+        f"error: --tile is {value}: use auto, off, or a whole number of pixels from 64\n"
+    )
 
 
 def test_layers_may_have_kerass_names_when_memory_is_short(run, folder, monkeypatch):

@@ -273,6 +273,16 @@ def test_a_saved_run_with_other_arrays_is_one_line(saved, folder, resume, name, 
     assert "damaged" in error_of(resume("stranger.npz"), 1)
 
 
+@pytest.mark.parametrize("name", ["optimizer/first", "optimizer/steps", "best/total"])
+def test_a_saved_run_with_other_arrays_of_the_optimizer_is_one_line(saved, folder, resume, name):
+    saved()
+    state, about, _ = states.load(folder / "stranger.npz")
+    states.save(folder / "stranger.npz", state | {name: np.zeros((2, 3))}, about)
+    result = resume("stranger.npz")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "\nerror: the state to resume " in result.stderr
+
+
 def test_arrays_that_declare_more_than_the_file_holds_are_not_allocated(tmp_path):
     path = tmp_path / "run.npz"
     np.savez_compressed(path, picture=np.zeros(10_000_000, np.uint8))

@@ -99,7 +99,7 @@ def replay(path: Path) -> str | None:
         forks.prepare(Path(folder))
         with forks.fresh(Path(folder), 0) as place:
             forks.run(_arguments(fault.run), place)
-            expected = forks.pixels(place / "out.png")
+            expected = (place / "out.png").read_bytes()
         with forks.fresh(Path(folder), 1) as place:
             return _attempt(fault, place, expected)
 
@@ -114,7 +114,7 @@ def _clean(soak: Soak, name: str) -> tuple[Counter, bytes]:
         ended = forks.run(_arguments(name), folder, lambda: _install(None, folder / "calls"))
         assert ended.status == 0, ended
         lines = (folder / "calls").read_text().split("\n")
-        return Counter(filter(None, lines)), forks.pixels(folder / "out.png")
+        return Counter(filter(None, lines)), (folder / "out.png").read_bytes()
 
 
 def _errors_of(target: str) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def _attempt(fault: Fault, folder: Path, expected: bytes) -> str | None:
     wrong = _look(fault, folder, ended, old)
     if wrong:
         return f"{wrong}: {ended.status} {ended.stderr[-1500:]}"
-    if ended.status == 0 and forks.pixels(folder / "out.png") == expected:
+    if ended.status == 0 and (folder / "out.png").read_bytes() == expected:
         return None
     if "to go on: " in ended.stderr:
         state = re.search(r"to go on: .*--resume '?(.+?)'?$", ended.stderr, re.MULTILINE)[1]
@@ -144,7 +144,7 @@ def _attempt(fault: Fault, folder: Path, expected: bytes) -> str | None:
         is_shorter = fault.error in ("ResourceExhaustedError", "MemoryError")
         if again.status != 0:
             return f"does not go on: {again.status} {again.stderr[-800:]} after {ended.stderr}"
-        if not is_shorter and forks.pixels(folder / "out.png") != expected:
+        if not is_shorter and (folder / "out.png").read_bytes() != expected:
             return f"goes on to another picture: {again.stderr[-500:]} after {ended.stderr}"
     else:
         forks.run(_arguments(fault.run), folder)

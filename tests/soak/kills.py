@@ -52,7 +52,7 @@ def soak(soak: Soak) -> None:
             began = time.monotonic()
             forks.run(_arguments(name), folder)
             seconds[name] = time.monotonic() - began
-            expected[name] = forks.pixels(folder / "out.png")
+            expected[name] = (folder / "out.png").read_bytes()
     with forks.fresh(soak.folder, 0) as folder:
         expected["batch"] = expected["cluster"] = _batch_pictures(folder)
     while soak.goes_on():
@@ -79,7 +79,7 @@ def replay(path: Path) -> str | None:
         with forks.fresh(Path(folder), 0) as place:
             if attempt.name in RUNS:
                 forks.run(_arguments(attempt.name), place)
-                expected = forks.pixels(place / "out.png")
+                expected = (place / "out.png").read_bytes()
             else:
                 expected = _batch_pictures(place)
         with forks.fresh(Path(folder), 1) as place:
@@ -106,7 +106,7 @@ def _attempt(attempt: Attempt, folder: Path, expected: bytes) -> str | None:
         return f"does not go on: {ended.status} {ended.stderr[-800:]}"
     if broken := forks.broken_files(folder):
         return f"broken files at the end: {broken}"
-    if forks.pixels(folder / "out.png") != expected:
+    if (folder / "out.png").read_bytes() != expected:
         return f"another picture: {ended.stderr[-800:]}"
     over = forks.left_over(folder)
     return f"left over: {over}" if over else None
@@ -147,7 +147,7 @@ def _batch_pictures(folder: Path) -> bytes:
 
 
 def _pictures_in(gallery: Path) -> bytes:
-    return b"".join(forks.pixels(path) for path in sorted(gallery.glob("*--*.png")))
+    return b"".join(path.read_bytes() for path in sorted(gallery.glob("*--*.png")))
 
 
 def _attempt_batch(attempt: Attempt, folder: Path, expected: bytes) -> str | None:

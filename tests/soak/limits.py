@@ -81,7 +81,7 @@ def _make_all(
 
     for number in range(first, len(attempts)):
         tell(number)
-        _forget_peak()
+        before = begin_peak()
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
         try:
@@ -90,8 +90,9 @@ def _make_all(
             tell((_kind(error), "".join(traceback.format_exception(error))[-MESSAGE:]))
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        if peak_megabytes() > megabytes:
-            tell((f"over {megabytes:g} MB", f"{peak_megabytes():.0f} MB"))
+        peak = peak_megabytes() - before
+        if peak > megabytes:
+            tell((f"over {megabytes:g} MB", f"{peak:.0f} MB"))
     os._exit(0)
 
 
@@ -100,16 +101,22 @@ def _kind(error: BaseException) -> str:
     return f"{type(error).__name__} at {Path(place.filename).stem} {place.name}"
 
 
-def _forget_peak() -> None:
-    """So that `peak_megabytes` says what came after; Linux alone can."""
+def begin_peak() -> float:
+    """The megabytes that this process holds; from now on `peak_megabytes` says what comes after,
+    where the system can (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return _megabytes("VmRSS")
 
 
 def peak_megabytes() -> float:
     """The most memory that this process held."""
+    return _megabytes("VmHWM")
+
+
+def _megabytes(name: str) -> float:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -35,6 +35,7 @@ import reader
 import weights
 from kept import Kept
 from settings import UserError
+from soak import limits
 from soak.engine import Soak
 
 WANTED = 20_000
@@ -42,7 +43,7 @@ IN_ONE_CHILD = 400  # attempts, after which there are so many of the other kinds
 WHOLE_WAY = 10
 CACHES = 90
 MOST_SECONDS = 10.0
-MOST_KILOBYTES = 1_000_000
+MOST_MEGABYTES = 1000
 MOST_LETTERS = 1000  # of a message
 CRASH = "crash"  # what is wrong with an attempt whose child died
 INTERESTING = (0, 1, 2, 3, 5, 14, 15, 127, 128, 255, 2**15, 2**16 - 1, 2**24, 2**30, 2**31 - 1)
@@ -55,6 +56,7 @@ def soak(soak: Soak) -> None:
     kinds = _write_sources(soak.folder)
     soak.note(f"formats: {' '.join(kinds)}")
     seed, first, crashes = soak.random.randrange(10**9), 0, 0
+    before = _peak_of_children()
     while soak.goes_on():
         for index, problem in _in_child(soak.folder, seed, first):
             data, ending = _mutated(soak.folder, seed, index)
@@ -71,7 +73,7 @@ def soak(soak: Soak) -> None:
         for _ in range(CACHES):
             data = _mutated_cache(soak.folder, soak.random)
             _count(soak, _cached(soak.folder, data), data, ".network")
-    _report(soak, crashes)
+    _report(soak, crashes, before)
 
 
 def replay(path: Path) -> str | None:
@@ -89,11 +91,16 @@ def _count(soak: Soak, problem: str | None, data: bytes, ending: str) -> None:
     soak.count()
 
 
-def _report(soak: Soak, crashes: int) -> None:
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    if peak > MOST_KILOBYTES:
-        soak.fail("memory", f"a child took {peak} KB")
-    soak.note(f"{crashes} ended the child that reads, which took at most {peak / 1e6:.2f} GB")
+def _report(soak: Soak, crashes: int, before: float) -> None:
+    peak = _peak_of_children()
+    if peak > max(MOST_MEGABYTES, before):
+        soak.fail("memory", f"a child took {peak:.0f} MB")
+    soak.note(f"{crashes} ended the child that reads, which took at most {peak:.0f} MB")
+
+
+def _peak_of_children() -> float:
+    """The megabytes that one of the children of this process held at most."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 # The three kinds of attempts
@@ -161,15 +168,15 @@ def _whole_way(folder: Path, data: bytes, ending: str) -> str | None:
     """What is wrong with reading a file as the program does."""
     path = folder / f"attempt{ending}"
     path.write_bytes(data)
-    began = time.monotonic()
+    before, began = limits.begin_peak(), time.monotonic()
     with mock.patch.object(weights, "_recent", Kept(0)):
         problem = _problem(lambda: weights.read(path))
     seconds = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = limits.peak_megabytes() - before
     if seconds > MOST_SECONDS:
         return f"hang: {seconds:.0f} s"
-    if peak > MOST_KILOBYTES:
-        return f"memory: {peak} KB"
+    if peak > MOST_MEGABYTES:
+        return f"memory: {peak:.0f} MB"
     return problem
 
 

@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from launcher import ROOT
+
 WANTED = 10_000
 CLIENTS = 500
 CROWD_SECONDS = 15.0
@@ -48,6 +50,7 @@ class Run:
     def __init__(self, folder: Path):
         self._process = subprocess.Popen(
             [sys.executable, "-m", "soak.viewers", str(folder)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

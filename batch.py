@@ -85,7 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
         options, rest = build_parser().parse_known_args(arguments)
         pairs = pairs_of(options, rest)
         check_names(pairs)
-        check_inputs(pairs, list(filter(None, [*recipes, options.pairs])))
+        others = filter(None, [*recipes, options.pairs])
+        check_inputs(pairs, list(others), gallery.files_in(options.output_dir))
         check_workers(options, [pair.options for pair in pairs])
         common = pairs[0].options
         make_folders({os.path.dirname(pair.output) for pair in pairs})
@@ -194,7 +195,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="a picture that reports no step for this long is taken to hang: its process is ended "
         "and the picture tried again, twice at most; allow for the slowest step, and for the time "
-        "before the first one (default: wait for ever)",
+        "before the first one (default: wait forever)",
     )
     parser.add_argument(
         "--cluster",
@@ -349,16 +350,20 @@ def check_names(pairs: Sequence[Pair]) -> None:
         images.check_ending(ending)
 
 
-def check_inputs(pairs: Sequence[Pair], others: Sequence[str]) -> None:
-    """Raises `UsageError` for a result that would replace anything that the batch reads. others:
-    files beside those of the pairs."""
+def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence[str]) -> None:
+    """Raises `UsageError` for a file that would replace one that the batch reads. others: inputs
+    beside those of the pairs. written: outputs likewise."""
+    import results
+
     read = {os.path.realpath(path) for path in others}
+    written = list(written)
     for pair in pairs:
         read.update(map(os.path.realpath, runs.files_read(pair.options)))
-    for pair in pairs:
-        if os.path.realpath(pair.output) in read:
+        written += results.outputs(pair.options, runs.settings_of(pair.options))
+    for path in written:
+        if os.path.realpath(path) in read:
             raise UsageError(
-                f"the output {pair.output} is also an input: choose another --output-dir or --name"
+                f"the output {path} is also an input: choose another --output-dir or --name"
             )
 
 

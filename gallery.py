@@ -60,11 +60,17 @@ def write(folder: Path, entries: Sequence[Entry], max_megapixels: float = MAX_ME
     thumbnails, errors = _thumbnails(paths, max_megapixels)
     entries = [_corrected(entry, errors) for entry in entries]
     grid = _grid(entries, thumbnails)
-    files.write(folder / "gallery.json", _json(folder, entries))
-    files.write(folder / "gallery.html", _page(folder, grid))
+    table, page, contact_sheet = files_in(folder)
+    files.write(table, _json(folder, entries))
+    files.write(page, _page(folder, grid))
     sheet = _sheet(grid)
-    with files.writing(folder / "gallery.jpg") as file:
+    with files.writing(contact_sheet) as file:
         sheet.save(file, "JPEG", quality=SHEET_QUALITY)
+
+
+def files_in(folder: files.StrPath) -> list[str]:
+    """The three files of a gallery: table, page and contact sheet."""
+    return [os.path.join(folder, f"gallery.{ending}") for ending in ("json", "html", "jpg")]
 
 
 def _grid(entries: Sequence[Entry], thumbnails: dict[str, bytes]) -> _Grid:

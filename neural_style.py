@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         if {"-h", "--help"} & set(arguments):
             parse(arguments, {})  # prints it, and exits
         if "--list-layers" in arguments:
-            return list_layers(parse(arguments, {}))
+            return list_layers(parse(expand(arguments).arguments, {}))
         return paint(arguments)
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)

@@ -122,8 +122,8 @@ def test_the_first_step_of_a_stage_may_fail_and_the_run_goes_on_there(
             with monkeypatch.context() as patch:
                 fail_at_evaluation(patch, failing, RuntimeError("no"))
                 assert main(*stages, *STATE) == 1
-            told = capsys.readouterr().err
-            assert "to go on: " in told and images.read("out.png").pixels.shape == (34, 45, 3)
+            stderr = capsys.readouterr().err
+            assert "to go on: " in stderr and images.read("out.png").pixels.shape == (34, 45, 3)
             assert neural_style.main(["--resume", "run.npz"]) == 0
             ours, whole = (images.read(name).pixels for name in ("out.png", "whole.png"))
             np.testing.assert_array_equal(ours, whole)
@@ -132,9 +132,9 @@ def test_the_first_step_of_a_stage_may_fail_and_the_run_goes_on_there(
 def test_a_step_that_changed_the_state_leaves_the_one_before(main, monkeypatch, capsys):
     fail_at(monkeypatch, descent.Descent, "_keep", 3, RuntimeError("no"))
     assert main("--save-state", "run.npz", "--state-iterations", 2) == 1
-    told = capsys.readouterr().err
-    assert "error: the step that failed had begun to change the state, which is not saved" in told
-    assert re.search(r"^to go on: .* --resume run.npz$", told, re.MULTILINE)
+    stderr = capsys.readouterr().err
+    assert "error: the step that failed had begun to change the state, which is not saved" in stderr
+    assert re.search(r"^to go on: .* --resume run.npz$", stderr, re.MULTILINE)
     assert states.load("run.npz")[0]["iterations"] == 2
 
 
@@ -165,13 +165,13 @@ def test_where_the_device_is_dead_the_last_picture_that_was_fetched_is_saved(
 
             patch.setattr(objective, "make_objective", broken)
             assert main(*given) == 1
-        told = capsys.readouterr().err
-        assert told.splitlines()[-1].startswith("error: RuntimeError: the device is gone")
+        stderr = capsys.readouterr().err
+        assert stderr.splitlines()[-1].startswith("error: RuntimeError: the device is gone")
         if given:
             ours, last = (images.read(name).pixels for name in ("out.png", "c-2.png"))
             np.testing.assert_array_equal(ours, last)
         else:
-            assert "error: no picture could be saved: the device does not answer" in told
+            assert "error: no picture could be saved: the device does not answer" in stderr
             assert not os.path.exists("out.png")
 
 
@@ -181,9 +181,9 @@ def test_a_display_that_breaks_is_told_once_and_costs_nothing(main, monkeypatch,
 
     monkeypatch.setattr(progress.Progress, "show", breaks)
     assert main("--progress-write") == 0
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     message = "error: the progress display failed (RuntimeError: no terminal): the run goes on "
-    assert told.count(message + "without it") == 1
+    assert stderr.count(message + "without it") == 1
     assert len(Path("out-progress.csv").read_text().splitlines()) == 7
     assert images.metadata("out.png")["losses"]
 
@@ -200,8 +200,8 @@ def test_a_log_that_breaks_fails_the_run_at_its_end(main, monkeypatch, capsys, n
 def test_a_checkpoint_that_fails_on_its_thread_is_told(main, folder, monkeypatch, capsys, error):
     fail_at(monkeypatch, images, "save", 0, error)
     assert main("--checkpoint-output", "c-%d.png", "--checkpoint-iterations", 3) == 1
-    told = capsys.readouterr().err
-    assert f"error: the checkpoint could not be written ({type(error).__name__}: no)" in told
+    stderr = capsys.readouterr().err
+    assert f"error: the checkpoint could not be written ({type(error).__name__}: no)" in stderr
     assert not (folder / "c-0.png").exists() and (folder / "c-3.png").exists()
     assert images.metadata("out.png")["losses"]
 
@@ -228,10 +228,10 @@ def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys)
 
     monkeypatch.setattr(images, "save", full)
     assert main() == 1
-    told = capsys.readouterr().err
-    assert "error: cannot write out.png (No space left on device): make room there\n" in told
+    stderr = capsys.readouterr().err
+    assert "error: cannot write out.png (No space left on device): make room there\n" in stderr
     (saved,) = home.glob("neural-style-*/out.png")
-    assert f"saved as {saved} instead" in told
+    assert f"saved as {saved} instead" in stderr
 
 
 def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, capsys):

@@ -49,9 +49,9 @@ def described(run, folder):
     metadata = images.metadata(folder / "out.png")
 
     def describe(change, name="stranger.png"):
-        told = json.loads(json.dumps(metadata))
-        change(told)
-        images.save(folder / name, found, metadata=told)
+        description = json.loads(json.dumps(metadata))
+        change(description)
+        images.save(folder / name, found, metadata=description)
         return name
 
     return describe
@@ -87,8 +87,8 @@ def test_every_option_says_who_may_set_it():
     ],
 )
 def test_a_picture_sets_no_option(described, folder, victim, command_line, place, name, value):
-    def change(told):
-        (told if place == "top" else told["asked"])[name] = value
+    def change(description):
+        (description if place == "top" else description["asked"])[name] = value
 
     stranger = described(change)
     arguments = ["--settings-from", stranger, "--content", "photo.png", "--output", "new.png"]
@@ -97,7 +97,7 @@ def test_a_picture_sets_no_option(described, folder, victim, command_line, place
 
 
 def test_the_first_unknown_entry_is_named(described, folder, command_line):
-    stranger = described(lambda told: told.update(stylee_weight=3))
+    stranger = described(lambda description: description.update(stylee_weight=3))
     result = command_line(["--settings-from", stranger, "--output", "new.png"], folder)
     assert error_of(result, 1) == (
         "stranger.png, made by version 1.0.0, has the unknown setting stylee_weight (did you mean "
@@ -110,28 +110,28 @@ def test_the_first_unknown_entry_is_named(described, folder, command_line):
 )
 @pytest.mark.parametrize("option", ["content", "network"])
 def test_inputs_are_plain_file_names(described, folder, command_line, option, name):
-    stranger = described(lambda told: told.update({option: name}))
+    stranger = described(lambda description: description.update({option: name}))
     result = command_line(["--settings-from", stranger, "--output", "new.png"], folder)
     assert "a plain file name was expected" in error_of(result, 1)
 
 
 WRONG = {
-    "no sums": lambda told: told.update(sha256=None),
-    "a sum": lambda told: told["sha256"].update(content="abc"),
-    "a sum missing": lambda told: told["sha256"].pop("content"),
-    "one style": lambda told: told.update(styles="painting.png"),
-    "styles without sums": lambda told: told["sha256"].update(styles=[]),
-    "no content": lambda told: told.pop("content"),
-    "asked": lambda told: told.update(asked=[1]),
-    "asked for a wrong value": lambda told: told["asked"].update(tile="none"),
-    "losses": lambda told: told.update(losses={"total": "low"}),
-    "versions": lambda told: told.update(versions=3),
-    "device": lambda told: told.update(device=["CPU"]),
-    "a setting of another type": lambda told: told.update(content_layers=5),
-    "a setting out of its range": lambda told: told.update(tv_weight=-1),
-    "a nested list": lambda told: told.update(style_scales=[[[]]]),
-    "a layer": lambda told: told.update(style_layers={"relu1_1\n--overwrite": 1}),
-    "a number": lambda told: told.update(iterations=True),
+    "no sums": lambda description: description.update(sha256=None),
+    "a sum": lambda description: description["sha256"].update(content="abc"),
+    "a sum missing": lambda description: description["sha256"].pop("content"),
+    "one style": lambda description: description.update(styles="painting.png"),
+    "styles without sums": lambda description: description["sha256"].update(styles=[]),
+    "no content": lambda description: description.pop("content"),
+    "asked": lambda description: description.update(asked=[1]),
+    "asked for a wrong value": lambda description: description["asked"].update(tile="none"),
+    "losses": lambda description: description.update(losses={"total": "low"}),
+    "versions": lambda description: description.update(versions=3),
+    "device": lambda description: description.update(device=["CPU"]),
+    "a setting of another type": lambda description: description.update(content_layers=5),
+    "a setting out of its range": lambda description: description.update(tv_weight=-1),
+    "a nested list": lambda description: description.update(style_scales=[[[]]]),
+    "a layer": lambda description: description.update(style_layers={"relu1_1\n--overwrite": 1}),
+    "a number": lambda description: description.update(iterations=True),
 }
 
 
@@ -143,7 +143,9 @@ def test_metadata_of_another_type_is_one_line(described, folder, command_line, n
 
 
 def test_a_setting_that_is_missing_has_its_default(described, folder, command_line):
-    stranger = described(lambda told: [told.pop("print_iterations"), told.pop("tv_weight")])
+    stranger = described(
+        lambda description: [description.pop("print_iterations"), description.pop("tv_weight")]
+    )
     result = command_line(["--settings-from", stranger, "--output", "new.png"], folder)
     assert result.returncode == 0, result.stderr
     assert images.metadata(folder / "new.png")["tv_weight"] == Settings().tv_weight
@@ -520,11 +522,29 @@ def test_a_batch_replaces_no_input_of_any_of_its_pictures(folder):
     assert (folder / "photo.png").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["gallery.jpg", "photo-painting-0.png"])
+def test_neither_gallery_nor_checkpoints_of_a_batch_replace_an_input(folder, name):
+    (folder / "photo.png").rename(folder / name)
+    (folder / "photo.png").write_bytes((folder / "other.png").read_bytes())
+    before = (folder / name).read_bytes()
+    arguments = ["--contents", "photo.png", name, "--styles", "painting.png", "--output-dir", "."]
+    arguments += ["--checkpoint-output", "{content}-{style}-%d.png", "--overwrite"]
+    result = batch(folder, *arguments, "--checkpoint-iterations", "3")
+    assert f"{name} is also an input" in error_of(result, 2)
+    assert (folder / name).read_bytes() == before
+
+
+def test_layers_are_listed_beside_a_recipe(folder, command_line):
+    arguments = [recipe_in(folder, b"--pooling max"), "--list-layers", "--network", "network.mat"]
+    result = command_line(arguments, folder)
+    assert result.returncode == 0 and "relu1_1" in result.stdout.split()
+
+
 def test_a_damaged_picture_in_the_folder_of_results_fails_alone(described, folder):
     (folder / "results").mkdir()
     named = {
-        "photo--painting.png": lambda told: told.pop("sha256"),
-        "other--painting.png": lambda told: told.update(evil=[[]]),
+        "photo--painting.png": lambda description: description.pop("sha256"),
+        "other--painting.png": lambda description: description.update(evil=[[]]),
     }
     for name, change in named.items():
         described(change, f"results/{name}")
@@ -578,6 +598,6 @@ def test_descriptions_that_lack_a_setting_are_compared_by_the_others():
 
 
 def test_a_painting_without_a_name_is_damage(described, folder):
-    stranger = described(lambda told: told.update(styles=[None]))
+    stranger = described(lambda description: description.update(styles=[None]))
     with pytest.raises(UserError, match=r"is damaged \(styles is \[None\]\): use another file"):
         provenance.options_of(str(folder / stranger), [])

@@ -73,11 +73,16 @@ def main() -> int:
         for name, part in available.items():
             print(f"{name:<16}{part.WANTED:>8}  {part.__doc__.splitlines()[0]}")
         return 0
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="soak-cache-")  # not the user's
+    with tempfile.TemporaryDirectory(prefix="soak-cache-") as cache:
+        os.environ["XDG_CACHE_HOME"] = cache  # not the user's
+        return _run(options, available)
+
+
+def _run(options: argparse.Namespace, available: dict[str, ModuleType]) -> int:
     if options.replay:
         message = replay(options.replay)
         print(message or "this attempt is fine now")
-        return bool(message)
+        return int(bool(message))
     chosen = {name: available[name] for name in options.names or available}
     done = run(chosen, options.minutes, options.seed, options.failures.resolve())
     print(f"seed {options.seed}\n{summary(done)}")

@@ -96,7 +96,7 @@ def run(
     debug = any(each.debug for each in options if isinstance(each, argparse.Namespace))
     with (
         contextlib.nullcontext() if debug else _silent_dask(),
-        _connected(address, here, tls) as client,
+        _connected(address, here, tls, debug) as client,
     ):
         kinds = kinds or of_one_kind(options)
         batch = _Batch(client, options, is_shared, note, kinds, work or paint_parcel, timeout)
@@ -479,7 +479,7 @@ def _silent_dask() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _connected(
-    address: str, here: tuple[int, int] | None, tls: Sequence[str] | None
+    address: str, here: tuple[int, int] | None, tls: Sequence[str] | None, debug: bool
 ) -> Iterator["Client"]:
     import dask
     from distributed import Client, LocalCluster
@@ -496,6 +496,7 @@ def _connected(
                 dashboard_address=":0",
                 resources={GPU: 1} if hardware.seems_to_have_gpu() else None,
                 env={"TF_NUM_INTRAOP_THREADS": str(threads)},
+                silence_logs=logging.WARNING if debug else logging.CRITICAL,
             )
             address = stack.enter_context(cluster)
         try:

@@ -129,6 +129,7 @@ def _start_batch(folder: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "batch.py"), "--contents", "photos", "--styles"]
     command += ["painting.png", "--output-dir", "gallery", *forks.QUICK, *CONSTANT]
     command += ["--iterations", "200", "--save-states", "--state-iterations", "20", *options]
+    command += ["--threads", "1"]  # those of a worker are in its pictures
     return subprocess.Popen(
         command,
         cwd=folder,

@@ -24,6 +24,7 @@ from PIL import Image, PngImagePlugin
 
 import batch
 import cache
+import gallery
 import images
 import jobs
 import neural_style
@@ -246,7 +247,7 @@ def read_table(document: str, generator: random.Random) -> str | None:
     found, rest = batch.build_parser().parse_known_args(own)
     pairs = batch.pairs_of(found, rest)
     batch.check_names(pairs)
-    batch.check_inputs(pairs, [document])
+    batch.check_inputs(pairs, [document], gallery.files_in(found.output_dir))
     batch.check_workers(found, [pair.options for pair in pairs])
     inside = os.path.realpath("gallery") + os.sep
     for pair in pairs:

@@ -95,17 +95,23 @@ def soak(soak: Any) -> None:
             after = run.figures()
             check_share(soak, "the crowd", before, after)
             check_left(soak, "the crowd", before, settled(run, before))
-        start = run.figures()
-        while soak.goes_on():
-            requests = [request(soak.random) for _ in range(200)]
-            for each, message in zip(requests, asyncio.run(send_all(run, requests)), strict=True):
-                if message:
-                    soak.fail(message.partition(":")[0], message, each.data)
-            soak.count(len(requests))
-        check_share(soak, "malformed requests", start, run.figures())
-        check_left(soak, "malformed requests", before, settled(run, before))
+        if soak.goes_on():
+            malformed(soak, run, before)
         if run.figures()["stops"]:
             soak.fail("stopped", "a request without the token has stopped the run")
+
+
+def malformed(soak: Any, run: Run, before: dict[str, Any]) -> None:
+    """Sends malformed requests until there were enough. before: the figures without any client."""
+    start = run.figures()
+    while soak.goes_on():
+        requests = [request(soak.random) for _ in range(200)]
+        for each, message in zip(requests, asyncio.run(send_all(run, requests)), strict=True):
+            if message:
+                soak.fail(message.partition(":")[0], message, each.data)
+        soak.count(len(requests))
+    check_share(soak, "malformed requests", start, run.figures())
+    check_left(soak, "malformed requests", before, settled(run, before))
 
 
 def replay(path: Path) -> str | None:

@@ -7,6 +7,7 @@ NumPy is imported late, as in neural_style.py.
 """
 
 import argparse
+import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ class Resumed(NamedTuple):
 
         state, about, is_ours = states.load(path)
         _check_state(state, path)
-        description = provenance.checked(about["description"], path)
+        description = _whole(provenance.checked(about["description"], path))
         if is_ours:
             options = _recorded(about["options"], path)
             outputs = _outputs(options, description)
@@ -70,6 +71,12 @@ class Resumed(NamedTuple):
                 *changes,
                 ": leave them as they were, or pass --allow-changes",
             )
+
+
+def _whole(description: provenance.Description) -> provenance.Description:
+    """The description, with the defaults of settings that it lacks: another version made it."""
+    settings = Settings(**provenance.settings_in(description))
+    return dataclasses.asdict(settings) | description
 
 
 def _recorded(options: Any, path: str) -> dict[str, Any]:

@@ -275,6 +275,13 @@ def test_a_saved_run_with_other_arrays_is_one_line(saved, folder, resume, name, 
     assert "damaged" in error_of(resume("stranger.npz"), 1)
 
 
+@pytest.mark.parametrize("name", ["scales", "tile", "precision"])
+def test_a_saved_run_that_lacks_a_setting_has_its_default(saved, resume, name):
+    stranger = saved(lambda about: about["description"].pop(name))
+    result = resume(stranger, "--output", "new.png", "--allow-changes")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("name", ["optimizer/first", "optimizer/steps", "best/total"])
 def test_a_saved_run_with_other_arrays_of_the_optimizer_is_one_line(saved, folder, resume, name):
     saved()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 
@@ -23,6 +24,8 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_sessionstart():
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored, here and below
     import_all()
 
 

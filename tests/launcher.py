@@ -115,7 +115,10 @@ def run_batch(arguments):
     import workers
 
     workers._processes = lambda _: multiprocessing.get_context("fork")
-    return batch.main(arguments)
+    try:
+        return batch.main(arguments)
+    except SystemExit as error:  # of `--version` and the like
+        return error.code or 0
 
 
 def status_of(child, timeout):

@@ -2,7 +2,7 @@
 
     python batch.py --contents photos/ --styles paintings/ --output-dir gallery/
 
-Takes every option of neural_style.py, recipes too. NumPy, Pillow and TensorFlow are imported late,
+Takes most options of neural_style.py, recipes too. NumPy, Pillow and TensorFlow are imported late,
 as there.
 """
 
@@ -437,6 +437,7 @@ def begin(
     def clear_up(process: int) -> None:
         for folder in folders:
             files.remove_unfinished(folder, process)
+            files.remove_left_behind(folder)  # its claims are free now
 
     return workers.run(
         pictures,

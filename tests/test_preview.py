@@ -546,7 +546,7 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
     # back through the checkpoints
     wait(page, "told.checkpoints.length >= 2")
     page.evaluate("$('back').value = 1; $('back').oninput()")
-    wait(page, f"$('picture').complete && {natural} == 45")
+    wait(page, f"$('picture').src.includes('/checkpoint/1?') && {natural} == 45")
     assert page.get_attribute("#picture", "src").startswith("checkpoint/1?token=")
     assert page.inner_text("#which") == "step 201"
     page.evaluate("$('back').value = $('back').max; $('back').oninput()")
@@ -586,6 +586,9 @@ def test_the_page_fits_a_telephone_and_outlives_the_run(folder, watched):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     wait(page, "told.closed && $('close').hidden")
+    page.evaluate("shown = -1, show()")  # there is no server any more
+    page.wait_for_timeout(300)
+    assert page.evaluate("$('picture').naturalWidth") == 45
     assert page.inner_text("#message").startswith("out.png: ") and page.errors == []
 
 

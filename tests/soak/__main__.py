@@ -9,6 +9,7 @@ import importlib
 import os
 import pkgutil
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -73,6 +74,8 @@ def main() -> int:
         for name, part in available.items():
             print(f"{name:<16}{part.WANTED:>8}  {part.__doc__.splitlines()[0]}")
         return 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # either ends with a table
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="soak-cache-") as cache:
         os.environ["XDG_CACHE_HOME"] = cache  # not the user's
         return _run(options, available)

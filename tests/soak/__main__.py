@@ -34,14 +34,21 @@ def replay(path: Path) -> str | None:
     return importlib.import_module(f"soak.{path.name.partition('-')[0]}").replay(path.resolve())
 
 
-def run(chosen: dict[str, ModuleType], minutes: float, seed: int, failures: Path) -> list[Soak]:
+def run(
+    chosen: dict[str, ModuleType],
+    minutes: float,
+    seed: int,
+    failures: Path,
+    attempts: int | None = None,
+) -> list[Soak]:
     """Soaks the parts one after the other. Each has an equal share of the time that remains, so
-    what one does not use is for those after it."""
+    what one does not use is for those after it. attempts: of each part; by default all that it
+    wants."""
     done = []
     seconds = 60 * minutes
     for place, (name, part) in enumerate(chosen.items()):
         share = max(0, seconds) / (len(chosen) - place)
-        attempt = Soak(name, seed, part.WANTED, share, failures)
+        attempt = Soak(name, seed, attempts or part.WANTED, share, failures)
         done.append(attempt)
         try:
             attempt.make(part)
@@ -61,6 +68,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="PART", help="default: all parts")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all parts together")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--attempts", type=int, help="of each part; default: all that it wants")
     parser.add_argument(
         "--failures", type=Path, default=Path("soak-failures"), help="folder for failed attempts"
     )
@@ -87,7 +95,8 @@ def _run(options: argparse.Namespace, available: dict[str, ModuleType]) -> int:
         print(message or "this attempt is fine now")
         return int(bool(message))
     chosen = {name: available[name] for name in options.names or available}
-    done = run(chosen, options.minutes, options.seed, options.failures.resolve())
+    failures = options.failures.resolve()
+    done = run(chosen, options.minutes, options.seed, failures, options.attempts)
     print(f"seed {options.seed}\n{summary(done)}")
     if done[-1].skipped == "interrupted":
         return INTERRUPTED

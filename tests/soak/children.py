@@ -5,6 +5,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -83,6 +84,7 @@ class Child:
 
 def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
     """The life of a child."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it may be forked where that is ignored
     held = 1024 * int(_status_of_memory("VmSize"))
     most = held + 4 * 1_000_000 * megabytes  # whatever happens, the machine does not swap
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

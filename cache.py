@@ -1,10 +1,10 @@
 """Cache: a network that was read once, in a form that loads at once; and what was measured once.
 
 Lies in the platform's cache folder and may be deleted at any time. It holds the four networks that
-were used last, of about 80 MB each. What does not belong to the very file that was read is ignored,
-and so is what is damaged: every network is kept with a digest. The digest does not protect from
-other users, who could write one themselves; what does is that file and folder have to belong to
-this user, and that nobody else may write them. Without such a folder there is no cache.
+were used last, of about 80 MB each. What does not belong to exactly the file that was read is
+ignored, and so is what is damaged: every network is kept with a digest. The digest does not protect
+from other users, who could write one themselves; what does is that file and folder have to belong
+to this user, and that nobody else may write them. Without such a folder nothing is cached.
 """
 
 import contextlib

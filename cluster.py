@@ -51,7 +51,7 @@ CALM = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.int
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
 GONE = "the scheduler has gone ({}): start it, and the batch, again"
 STATUSES = "done", "kept", "failed", "busy"  # of an outcome
-# A picture's file has no more bytes: 16 bits of four channels, and what it says of itself.
+# The most that a picture's file can have: 16 bits of four channels, and its metadata.
 PIXEL_BYTES, OTHER_BYTES = 8, 16 << 20
 
 
@@ -141,8 +141,8 @@ class _Batch:
         self._waiting = deque((number, 1) for number in range(len(options)))
         self._numbers = itertools.count()  # of attempts
         self._attempts: dict[int, _Attempt] = {}  # a result of any other is of no use
-        self._heard: dict[int, float] = {}  # when an attempt that has begun last told something
-        self._hung: set[int] = set()  # jobs of which an attempt hangs, and may hang for ever
+        self._heard: dict[int, float] = {}  # when an attempt that has begun last reported progress
+        self._hung: set[int] = set()  # jobs of which an attempt hangs, and may hang forever
         self._workers: list[str] = []
         self._resources: dict[str, int] | None = None
         self._latest: dict[str, Hashable] = {}  # the kind of a worker's last job
@@ -223,7 +223,7 @@ class _Batch:
             yield Event(self._attempts[number].job, place, "told" if steps else "begun", steps)
 
     def end_hung(self) -> Iterator[Event]:
-        """Takes the jobs from workers that have told nothing for too long, and has those begin
+        """Takes the jobs from workers that have reported nothing for too long, and has those begin
         again, or leaves them out."""
         now = time.monotonic()
         if now - self._looked_for_hung > STOPPED_SECONDS:  # we were stopped
@@ -308,7 +308,7 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
 
 
 def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
-    """In a worker. number: of the attempt, which is told with its progress."""
+    """In a worker. number: of the attempt, which is reported with its progress."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -463,7 +463,7 @@ def _check_picture(data: bytes, path: str) -> None:
 
 @contextlib.contextmanager
 def _silent_dask() -> Iterator[None]:
-    """Keeps to itself what Dask logs of workers that come and go; what matters is told by us."""
+    """Hides what Dask logs of workers that come and go: the batch reports what matters."""
     import distributed  # which gives some of its loggers levels of their own
 
     names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]

@@ -1,4 +1,4 @@
-"""Files: bytes -> a whole file or none; and whether a file can be read or written, told early.
+"""Files: bytes -> a whole file or none; and whether a file can be read or written, known early.
 
 Files that are being written have names of ours, and are locked. So the next run that writes to the
 same folder can tell what a killed run has left there from what is still being written.
@@ -24,7 +24,7 @@ StrPath = str | os.PathLike[str]
 IS_WINDOWS = os.name == "nt"
 MOUNTS = Path("/proc/mounts")
 LOCK = ".neural-style-claim-"  # begins the names of the files of claims
-OLD_SECONDS = 24 * 3600.0  # nothing takes so long to be written
+OLD_SECONDS = 24 * 3600.0  # no file takes this long to be written
 _held: set[Path] = set()  # what this process is writing, and its claims
 
 
@@ -285,7 +285,7 @@ def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
 
 
 def temporary(size: int) -> IO[bytes]:
-    """A file for `size` bytes that is closed, and gone, with the object that holds it: on a disk,
+    """A file for `size` bytes that is closed and removed with the object that holds it: on a disk,
     for where the temporary folder is memory, large files would take what they are to save. A folder
     that the user names in TMPDIR is taken as it is. Raises `OSError` if there is no room."""
     errors = []
@@ -332,7 +332,7 @@ def _cache() -> str:
 
 
 def _is_in_memory(folder: str) -> bool:
-    """Whether a folder is no place on a disk, as far as Linux says."""
+    """Whether a folder is in memory rather than on a disk, as far as Linux says."""
     try:
         mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
     except (OSError, ValueError):

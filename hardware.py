@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import streams
 from settings import UserError, shortened
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TRIED = ((128, 64), (32, 512))
 REPEATS = 7
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 THREADS = "TF_NUM_INTRAOP_THREADS"
-MOST_THREADS = 1024  # TensorFlow aborts the process when the system starts no more of them
+MOST_THREADS = 1024  # TensorFlow aborts the process when the system cannot start another
 # What a processor has that TensorFlow takes oneDNN on by itself.
 BY_ITSELF = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 PROBE = 3  # to be raised when the convolutions change: what was measured before counts no more
@@ -360,16 +361,8 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keeps TensorFlow's start-up noise from the terminal. It comes from C++, so the file
-    descriptor itself is turned away."""
+    """Keeps TensorFlow's start-up messages from the terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with streams.silenced():
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

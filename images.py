@@ -33,6 +33,7 @@ from PIL import (
 
 import files
 import hardware
+import streams
 from files import StrPath
 from settings import (
     MAX_MEGAPIXELS,
@@ -561,29 +562,10 @@ def _read(
         _check_memory(path, image, source, target, max_megapixels)
         with (
             _broken(path),
-            _quiet_libtiff() if image.format == "TIFF" else contextlib.nullcontext(),
+            streams.silenced() if image.format == "TIFF" else contextlib.nullcontext(),
         ):
             image.load()
         return _at_size(_bands(path, image, source, join), source, target, top)
-
-
-@contextlib.contextmanager
-def _quiet_libtiff() -> Iterator[None]:
-    """Keeps from the terminal what libtiff says of a broken file. It writes to the file descriptor
-    itself."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:

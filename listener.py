@@ -54,7 +54,7 @@ class Listener(socket.socket):
             raise OSError(errno.EMFILE, "more connections a second than there may be")
         connection, address = super().accept()
         self._allowed -= 1
-        # the system gives out the lowest free number, so at least so many are in use
+        # the system gives out the lowest free number, so at least as many are in use
         if connection.fileno() >= _first_reserved_descriptor():
             connection.close()
             raise OSError(errno.EMFILE, "few file descriptors are left")
@@ -72,7 +72,7 @@ class Listener(socket.socket):
         self._end_those(time.monotonic() - SECONDS_WITHOUT_PROGRESS)
 
     def end(self) -> None:
-        """Closes all connections, and listens no more."""
+        """Closes all connections and stops listening."""
         self._end_those(math.inf)
         self.close()
 

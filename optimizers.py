@@ -74,7 +74,7 @@ class Adam:
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
         """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
-        size soon gives way to what is found there. The schedule begins anew. Where there is no
+        size soon gives way to what is found there. The schedule starts again. Where there is no
         memory for that, so do the moments."""
         try:
             return self._rescaled(state, picture)

@@ -89,8 +89,8 @@ def _check_files(options: argparse.Namespace, settings: Settings, own: Collectio
 
 
 def files_read(options: argparse.Namespace) -> list[str]:
-    """Every file that a run reads, recipes among them: none of them is ever written to, but for the
-    saved run that goes on."""
+    """Every file that a run reads, recipes among them: none of them is ever written to, except for
+    the saved run that goes on."""
     read = [options.content, *options.styles, *filter(None, [options.initial])]
     read += [*inputs.mask_files(options), options.network, *getattr(options, "recipes", [])]
     read += filter(None, [options.settings_from])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-LOGGER = logging.getLogger("neural_style")  # what the core says; by itself it prints nothing
+LOGGER = logging.getLogger("neural_style")  # what the core says; it does not print anything
 
 
 class Tolerant:
@@ -63,6 +63,25 @@ def lost_output() -> bool:
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return error is not None and not isinstance(error, BrokenPipeError)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keeps standard error from what libraries in C and C++ say: they write to the file descriptor
+    itself, which leads nowhere meanwhile."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Shown(logging.Handler):

@@ -243,7 +243,7 @@ class _Run:
 
     def _last_image(self, stage: Stage) -> np.ndarray:
         """The picture that was chosen, at the size of the last stage. After that there is nothing
-        left of the run: who saves a large picture needs the memory."""
+        left of the run: saving a large picture takes memory."""
         last, frame = self._plan[-1], self._frame
         if stage is not last:  # a limit of the whole run was reached
             paintings = [style[np.newaxis] for style in self._styles]

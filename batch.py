@@ -355,11 +355,11 @@ def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence
     beside those of the pairs. written: outputs likewise."""
     import results
 
-    read = {os.path.realpath(path) for path in others}
-    written = list(written)
+    inputs, written = set(others), list(written)  # many pairs have the same inputs
     for pair in pairs:
-        read.update(map(os.path.realpath, runs.files_read(pair.options)))
+        inputs.update(runs.files_read(pair.options))
         written += results.outputs(pair.options, runs.settings_of(pair.options))
+    read = set(map(os.path.realpath, inputs))
     for path in written:
         if os.path.realpath(path) in read:
             raise UsageError(
@@ -411,8 +411,8 @@ def begin(
     summary: Summary,
     kinds: Sequence[Kind],
 ) -> Iterator[workers.Event]:
-    """Has pictures painted, here or on a cluster. common:
-    their options that are the same for all. options: of the batch. kinds: of the pictures."""
+    """Has pictures painted, here or on a cluster. common: their options that are the same for all.
+    options: of the batch. kinds: of the pictures."""
     timeout = options.job_timeout or math.inf
     if options.cluster:
         import cluster

@@ -5,12 +5,12 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import recipe
-from access import OPTIONS, is_remote
+from access import OPTIONS, Option, is_remote
 from settings import (
     MAX_MEGAPIXELS,
     VERSION,
@@ -74,20 +74,24 @@ def expand(arguments: list[str]) -> recipe.Expanded:
 
 def check_recipe(arguments: list[str]) -> None:
     """Raises `UsageError` for an option that a recipe may not set."""
-    for name in _set_by_file(arguments):
-        if name in OPTIONS and not OPTIONS[name].recipe:
-            raise UsageError(
-                f"{option_name(name)} does not belong in a recipe: set it on the command line, or "
-                "pass --trust-recipes for a recipe of your own"
-            )
+    own = ", or pass --trust-recipes for a recipe of your own"
+    _check_file(arguments, lambda option: option.recipe, "recipe", own)
 
 
 def check_table(arguments: list[str]) -> None:
     """Raises `UsageError` for an option that the options column of a table may not set."""
+    _check_file(arguments, lambda option: option.table, "table")
+
+
+def _check_file(
+    arguments: list[str], may_set: Callable[[Option], bool], kind: str, advice: str = ""
+) -> None:
+    """Raises `UsageError` for an option that a file of that kind may not set."""
     for name in _set_by_file(arguments):
-        if name in OPTIONS and not OPTIONS[name].table:
+        if name in OPTIONS and not may_set(OPTIONS[name]):
             raise UsageError(
-                f"{option_name(name)} does not belong in a table: set it on the command line"
+                f"{option_name(name)} does not belong in a {kind}: set it on the command line"
+                f"{advice}"
             )
 
 

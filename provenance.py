@@ -164,9 +164,9 @@ def checked(description: Any, source: str) -> Description:
     if not isinstance(asked, dict) or asked.keys() - set(RESOLVED):
         raise _damaged(source, f"asked is {shortened(asked)}")
     _check_settings(description, asked, source)
-    _check_numbers(source, "losses", description.get("losses", {}))
-    _check_texts(source, "versions", description.get("versions", {}))
-    _check_texts(source, "device", {"": description.get("device", "")})
+    _check_values(source, "losses", description.get("losses", {}), _is_number)
+    _check_values(source, "versions", description.get("versions", {}), _is_text)
+    _check_values(source, "device", {"": description.get("device", "")}, _is_text)
     names = {name: value for name, (value, _) in named.items()}
     sums = {name: value for name, (_, value) in named.items()}
     return description | names | {"sha256": sums, "asked": asked}
@@ -220,9 +220,10 @@ def _checked_file(source: str, name: Any, digest: Any) -> tuple[str | None, str 
     return base_name(name, source), digest
 
 
-def _check_numbers(source: str, name: str, values: Any) -> None:
+def _check_values(source: str, name: str, values: Any, is_right: Callable[[Any], bool]) -> None:
+    """Raises `UserError` for anything but values by name that are all right."""
     right = isinstance(values, dict) and len(values) <= MOST_FILES
-    if not right or not all(_is_number(value) for value in values.values()):
+    if not right or not all(map(is_right, values.values())):
         raise _damaged(source, f"{name} is {shortened(values)}")
 
 
@@ -230,10 +231,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63)
 
 
-def _check_texts(source: str, name: str, values: Any) -> None:
-    right = isinstance(values, dict) and len(values) <= MOST_FILES
-    if not right or not all(isinstance(value, str) for value in values.values()):
-        raise _damaged(source, f"{name} is {shortened(values)}")
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def settings_in(description: Description) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from soak import limits
+
 READING_IS_FINE = [  # besides what an attempt allows: what Python itself reads
     *(sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/dev/urandom"),
     *(str(Path(os.__file__).parent), str(Path(__file__).resolve().parents[2])),
@@ -85,7 +87,7 @@ class Child:
 def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
     """The life of a child."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it may be forked where that is ignored
-    held = 1024 * int(_status_of_memory("VmSize"))
+    held = int(limits.memory_megabytes("VmSize") * 1e6)
     most = held + 4 * 1_000_000 * megabytes  # whatever happens, the machine does not swap
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -94,14 +96,12 @@ def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
             job = connection.recv()
         except EOFError:
             os._exit(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins here again
-        before = int(_status_of_memory("VmRSS"))
+        before = limits.begin_peak()
         try:
             wrong = work(job)
         except Exception as error:
             wrong = in_words(error)
-        peak = int(_status_of_memory("VmHWM")) - before
-        connection.send((wrong, peak * 1024 / 1e6))
+        connection.send((wrong, limits.peak_megabytes() - before))
 
 
 def in_words(error: BaseException) -> str:
@@ -115,11 +115,6 @@ def in_words(error: BaseException) -> str:
         and "/.venv" not in frame.filename
     ]  # fmt: skip
     return f"{type(error).__name__} at {frames[-1] if frames else '?'}: {error}"[:2000]
-
-
-def _status_of_memory(name: str) -> str:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
 
 
 class Watch:

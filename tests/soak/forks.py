@@ -2,19 +2,17 @@
 started, so that an attempt takes a second or two. What the parts that break runs share."""
 
 import contextlib
-import functools
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import launcher
-import numpy as np
-import reference
 from PIL import Image
+
+from soak import ground
 
 TIMEOUT = 120.0  # seconds, after which a run hangs
 HEIGHT, WIDTH = 34, 45
@@ -35,18 +33,9 @@ def make_inputs(folder: Path) -> None:
     """Writes a photo, a painting and a tiny network."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(INPUTS[:2]):
-        coarse = np.random.default_rng(seed).integers(0, 255, (5, 6, 3)).astype(np.uint8)
-        image = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-        image.save(folder / name)
-    (folder / INPUTS[2]).write_bytes(_network())
-
-
-@functools.cache
-def _network() -> bytes:
-    """A tiny network; the same file at every attempt, for its checksum is in the pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.mat"
-        return Path(reference.save_mat(path, reference.tiny_weights())).read_bytes()
+        ground.picture(HEIGHT, WIDTH, seed).save(folder / name)
+    # the same file at every attempt, for its checksum is in the pictures
+    (folder / INPUTS[2]).write_bytes(ground.network().read_bytes())
 
 
 def prepare(folder: Path) -> None:

@@ -106,17 +106,18 @@ def begin_peak() -> float:
     where the system can (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    return _megabytes("VmRSS")
+    return memory_megabytes("VmRSS")
 
 
 def peak_megabytes() -> float:
     """The most memory that this process held."""
-    return _megabytes("VmHWM")
+    return memory_megabytes("VmHWM")
 
 
-def _megabytes(name: str) -> float:
+def memory_megabytes(name: str) -> float:
+    """What Linux says of the memory of this process: VmRSS, VmHWM or VmSize."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):
-                return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -101,7 +101,7 @@ def _report(soak: Soak, crashes: int, before: float) -> None:
 
 def _peak_of_children() -> float:
     """The megabytes that one of the children of this process held at most."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
 
 
 # The three kinds of attempts

@@ -315,6 +315,7 @@ _ALWAYS_DECODED_BYTES = 1_000_000_000
 _MOST_UNPACKED = 1000
 # Progressive JPEGs have ten scans or so; each costs the time of a picture, and only a few bytes.
 _MOST_SCANS = 30
+_HEADER_BYTES = 1 << 16  # of a JPEG, in which its pixels mostly begin
 _MOST_EXIF_SEGMENTS = 64  # of 64 KiB; the standard has one
 _MOST_RUN_LENGTH_PIXELS = (
     30_000_000  # in a BMP; Pillow decodes these in Python, at 10 a microsecond
@@ -345,7 +346,7 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _open_image(path: StrPath) -> Iterator[ImageFile.ImageFile]:
+def _open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.ImageFile]:
     """The header of a picture, or a `UserError`.
 
     Pillow itself, since imageio's plugin for it fails where a picture has broken EXIF, and, before
@@ -356,7 +357,7 @@ def _open_image(path: StrPath) -> Iterator[ImageFile.ImageFile]:
             beginning = file.read(16)
             file.seek(0)
             name = next(name for name, known in _BEGINNINGS.items() if known.match(beginning))
-            scans = _scans(path, file) if name == "JPEG" else 0
+            scans = _scans(path, file, decodes) if name == "JPEG" else 0
             image = _READERS[name](file)
             image.info["scans"] = scans
         except (StopIteration, *_BROKEN) as error:
@@ -404,11 +405,22 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield match[1][0], match.end() + 2, position
 
 
-def _scans(path: StrPath, file: BinaryIO) -> int:
-    """How many scans a JPEG file has. Raises `UserError` for one that takes minutes to read though
-    it is small."""
-    data, scans, exif = file.read(), 0, 0
-    file.seek(0)
+def _scans(path: StrPath, file: BinaryIO, all_of_them: bool) -> int:
+    """How many scans a JPEG file has, of which only the first is looked for unless `all_of_them`
+    are wanted. Raises `UserError` for one that takes minutes to read though it is small."""
+    length = -1 if all_of_them else _HEADER_BYTES
+    while True:
+        data = file.read(length)
+        file.seek(0)
+        scans = _count_segments(path, data)
+        if scans or len(data) != length:
+            return scans
+        length *= 4  # a header that is longer
+
+
+def _count_segments(path: StrPath, data: bytes) -> int:
+    """The scans that begin in the data of a JPEG file. Raises `UserError` for too many segments."""
+    scans = exif = 0
     for marker, start, _ in _segments(data):
         scans += marker == _START_OF_SCAN
         exif += marker == _APP1 and data.startswith(b"Exif", start)
@@ -556,7 +568,7 @@ def _read(
     """What `join` makes of the picture in a file: [H, W, C] float32, 0..`top`."""
     _check_limit(max_megapixels)
     source = size(path)
-    with _quiet_pillow(), _open_image(path) as image:
+    with _quiet_pillow(), _open_image(path, decodes=True) as image:
         _check_megapixels(path, image, max_megapixels)
         target = source if size_of is None else size_of(*source)
         _check_memory(path, image, source, target, max_megapixels)

@@ -390,7 +390,7 @@ def _outcome_of(
     except (KilledWorker, CancelledError):
         return None
     except Exception as error:  # as Dask brings it from the worker
-        return jobs.failed(f"{type(error).__name__}: {files.reason(error)}")
+        return jobs.failed(files.in_short(error))
     if not _is_sound(result, is_shared):
         return jobs.failed(
             f"{options.output}: the worker sent back no result of this program: install the same "

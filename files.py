@@ -352,6 +352,11 @@ def reason(error: BaseException) -> str:
     return str(text).splitlines()[0]
 
 
+def in_short(error: BaseException) -> str:
+    """An error that nobody expected: its kind, and what it says, in one line."""
+    return f"{type(error).__name__}: {reason(error)}"
+
+
 def _check_folder(folder: Path, name: str, advice: str) -> None:
     if not os.path.isdir(folder):
         raise UserError(f"no folder {folder} for {name}{_nearest_file(folder)}: {advice}")

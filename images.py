@@ -75,8 +75,6 @@ MOST_METADATA_LEVELS = 20  # of dictionaries and lists in each other; ours have 
 # Height and width that are wanted, from those of the file.
 SizeOf = Callable[[int, int], tuple[int, int]]
 
-_logger = logging.getLogger("neural_style")
-
 
 class Picture(NamedTuple):
     pixels: np.ndarray  # [H, W, 3] float32 RGB, 0..255
@@ -978,7 +976,7 @@ def _metadata_options(path: StrPath, name: str, text: str) -> dict[str, Any]:
     """The text where each format has a place for it. JSON escapes what is not ASCII: no reader can
     garble that, not even a file name that is no valid Unicode."""
     if len(text) > MOST_METADATA_BYTES:
-        _logger.warning(
+        streams.LOGGER.warning(
             "%s is saved without its settings, which are %.1f MB long: at most %.1f MB are read "
             "again, so that it cannot be painted again by --settings-from",
             *(path, len(text) / 1e6, MOST_METADATA_BYTES / 1e6),

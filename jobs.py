@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import files
 import inputs
 import kept
+import painting
 import provenance
 import runs
-from options import message_of
 from resumed import Resumed
 from settings import UserError, one_line
 
@@ -53,12 +53,10 @@ def paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
                 time.sleep(BUSY_SECONDS)
                 return Outcome("busy")
             outcome = there_already(options) or _paint(options, device, tell)
-    except UserError as error:
-        outcome = failed(message_of(error))
     except Exception as error:  # whatever it is, the other pictures can do without this one
-        if options.debug:
+        if options.debug and not isinstance(error, UserError):
             raise
-        outcome = failed(f"{type(error).__name__}: {files.reason(error)} (--debug says where)")
+        outcome = failed(painting.in_words(error))
     return outcome._replace(seconds=time.monotonic() - began)
 
 

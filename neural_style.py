@@ -21,9 +21,9 @@ import recipe
 import runs
 import streams
 from access import OPTIONS
-from options import expand, given_options, message_of, option_name, parse
+from options import expand, given_options, option_name, parse
 from resumed import Resumed
-from settings import INTERRUPTED, Settings, UsageError, UserError, one_line
+from settings import INTERRUPTED, Settings, UsageError, UserError
 from stopping import NOTHING_TO_SAVE, leave, leave_on_signals
 from streams import logged
 
@@ -47,15 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {in_one_line(error)}", file=sys.stderr)
+        print(f"error: {painting.in_words(error)}", file=sys.stderr)
         return getattr(error, "exit_status", UserError.exit_status)
-
-
-def in_one_line(error: Exception) -> str:
-    """What went wrong, expected or not."""
-    if isinstance(error, UserError):
-        return message_of(error)
-    return one_line(painting.in_words(error))
 
 
 def paint(arguments: list[str]) -> int:
@@ -87,7 +80,7 @@ def failure_shown(preview: "Preview") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        preview.tell(in_one_line(error), "failed")
+        preview.tell(painting.in_words(error), "failed")
         raise
 
 

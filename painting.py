@@ -14,7 +14,8 @@ import files
 import hardware
 import provenance
 import stages
-from settings import UserError
+from options import message_of
+from settings import UserError, one_line
 from stopping import Stop
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Painting:
 
     def _announce(self) -> None:
         """Says what is going to be painted, and what is done of it."""
-        sizes = ", then ".join(map(_in_words, self._plan))
+        sizes = ", then ".join(map(_size_in_words, self._plan))
         network = self._network.title
         self._progress.note(
             f"{sizes} on {self._device} in {self._settings.precision} with {network}"
@@ -269,17 +270,21 @@ class Painting:
 
 
 def in_words(error: BaseException) -> str:
-    """What ended a run, in one line."""
+    """What ended a run, expected or not, in one line."""
+    return message_of(error) if isinstance(error, UserError) else one_line(_unexpected(error))
+
+
+def _unexpected(error: BaseException) -> str:
     kind = type(error).__name__
     if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
         return f"out of memory: {LOWER}"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return f"{name}{files.reason(error)} (--debug shows where)"
-    return f"{kind}: {files.reason(error)} (--debug shows where)"
+    return f"{files.in_short(error)} (--debug shows where)"
 
 
-def _in_words(stage: "Stage") -> str:
+def _size_in_words(stage: "Stage") -> str:
     """512x384 in tiles of 256 pixels"""
     is_cut = stage.tile and stage.tile**2 < stage.width * stage.height  # or only a painting is
     tiles = f" in tiles of {stage.tile} pixels" if is_cut else ""

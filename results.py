@@ -174,7 +174,7 @@ class Results:
             height, width = image.shape[:2]
             self.tell_error(
                 f"the picture is saved with {width}x{height} pixels, for it could not be enlarged "
-                f"({in_short(error)})"
+                f"({files.in_short(error)})"
             )
         if self.or_tell("the picture", self._write, self._output, image):
             return str(self._output)
@@ -192,7 +192,7 @@ class Results:
             self.tell_error(message_of(error), error.exit_status)
             return False
         except Exception as error:  # whatever it is, the picture and all other files do without
-            self.tell_error(f"{what} could not be written ({in_short(error)})")
+            self.tell_error(f"{what} could not be written ({files.in_short(error)})")
             return False
         return True
 
@@ -218,7 +218,7 @@ class Results:
                 if isinstance(error, UserError):
                     message = message_of(error)
                 else:
-                    message = f"{name} failed ({in_short(error)}): the run goes on without it"
+                    message = f"{name} failed ({files.in_short(error)}): the run goes on without it"
                 before = self.exit_status
                 self.tell_error(message)
                 if not is_asked:
@@ -265,25 +265,20 @@ class Results:
         images.save(path, self.in_its_colors(image), alpha, self._description)
 
 
-def in_short(error: BaseException) -> str:
-    """An error that nobody expected: its kind, and what it says, in one line."""
-    return f"{type(error).__name__}: {files.reason(error)}"
-
-
 def check(
     options: argparse.Namespace, settings: Settings, inputs: list[str], own: Collection[str]
 ) -> None:
     """Raises `UserError` for what could not be written, or would cost a file. own: those that the
     run has written before, and may write again."""
     checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
-    found: set[str] = set()
-    read = set(map(os.path.realpath, inputs))
+    read, written = set(map(os.path.realpath, inputs)), set()
     for path in outputs(options, settings):
-        if os.path.realpath(path) in read or any(_is_same_file(path, name) for name in inputs):
+        place = os.path.realpath(path)
+        if place in read or any(_is_same_file(path, name) for name in inputs):
             raise UsageError(f"the output {path} is also an input: choose another name")
-        if os.path.realpath(path) in found:
+        if place in written:
             raise UsageError(f"two outputs would both be written to {path}: name each differently")
-        found.add(os.path.realpath(path))
+        written.add(place)
 
     def may_replace(path: str) -> bool:
         return options.overwrite or os.path.realpath(path) in own

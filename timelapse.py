@@ -45,8 +45,9 @@ class Timelapse:
 
             imageio_ffmpeg.get_ffmpeg_exe()
         except (ImportError, RuntimeError):
-            told = "a .mp4 needs imageio-ffmpeg: pip install -r requirements-video.txt"
-            raise UserError(told) from None
+            raise UserError(
+                "a .mp4 needs imageio-ffmpeg: pip install -r requirements-video.txt"
+            ) from None
 
     def __init__(self, path: files.StrPath, height: int, width: int):
         """height, width: of the result; frames are as large, up to `LONGEST_SIDE`."""

@@ -98,11 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
                         break
             except KeyboardInterrupt:
                 summary.status = interrupted
-                for pair in pairs:  # one may be done that nobody told of yet
+                for pair in pairs:  # one may be done that was not reported yet
                     there = None if pair.output in summary.outcomes else looked_for(pair)
                     if there and there.status == "kept":
                         summary.add(pair.output, there)
-            except UserError as error:  # nobody paints: what is done is told all the same
+            except UserError as error:  # nobody paints: what is done is reported all the same
                 summary.status = tell(error)
             found = summary.outcomes
             entries = [entry(pair, found[pair.output]) for pair in pairs if pair.output in found]

@@ -81,7 +81,7 @@ def run(
     """Paints the pictures of the options, as `workers.run` does.
 
     address: of a scheduler, or "local" for one on this machine, with as many workers, of as many
-    threads, as `here` says. is_shared: whether all machines see the same files. note: told what
+    threads, as `here` says. is_shared: whether all machines see the same files. note: reports what
     there is to wait for. kinds, timeout: as in `workers.run`. work: instead of `paint_parcel`. tls:
     the files of the authority's certificate, ours, and its key, for a scheduler that is encrypted.
 
@@ -136,8 +136,8 @@ class _Batch:
         self._client, self._options, self._is_shared = client, options, is_shared
         self._note, self._kinds, self._work, self._timeout = note, kinds, work, timeout
         self._topic = f"neural-style-{uuid.uuid4().hex}"
-        self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        client.subscribe_topic(self._topic, lambda event: self._told.put(("told", event[1])))
+        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        client.subscribe_topic(self._topic, lambda event: self._news.put(("progress", event[1])))
         self._waiting = deque((number, 1) for number in range(len(options)))
         self._numbers = itertools.count()  # of attempts
         self._attempts: dict[int, _Attempt] = {}  # a result of any other is of no use
@@ -189,13 +189,13 @@ class _Batch:
         where = {"workers": [worker], "allow_other_workers": True, "resources": self._resources}
         future = _submit(self._client, call, where)
         self._attempts[number] = _Attempt(job, tries, worker, future)
-        future.add_done_callback(lambda _: self._told.put(("done", number)))
+        future.add_done_callback(lambda _: self._news.put(("done", number)))
 
     def listen(self) -> Iterator[Event]:
         """Takes in what the workers say; waits for it, but not for long."""
         done = {}
-        for kind, value in _all_in(self._told):
-            if kind == "told":
+        for kind, value in _all_in(self._news):
+            if kind == "progress":
                 yield from self._take_progress(*value)
             elif value in self._attempts:
                 done[value] = self._attempts.pop(value)
@@ -220,7 +220,7 @@ class _Batch:
             self._attempts[number] = self._attempts[number]._replace(worker=worker)
             self._heard[number] = time.monotonic()
             place = self._places.setdefault(worker, len(self._places))
-            yield Event(self._attempts[number].job, place, "told" if steps else "begun", steps)
+            yield Event(self._attempts[number].job, place, "progress" if steps else "begun", steps)
 
     def end_hung(self) -> Iterator[Event]:
         """Takes the jobs from workers that have reported nothing for too long, and has those begin
@@ -303,8 +303,8 @@ def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
 
     for name in access.PICTURES:
         provenance.each(read, getattr(options, name))
-    told = {"network": network, "save_state": None}
-    return Parcel(argparse.Namespace(**vars(options) | told), found)
+    replaced = {"network": network, "save_state": None}
+    return Parcel(argparse.Namespace(**vars(options) | replaced), found)
 
 
 def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
@@ -357,12 +357,12 @@ def _unpacked(path: str, data: bytes, folder: str) -> str:
     return copy
 
 
-def _all_in(told: "queue.SimpleQueue[tuple[str, Any]]") -> Iterator[tuple[str, Any]]:
-    """What was told; waits a second for the first, and gives no more than is fetched at once."""
+def _all_in(news: "queue.SimpleQueue[tuple[str, Any]]") -> Iterator[tuple[str, Any]]:
+    """All news; waits a second for the first, and gives no more than is fetched at once."""
     with contextlib.suppress(queue.Empty):
-        yield told.get(timeout=1)
+        yield news.get(timeout=1)
         for _ in range(FETCHED - 1):
-            yield told.get_nowait()
+            yield news.get_nowait()
 
 
 def _fetched(done: Mapping[int, "Future"]) -> dict[int, Any]:

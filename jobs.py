@@ -77,7 +77,7 @@ def failed(message: str) -> Outcome:
 
 
 def there_already(options: argparse.Namespace) -> Outcome | None:
-    """What is to be told of a picture that is there already; None if it is to be painted, as one
+    """What to report of a picture that is there already; None if it is to be painted, as one
     is that was stopped midway. Raises `UserError` for a file that is not what the options make, and
     would be lost."""
     if options.overwrite or not os.path.exists(options.output):
@@ -105,14 +105,14 @@ def there_already(options: argparse.Namespace) -> Outcome | None:
 
 
 def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
-    losses, told = {}, 0.0
+    losses, reported = {}, 0.0
 
     def watch(step: "Step") -> None:
-        nonlocal told
+        nonlocal reported
         if step.iteration is None:
             losses.update(step.losses())
-        elif time.monotonic() - told > TELL_EVERY_SECONDS:
-            told = time.monotonic()
+        elif time.monotonic() - reported > TELL_EVERY_SECONDS:
+            reported = time.monotonic()
             tell(step.iteration + 1, step.total)
 
     options = _replacing(options)
@@ -120,8 +120,8 @@ def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
     pictures = inputs.load(options, run.settings)
     settings = provenance.settings_in(run.description)
     if runs.paint(run, pictures, device, watch=watch):
-        told = f"not all of {options.output} could be written, the lines above say what"
-        return failed(told)._replace(settings=settings)
+        message = f"not all of {options.output} could be written, the lines above say what"
+        return failed(message)._replace(settings=settings)
     _remove(options.save_state)
     return Outcome("done", losses=losses, settings=settings)
 

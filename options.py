@@ -161,20 +161,20 @@ def add_file_options(group: Any, required: bool) -> None:
         "--style-masks",
         metavar="FILE",
         nargs="+",
-        help="one such mask a style: white is painted in it; - for a style that is everywhere",
+        help="one such mask per style: white where the style applies; - for everywhere",
     )
     group.add_argument(
         "--style-source-masks",
         metavar="FILE",
         nargs="+",
-        help="one mask a style, in its proportions: what is white is learnt; - for all of it",
+        help="one mask per style, in its proportions: white marks what is learnt; - for all of it",
     )
     group.add_argument(
         "--network",
         metavar="FILE",
         default=NETWORK,
         help="VGG weights: a MatConvNet .mat, Keras .h5 or torchvision .pth file, or vgg19 or "
-        "vgg16 for Keras's (default: the VGG-19 that comes along)",
+        "vgg16 for Keras's (default: the bundled VGG-19)",
     )
     group.add_argument(
         "--list-layers",
@@ -185,7 +185,7 @@ def add_file_options(group: Any, required: bool) -> None:
         "--settings-from",
         metavar="PICTURE",
         help="paint with the settings of a picture made here, and from its inputs, which are "
-        "looked for here and beside it; options given win",
+        "looked for here and beside it; explicit options override",
     )
     group.add_argument(
         "--save-settings", metavar="FILE", help="write the settings as a recipe, as in my.args"
@@ -200,7 +200,7 @@ def add_file_options(group: Any, required: bool) -> None:
         "--state-iterations",
         metavar="N",
         type=positive,
-        help="how often (steps; default: twenty times a run)",
+        help="steps between two saves of the state (default: 20 saves per run)",
     )
     group.add_argument(
         "--resume",
@@ -282,7 +282,7 @@ def add_progress_options(group: Any) -> None:
         "--threads",
         metavar="N",
         type=positive,
-        help="processors to use (default: all that this process may)",
+        help="CPU threads to use (default: all available ones)",
     )
     group.add_argument("--quiet", action="store_true", help="print nothing but errors")
     group.add_argument(

@@ -91,7 +91,7 @@ class Preview:
         self._photo = self._picture = b""
         self._newest: np.ndarray | None = None  # not yet a file
         self._version = 0  # of the picture
-        self._told: dict[str, Any] = {"status": "starting", "message": "starting", "closed": False}
+        self._state: dict[str, Any] = {"status": "starting", "message": "starting", "closed": False}
         self._curves: list[list[float | None]] = []
         self._looks, self._look_every = 0, 1  # at the losses; of which one is a point
         self._checkpoints: list[tuple[int, str]] = []
@@ -160,7 +160,7 @@ class Preview:
         return self._stopping.is_set()
 
     def wait(self) -> None:
-        """Goes on serving until the page is told to close, or Ctrl-C, or SIGTERM."""
+        """Goes on serving until the page asks to close, or Ctrl-C, or SIGTERM."""
         handlers = {
             number: signal.signal(number, lambda *_: self._closing.set()) for number in EXIT_STATUS
         }
@@ -197,10 +197,10 @@ class Preview:
             losses=losses,
         )
 
-    def _publish(self, **told: Any) -> None:
-        """Has every viewer told what is new."""
+    def _publish(self, **changes: Any) -> None:
+        """Sends every viewer what is new."""
         with self._lock:
-            self._told = self._told | told
+            self._state = self._state | changes
             self._publications += 1
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._wake)
@@ -345,12 +345,12 @@ class Preview:
         return StreamingResponse(chunks(), media_type="image/jpeg", headers=length)
 
     def _press_stop(self) -> None:
-        if self._told["status"] == "running":
+        if self._state["status"] == "running":
             self._stopping.set()
             self._stop()
 
     async def _events(self, client: Any) -> AsyncIterator[str]:
-        """What a viewer is told: all there is at first, then what is new."""
+        """What a viewer is sent: all there is at first, then what is new."""
         self._viewers += 1
         self._taken = -np.inf  # a picture for them, soon
         try:
@@ -361,7 +361,7 @@ class Preview:
                 yield f"data: {text}\n\n" if number != last else HEARTBEAT_MESSAGE
                 self._listener.keep(client)
                 last = number
-                if self._told["closed"] and number == self._publications:
+                if self._state["closed"] and number == self._publications:
                     return
                 await asyncio.sleep(PAUSE_PER_VIEWER * self._viewers)
                 with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
@@ -372,9 +372,9 @@ class Preview:
     def _message(self) -> tuple[int, str]:
         """The number of the newest publication and its text, made once for all viewers."""
         with self._lock:
-            number, told = self._publications, self._told
+            number, state = self._publications, self._state
         if self._text[0] != number:
-            message = told | {
+            message = state | {
                 "version": self._version,
                 "checkpoints": [iteration for iteration, _ in self._checkpoints],
                 "curves": list(self._curves),

@@ -124,41 +124,41 @@ class Settings:
     size: int | None = knob(None, "size", "long side of the result",
         kind=int, unit="pixels", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     scales: str = knob("auto", "size",
-        "paint in so many stages, from coarse to fine, each twice as large as the one before; "
+        "paint in N stages, from coarse to fine, each twice as large as the one before; "
         "auto: begin near 512 pixels, unless --initial is given",
         kind=str, unit="auto, off or N", metavar="SCALES")
     style_scales: tuple[float, ...] | None = knob(None, "size",
         "width of each style as a share of the result's width: larger means larger strokes",
-        kind=float, many=True, unit="one number a style; default 1, or less where a painting would "
-        "be enlarged more than twice: so strokes stay crisp", above=0)
+        kind=float, many=True, unit="one number per style; default 1, or less where a painting "
+        "would be enlarged more than twice: so strokes stay crisp", above=0)
     style_stages: str = knob("scale", "size",
         "scale the styles with the stages, or keep them fixed at the size of the last: larger "
         "strokes in the coarse stages", kind=str, choices=("scale", "fixed"))
     style_fit: str = knob("keep", "size",
-        "keep a style's proportions, or stretch it to the very size of the result",
+        "keep a style's proportions, or stretch it to exactly the size of the result",
         kind=str, choices=("keep", "stretch"))
 
-    content_weight: float = knob(5.0, "balance", "say of the photo",
+    content_weight: float = knob(5.0, "balance", "weight of the content loss",
         kind=float, at_least=0)
     content_weight_blend: float = knob(1.0, "balance",
-        "relu4_2's share of the content, relu5_2 has the rest: lower means freer shapes",
+        "relu4_2's share of the content loss; relu5_2 has the rest: lower means freer shapes",
         kind=float, unit="0 to 1", at_least=0, at_most=1)
-    style_weight: float = knob(DEFAULT_STYLE_WEIGHT, "balance", "say of the paintings",
+    style_weight: float = knob(DEFAULT_STYLE_WEIGHT, "balance", "weight of the style loss",
         kind=float, at_least=0)
     stylization: float | None = knob(None, "balance",
         "how far to go, instead of --style-weight: 0 barely paints, 1 is nearly all painting",
-        kind=float, unit="0 to 1; 0.5 is the default picture", at_least=0, at_most=1)
+        kind=float, unit="0 to 1; 0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = knob(1.0, "balance",
-        "each style layer counts this many times the one before: above 1 favours large shapes",
+        "weight of each style layer relative to the one before: above 1 favours large shapes",
         kind=float, above=0)
     style_blend_weights: tuple[float, ...] | None = knob(None, "balance",
         "share of each painting", kind=float, many=True,
-        unit="one number a style, default equal", at_least=0)
+        unit="one number per style, default equal", at_least=0)
     tv_weight: float = knob(300.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
     preserve_colors: str | None = knob(None, "balance",
         "keep the photo's colours. luma: only the brightness is painted; match: the paintings are "
-        "given the mean and spread of the photo's colours before the run; histogram: their very "
+        "given the mean and spread of the photo's colours before the run; histogram: their full "
         "distribution", kind=str, choices=("luma", "match", "histogram"), flag="luma")
 
     content_layers: Mapping[str, float] | None = knob(None, "losses",
@@ -167,9 +167,9 @@ class Settings:
     style_layers: Mapping[str, float] | None = knob(None, "losses",
         "layers that stand for the style, instead of relu1_1 to relu5_1",
         kind=dict, unit="LAYER=WEIGHT each", at_least=0)
-    layer_reduction: str = knob("sum", "losses", "how the losses of several layers are joined",
+    layer_reduction: str = knob("sum", "losses", "how the losses of several layers are combined",
         kind=str, choices=("sum", "mean"))
-    content_loss: str = knob("mean", "losses", "squared differences of features, joined so",
+    content_loss: str = knob("mean", "losses", "how squared differences of features are combined",
         kind=str, choices=("mean", "sum"))
     style_loss: str = knob("moments", "losses",
         "squared differences of Gram matrices. mean: their mean, each normalised; moments: that, "
@@ -197,17 +197,17 @@ class Settings:
         unit=f"default {ITERATIONS['lbfgs']}, adam {ITERATIONS['adam']}, l-bfgs-b "
         f"{ITERATIONS['l-bfgs-b']}")
     optimizer: str | None = knob(None, "run",
-        "lbfgs: a unit step at a time; adam: with less memory; l-bfgs-b: SciPy's, a round of "
-        "evaluations a step", kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
-        unit="default lbfgs, or adam where its learning rate or the like is given")
-    evaluations: int = knob(20, "run", "l-bfgs-b: evaluations a step", kind=int, at_least=1,
+        "lbfgs: one unit step at a time; adam: with less memory; l-bfgs-b: SciPy's, a round of "
+        "evaluations per step", kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
+        unit="default lbfgs, or adam if an option of Adam's is set")
+    evaluations: int = knob(20, "run", "l-bfgs-b: evaluations per step", kind=int, at_least=1,
         at_most=MOST_STEPS)
     clip: bool = knob(True, "run", "keep to the valid range 0..255 at every step", kind=bool)
-    max_evaluations: int | None = knob(None, "run", "stop after so many evaluations of the loss",
+    max_evaluations: int | None = knob(None, "run", "stop after N evaluations of the loss",
         kind=int, at_least=1)
-    max_seconds: float | None = knob(None, "run", "stop after so long", kind=float,
+    max_seconds: float | None = knob(None, "run", "stop after this time", kind=float,
         unit="seconds", above=0)
-    patience: int | None = knob(None, "run", "stop when the loss has not fallen for so long",
+    patience: int | None = knob(None, "run", "stop when the loss has not fallen for N steps",
         kind=int, unit="steps", at_least=1)
     learning_rate: float | None = knob(None, "run", "Adam: how far a step moves",
         kind=float, unit=f"grey levels of 255; default {LEARNING_RATE:g}", above=0)
@@ -219,30 +219,33 @@ class Settings:
         at_least=1)
     decay_factor: float = knob(0.5, "run", "step schedule: by how much", kind=float, above=0,
         at_most=1)
-    beta1: float = knob(0.9, "run", "Adam: memory of the gradient",
+    beta1: float = knob(0.9, "run", "Adam: decay of the first moment",
         kind=float, at_least=0, below=1)
-    beta2: float = knob(0.999, "run", "Adam: memory of its square",
+    beta2: float = knob(0.999, "run", "Adam: decay of the second moment",
         kind=float, at_least=0, below=1)
-    eps: float = knob(1e-8, "run", "Adam: guards the division",
+    eps: float = knob(1e-8, "run", "Adam: keeps the division away from zero",
         kind=float, above=0)
     initial_noiseblend: float = knob(0.0, "run",
         "grey noise in the start: 1 is all noise, 0 the photo (or the --initial picture)",
         kind=float, unit="0 to 1", at_least=0, at_most=1)
     initial_colors: str | None = knob(None, "run",
-        "colours of the picture to start from: the paintings', as --preserve-colors gives them the "
-        "photo's, or its own", kind=str, choices=("match", "histogram", "own"),
+        "colours of the starting picture: matched to the paintings' (as in --preserve-colors) or "
+        "unchanged (own)", kind=str, choices=("match", "histogram", "own"),
         unit="default match, with --initial own")
     noise_range: tuple[float, ...] | None = knob(None, "run",
-        "even noise from LOW to HIGH around the network's mean pixel, instead of a faint one",
+        "uniform noise between LOW and HIGH around the network's mean pixel, instead of faint "
+        "noise",
         kind=float, many=True, unit="grey levels of 255, two numbers")
     precision: str = knob("auto", "run",
-        "of the features; auto: the fastest here that keeps the picture. Losses are told in "
-        "float32", kind=str, choices=("auto", "float32", "bfloat16", "float16"))
+        "number format of the features; auto: the fastest here that does not change the picture "
+        "visibly. Losses are reported in float32",
+        kind=str, choices=("auto", "float32", "bfloat16", "float16"))
     tile: str = knob("auto", "run",
-        "paint in tiles as large as squares of so many pixels a side: less memory, more time, the "
+        "paint in tiles of about PIXELS x PIXELS: less memory, more time, the "
         "same picture; auto: only what does not fit in memory", kind=str,
         unit="auto, off or PIXELS", metavar="TILE")
-    seed: int = knob(0, "run", "of the noise: one seed, one picture", kind=int, at_least=0)
+    seed: int = knob(0, "run", "random seed: the same seed gives the same picture",
+        kind=int, at_least=0)
 
     print_iterations: int | None = knob(None, "progress", "print the losses every N steps",
         kind=int, unit="steps", at_least=1)

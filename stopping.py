@@ -27,8 +27,8 @@ def leave(status: int) -> None:
 
 
 def leave_on_signals() -> None:
-    """Has Ctrl-C and the like end the process while there is no picture. An exception might be
-    swallowed by one of the modules that are being imported then."""
+    """Has Ctrl-C and the like end the process as long as there is nothing to save. An exception
+    might be swallowed by one of the modules that are being imported then."""
     global _terminal
     _terminal = os.dup(2)  # which `silence` may have turned away
     for number in EXIT_STATUS:

@@ -1,5 +1,5 @@
-"""Streams: standard output and error that may be closed, full or gone, and cost no picture; and the
-messages of the core, shown there."""
+"""Streams: standard output and error that may be closed, full or lost, and never cost a picture;
+and the messages of the core, shown there."""
 
 import contextlib
 import logging

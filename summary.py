@@ -82,12 +82,12 @@ class Summary:
             table.add_row(Text(os.path.basename(output)), WORDS[one.status], took, loss)
         if shown:
             self._console.print(table)
-        told = [
+        counts = [
             f"{number} {words}"
             for status, words in WORDS.items()
             if (number := sum(one.status == status for one in self.outcomes.values()))
         ]
         left = self._count - len(self.outcomes)
-        told += [f"{left} not begun"] * bool(left)
+        counts += [f"{left} not begun"] * bool(left)
         took = time_in_words(time.monotonic() - self._began)
-        self.note(f"{', '.join(told)} in {took}: {os.path.join(folder, 'gallery.html')}")
+        self.note(f"{', '.join(counts)} in {took}: {os.path.join(folder, 'gallery.html')}")

@@ -177,7 +177,7 @@ def _check(path: str | Path, network: Weights) -> None:
 
 
 def _fits(layer: Layer, channels: int) -> bool:
-    """Whether a convolution takes so many channels, and could be one of a VGG: 3x3, or 1x1."""
+    """Whether a convolution takes this many channels, and could be one of a VGG: 3x3, or 1x1."""
     kernel, bias = layer.kernel, layer.bias
     return (
         kernel.shape[:3] in ((3, 3, channels), (1, 1, channels))

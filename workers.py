@@ -39,11 +39,11 @@ Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, tell) -> result
 
 
 class Event(NamedTuple):
-    """What is to be told of a job: its number, who does it, and what became of it."""
+    """News of a job: its number, who does it, and what became of it."""
 
     job: int
     worker: int
-    kind: str  # "begun", "told", "done", or of its last try "died" or "hung"
+    kind: str  # "begun", "progress", "done", or of its last try "died" or "hung"
     value: Any = None
 
 
@@ -77,10 +77,10 @@ def run(
 
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
-    more. kinds: of the jobs; they are all of one unless given. ended: told the number of every
-    process once it has ended, whichever way. imported: a module that they all need, if it takes
-    long to import; the same one for all runs of a process. timeout: seconds; a process that has a
-    job and tells nothing for longer hangs, and is killed.
+    more. kinds: of the jobs; they are all of one unless given. ended: called with every
+    process's number once it has ended, whichever way. imported: a module that they all need, if it
+    takes long to import; the same one for all runs of a process. timeout: seconds; a process that
+    has a job and reports nothing for longer hangs, and is killed.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
@@ -144,7 +144,7 @@ class _Pool:
                 worker.is_ready, self._failures = True, 0
             elif kind == "dead":
                 yield from self._replace(place, "died", value)
-            elif kind == "told":
+            elif kind == "progress":
                 yield Event(worker.job[0], place, kind, value)
             else:
                 (number, tries), worker.job = worker.job, None
@@ -313,4 +313,4 @@ def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple)
             job = connection.recv()
         except (EOFError, OSError):
             os._exit(0)
-        send("done", work(job, lambda value: send("told", value)))
+        send("done", work(job, lambda value: send("progress", value)))

@@ -68,7 +68,7 @@ def answer(preview, path, method="GET", **headers):
 
 
 class Viewer:
-    """Reads what the page is told."""
+    """Reads what the page is latest."""
 
     def __init__(self, preview):
         self._connection = connect(preview)
@@ -530,11 +530,11 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
     options = ["--checkpoint-output", "c-%04d.png", "--checkpoint-iterations", "200"]
     process, page, address = watched(*options)
     natural = "document.getElementById('picture').naturalWidth"
-    wait(page, f"told.version > 0 && {natural} == 45")
+    wait(page, f"latest.version > 0 && {natural} == 45")
     # it changes
-    version = page.evaluate("told.version")
+    version = page.evaluate("latest.version")
     source = page.get_attribute("#picture", "src")
-    wait(page, f"told.version > {version}")
+    wait(page, f"latest.version > {version}")
     assert page.get_attribute("#picture", "src") != source
     # curves, facts
     wait(page, "document.getElementById('curves').dataset.points > 3")
@@ -544,7 +544,7 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
     assert drawn and re.fullmatch(r"\d+ of 4000", page.inner_text("#step"))
     assert page.inner_text("#part") == "1 of 1, 45x34"
     # back through the checkpoints
-    wait(page, "told.checkpoints.length >= 2")
+    wait(page, "latest.checkpoints.length >= 2")
     page.evaluate("$('back').value = 1; $('back').oninput()")
     wait(page, f"$('picture').src.includes('/checkpoint/1?') && {natural} == 45")
     assert page.get_attribute("#picture", "src").startswith("checkpoint/1?token=")
@@ -561,9 +561,9 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
     # save, then stop
     assert not (folder / "out.png").exists()
     page.click("#save")
-    wait(page, "told.message.startsWith('saved as out.png')")
+    wait(page, "latest.message.startsWith('saved as out.png')")
     page.click("#stop")
-    wait(page, "told.status == 'done'")
+    wait(page, "latest.status == 'done'")
     assert size_of(folder / "out.png") == (45, 34)
     assert process.poll() is None and page.inner_text("#message").startswith("out.png: ")
     page.click("#close")
@@ -574,7 +574,7 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
 
 def test_the_page_fits_a_telephone_and_outlives_the_run(folder, watched):
     process, page, _ = watched("--iterations", "30", "--scales", "2", width=360)
-    wait(page, "told.status == 'done'")
+    wait(page, "latest.status == 'done'")
     wait(page, "$('picture').naturalWidth == 45")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     for name in ("#close", "#picture", "#curves"):
@@ -582,10 +582,10 @@ def test_the_page_fits_a_telephone_and_outlives_the_run(folder, watched):
         assert box["x"] >= 0 and box["x"] + box["width"] <= 360
     assert process.poll() is None and page.errors == []
     page.reload()
-    wait(page, "told.status == 'done' && $('picture').naturalWidth == 45")
+    wait(page, "latest.status == 'done' && $('picture').naturalWidth == 45")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
-    wait(page, "told.closed && $('close').hidden")
+    wait(page, "latest.closed && $('close').hidden")
     page.evaluate("shown = -1, show()")  # there is no server any more
     page.wait_for_timeout(300)
     assert page.evaluate("$('picture').naturalWidth") == 45
@@ -595,7 +595,7 @@ def test_the_page_fits_a_telephone_and_outlives_the_run(folder, watched):
 def look(browser, preview):
     page = browser.new_page(viewport={"width": 800, "height": 600})
     page.goto(preview.address)
-    wait(page, "told.status == 'running'")
+    wait(page, "latest.status == 'running'")
     return page
 
 

@@ -61,7 +61,7 @@ def test_every_job_is_done_and_told_of():
         job: 3 * job for job in range(7)
     }
     assert [event.job for event in events if event.kind == "begun"] == list(range(7))
-    assert sorted(event.value for event in events if event.kind == "told") == list(range(7))
+    assert sorted(event.value for event in events if event.kind == "progress") == list(range(7))
     assert {event.worker for event in events} <= {0, 1}
     assert list(workers.run([], 2, doubler)) == []
 
@@ -96,7 +96,7 @@ def test_a_job_whose_process_hangs_is_tried_again_twice_at_most(tmp_path):
     assert ends == {0: "done", 1: "done", 2: "hung", 3: "done"}
     begun = [event.job for event in events if event.kind == "begun"]
     assert [begun.count(job) for job in range(4)] == [2, 1, 3, 2]
-    hung = {event.value for event in events if event.kind == "told"}
+    hung = {event.value for event in events if event.kind == "progress"}
     assert len(hung) == 5 and hung < set(ended)
     for process in hung:
         with pytest.raises(ProcessLookupError):
@@ -117,7 +117,7 @@ def lively():
 
 def test_a_job_that_tells_of_progress_does_not_hang():
     events = list(workers.run([7], 1, lively, timeout=2))
-    assert [event.kind for event in events] == ["begun", *["told"] * 30, "done"]
+    assert [event.kind for event in events] == ["begun", *["progress"] * 30, "done"]
 
 
 def test_processes_that_were_stopped_with_us_do_not_hang(monkeypatch):
@@ -127,7 +127,7 @@ def test_processes_that_were_stopped_with_us_do_not_hang(monkeypatch):
     kinds = [next(events).kind, next(events).kind]
     time.sleep(2.5)
     monkeypatch.setattr(workers._Pool, "listen", once(workers._Pool.listen))
-    assert [*kinds, *(event.kind for event in events)] == ["begun", *["told"] * 30, "done"]
+    assert [*kinds, *(event.kind for event in events)] == ["begun", *["progress"] * 30, "done"]
 
 
 def once(listen):

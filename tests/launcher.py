@@ -37,6 +37,8 @@ class Launcher:
         return self
 
     def __exit__(self, *_):
+        """Ends it by a line, for its input stays open where a process was forked meanwhile."""
+        print(file=self._server.stdin)
         self._server.stdin.close()
         self._server.stdout.close()
         self._server.wait()
@@ -75,6 +77,8 @@ def serve(network):
 
     weights.read(network)
     for line in sys.stdin:
+        if line == "\n":
+            return
         request = json.loads(line)
         child = os.fork()
         if child == 0:

@@ -5,7 +5,6 @@ import contextlib
 import multiprocessing
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -86,7 +85,6 @@ class Child:
 
 def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
     """The life of a child."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # it may be forked where that is ignored
     held = int(limits.memory_megabytes("VmSize") * 1e6)
     most = held + 4 * 1_000_000 * megabytes  # whatever happens, the machine does not swap
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

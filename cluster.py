@@ -33,7 +33,7 @@ import images
 import jobs
 import provenance
 from jobs import Outcome
-from options import NETWORK
+from options import NETWORK, message_of
 from settings import UsageError, UserError
 from workers import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
 
@@ -177,7 +177,7 @@ class _Batch:
             try:
                 parcel = pack(self._options[job], self._is_shared)
             except UserError as error:
-                yield Event(job, 0, "done", jobs.failed(str(error)))
+                yield Event(job, 0, "done", jobs.failed(message_of(error)))
                 continue
             self._submit(parcel, job, tries, worker)
             self._latest[worker] = self._kinds[job]
@@ -409,7 +409,7 @@ def _outcome_of(
                 files.write(options.output, data)
             return there or outcome
     except UserError as error:
-        return jobs.failed(str(error))._replace(settings=outcome.settings)
+        return jobs.failed(message_of(error))._replace(settings=outcome.settings)
 
 
 def _is_sound(result: Any, is_shared: bool) -> bool:

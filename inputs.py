@@ -116,15 +116,7 @@ def _read(
     import images
 
     def read() -> _Read:
-        of_file = 0, 0
-
-        def size_of(height: int, width: int) -> tuple[int, int]:
-            nonlocal of_file
-            of_file = height, width
-            return size(height, width)
-
-        picture = images.read(path, max_megapixels, size_of)
-        return _Read(*picture, of_file)
+        return _Read(*images.read(path, max_megapixels, size), images.size(path))
 
     key = (*files.version(path), max_megapixels, *asked)
     return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)

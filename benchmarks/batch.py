@@ -24,10 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import memory
 
-import hardware
-import jobs
-import options as command_line
-import workers
+from neural_style_tf.batch import jobs, workers
+from neural_style_tf.machine import hardware
+from neural_style_tf.runs import options as command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ("china", "cat", "rocket", "pere-tanguy")
@@ -121,7 +120,7 @@ def of_dask() -> float:
     """The seconds of all jobs, on a cluster of two processes that is there already."""
     from distributed import Client, LocalCluster
 
-    import cluster
+    from neural_style_tf.batch import cluster
 
     given = {"content": [], "styles": [], "network": "", "output": "", "save_state": None}
     given |= dict.fromkeys(

@@ -19,10 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import hardware
 from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -86,11 +86,11 @@ def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
 
 def in_one_process() -> tuple[float, float, float]:
     """The seconds of two runs of one step after another, network loaded, and of a step."""
-    import vgg
     from benchmarks.step import make_step, pictures, seconds
-    from stylize import stylize
+    from neural_style_tf.network import vgg
+    from neural_style_tf.painting.stylize import stylize
 
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     photo, painting, _ = (picture.numpy()[0] for picture in pictures(512, 512))
     runs = [
         seconds(lambda: list(stylize(network, photo, [painting], iterations=1))) for _ in range(2)

@@ -4,7 +4,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import hardware
+from neural_style_tf.machine import hardware
 
 
 def peak(process: int | str = "self") -> float:

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-import hardware
-import images
 from benchmarks import memory
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.pictures import images
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
@@ -79,14 +79,14 @@ def main() -> None:
 
 def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float, float]]:
     """Rows of evaluations, seconds and loss."""
-    import vgg
-    from stylize import stylize
+    from neural_style_tf.network import vgg
+    from neural_style_tf.painting.stylize import stylize
 
     a_step = variant.get("evaluations", 1)
     settings = Settings(iterations=-(-evaluations // a_step), **variant)
     loss_of = judge(Settings(), HEIGHT, WIDTH)
     photo, painting = pair(HEIGHT, WIDTH)
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     curve, spent, began = [], 0.0, time.monotonic()
 
     def on_step(step) -> None:
@@ -116,10 +116,10 @@ def judge(
     """A function that tells the loss in float32 of a picture in a file."""
     import tensorflow as tf
 
-    import vgg
-    from objective import make_losses, measure_targets
+    from neural_style_tf.network import vgg
+    from neural_style_tf.objective.objective import make_losses, measure_targets
 
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width, names))
     losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
     return lambda path: float(losses(tf.constant(images.read(path).pixels[np.newaxis]))["total"])

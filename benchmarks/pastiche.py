@@ -35,7 +35,7 @@ print(json.dumps([statistics.median(taken), memory.peak(), torch.__version__]))
 OURS = """
 import json, statistics, sys
 sys.path.insert(0, "")
-import hardware
+from neural_style_tf.machine import hardware
 from benchmarks import memory
 from benchmarks.step import make_step, seconds
 hardware.start_tensorflow(debug=False)

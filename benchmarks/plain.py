@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-import losses
-import passes
-import vgg
-from objective import Evaluation
-from settings import Settings
+from neural_style_tf.network import passes, vgg
+from neural_style_tf.objective import losses
+from neural_style_tf.objective.objective import Evaluation
+from neural_style_tf.settings import Settings
 
 POOLINGS = {
     "max": lambda features: tf.nn.max_pool2d(features, 2, 2, "SAME"),

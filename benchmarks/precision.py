@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import hardware
-import images
 from benchmarks.optimizers import judge, pair
 from benchmarks.quality import PAIRS, files_of, size_of
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.pictures import images
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,13 +48,13 @@ def painted(
     names: tuple[str, str], precision: str, size: int, iterations: int, folder: Path
 ) -> float:
     """The loss in float32 of the saved picture."""
-    import vgg
-    from stylize import stylize
+    from neural_style_tf.network import vgg
+    from neural_style_tf.painting.stylize import stylize
 
     files = files_of(*names)[:2]
     size = size_of(files[0], size)
     photo, painting = pair(*size, files)
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     path = folder / f"{names[0]}-{precision}.png"
     for _, image in stylize(network, photo, [painting], iterations=iterations, precision=precision):
         images.save(path, image)

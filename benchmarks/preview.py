@@ -17,12 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import hardware
-import images
-import stages
 from benchmarks import memory
-from preview import Preview
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.painting import stages
+from neural_style_tf.pictures import images
+from neural_style_tf.runs.preview import Preview
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 10  # a turn
@@ -45,7 +45,7 @@ def main() -> None:
 def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
     """Medians of a step alone and of one that is shown, and how many pictures were fetched."""
     hardware.start_tensorflow(debug=False)
-    from stylize import stylize
+    from neural_style_tf.painting.stylize import stylize
 
     photo, painting = (
         images.resize(images.read(ROOT / "examples" / name).pixels, size, size)
@@ -75,7 +75,7 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
 
     list(
         stylize(
-            ROOT / "imagenet-vgg-verydeep-19.mat",
+            BUNDLED_NETWORK,
             photo,
             [painting],
             on_step=on_step,

@@ -40,13 +40,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-import colors
-import hardware
-import images
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.pictures import colors, images
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
-    import vgg
+    from neural_style_tf.network import vgg
 
 ROOT = Path(__file__).resolve().parent.parent
 PAIRS = [("china", "church-at-auvers"), ("cat", "painter-on-the-road"), ("rocket", "cafe-terrace")]
@@ -227,17 +226,17 @@ def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, flo
 
 @functools.cache
 def network() -> "vgg.Network":
-    import vgg
+    from neural_style_tf.network import vgg
 
-    return vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    return vgg.load(BUNDLED_NETWORK)
 
 
 def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
     """[positions, channels] of each layer, with max pooling, as the network was trained."""
     import tensorflow as tf
 
-    import vgg
-    from passes import Passes
+    from neural_style_tf.network import vgg
+    from neural_style_tf.network.passes import Passes
 
     passes = Passes(network().layers, layers, "max")
     found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel))

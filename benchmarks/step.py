@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-import hardware
 from benchmarks import memory
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("plain", "float32", "bfloat16")
@@ -85,12 +85,12 @@ def make_step(
     """A function that takes one step of a descent of its own."""
     import tensorflow as tf
 
-    import vgg
     from benchmarks import plain
-    from objective import make_objective, measure_targets
-    from optimizers import Adam
+    from neural_style_tf.network import vgg
+    from neural_style_tf.objective.objective import make_objective, measure_targets
+    from neural_style_tf.optimizers.optimizers import Adam
 
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     photo, painting, picture = pictures(height, width)
     if variant == "plain":
         objective = plain.make_objective(network, photo, [painting], settings)
@@ -112,7 +112,7 @@ def pictures(height: int, width: int) -> list:
     """A photo, a painting and what may become of them, as batches of one."""
     import tensorflow as tf
 
-    import images
+    from neural_style_tf.pictures import images
 
     names = ("china.jpg", "church-at-auvers.jpg", "china-church.jpg")
     found = [images.read(ROOT / "examples" / name).pixels for name in names]
@@ -123,11 +123,11 @@ def convolutions(precision: str, size: int) -> float:
     """The seconds of a step's convolutions, forward and backward, each timed alone."""
     import tensorflow as tf
 
-    import vgg
-    from passes import Passes
+    from neural_style_tf.network import vgg
+    from neural_style_tf.network.passes import Passes
 
     dtype = tf.as_dtype(precision)
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     settings = Settings()
     passes = Passes(
         network.layers,

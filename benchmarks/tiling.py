@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import hardware
 from benchmarks import memory
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,11 +63,11 @@ def main() -> None:
 def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
     hardware.start_tensorflow(debug=False)
-    import tiling
-    import vgg
     from benchmarks.step import pictures
+    from neural_style_tf.network import vgg
+    from neural_style_tf.objective import tiling
 
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     photo, painting, picture = pictures(size, size)
     dtype = hardware.precision(precision)
     sizes = [photo.shape[1:3], painting.shape[1:3]]

@@ -15,7 +15,7 @@ import reference
 from launcher import ROOT, Launcher, import_all
 from PIL import Image
 
-import hardware
+from neural_style_tf.machine import hardware
 
 __all__ = ["ROOT"]
 FASTEST_PRECISION = hardware._fastest_precision
@@ -67,7 +67,7 @@ def tiny(weights, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def network(tiny):
-    import vgg
+    from neural_style_tf.network import vgg
 
     return vgg.load(tiny)
 

@@ -64,16 +64,18 @@ class Launcher:
 
 def import_all():
     """Imports what takes long, and keeps it from those who look for garbage."""
-    import batch  # noqa: F401
-    import imported  # noqa: F401
-    import neural_style  # noqa: F401
+    from neural_style_tf.batch import imported  # noqa: F401
+    from neural_style_tf.commands import (
+        batch,  # noqa: F401
+        neural_style,  # noqa: F401
+    )
 
     gc.freeze()
 
 
 def serve(network):
     import_all()
-    import weights
+    from neural_style_tf.network import weights
 
     weights.read(network)
     for line in sys.stdin:
@@ -88,8 +90,8 @@ def serve(network):
 
 def paint(request):
     """What `python neural_style.py` does, or batch.py, in the process that was forked."""
-    import neural_style
-    import stopping
+    from neural_style_tf.commands import neural_style
+    from neural_style_tf.runs import stopping
 
     set_environment(request["environment"])
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
@@ -115,8 +117,8 @@ def set_environment(variables):
 
 def run_batch(arguments):
     """The exit status of batch.py, with workers forked from here: TensorFlow has not begun yet."""
-    import batch
-    import workers
+    from neural_style_tf.batch import workers
+    from neural_style_tf.commands import batch
 
     workers._processes = lambda _: multiprocessing.get_context("fork")
     try:

@@ -14,13 +14,12 @@ import pytest
 from conftest import ROOT, wait_for
 from PIL import Image
 
-import files
-import images
-import jobs
-import neural_style
-import options
-from kept import Kept
-from settings import UserError
+from neural_style_tf.batch import jobs
+from neural_style_tf.commands import neural_style
+from neural_style_tf.machine.kept import Kept
+from neural_style_tf.pictures import files, images
+from neural_style_tf.runs import options
+from neural_style_tf.settings import UserError
 
 OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6]
 OPTIONS += ["--optimizer", "adam", "--threads", 2]
@@ -162,7 +161,7 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, monkeypatch):
-    import batch
+    from neural_style_tf.commands import batch
 
     (folders / "empty").mkdir()
     (folders / "pairs.csv").write_text("content\nphotos/one.png\n")
@@ -180,8 +179,8 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
 
 
 def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
-    import batch
-    import workers
+    from neural_style_tf.batch import workers
+    from neural_style_tf.commands import batch
 
     def run(pictures, *_, timeout, **__):
         assert timeout == 90
@@ -253,7 +252,7 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
 def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
     folders, picture, monkeypatch
 ):
-    import batch
+    from neural_style_tf.commands import batch
 
     Image.fromarray(picture(68, 90).astype("u1")).save(folders / "photos/three.png")
     Image.fromarray(picture(40, 40).astype("u1")).save(folders / "photos/square.png")
@@ -278,7 +277,7 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
     ("has_gpu", "more", "forks"), [(0, [], 1), (1, [], 0), (0, ["--debug"], 0)]
 )
 def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, monkeypatch):
-    import batch
+    from neural_style_tf.commands import batch
 
     given = []
     monkeypatch.chdir(folders)
@@ -287,7 +286,7 @@ def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, mo
         batch.workers, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
     )
     batch.main([*EVERY, *map(str, OPTIONS), *more])
-    assert (given[0]["imported"] == "imported") is bool(forks)
+    assert (given[0]["imported"] == "neural_style_tf.batch.imported") is bool(forks)
 
 
 def test_two_batches_in_one_folder_share_the_work(folders, alone):
@@ -317,7 +316,10 @@ def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
 
 def test_a_claim_is_one_processs_until_it_ends(tmp_path):
     path = tmp_path / "picture.png"
-    code = f"import files, time\nwith files.claim({str(path)!r}) as ours: print(ours, flush=True)"
+    code = (
+        "import time\nfrom neural_style_tf.pictures import files\n"
+        f"with files.claim({str(path)!r}) as ours: print(ours, flush=True)"
+    )
     code += "; time.sleep(60)"
     with files.claim(path) as ours, files.claim(tmp_path / "other.png") as other:
         assert ours and other

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-import images
 from benchmarks import bench, commands, memory, optimizers, precision, quality, step, tiling
-from settings import Settings
+from neural_style_tf.pictures import images
+from neural_style_tf.settings import Settings
 
 
 def test_steps_of_every_kind_and_their_convolutions():

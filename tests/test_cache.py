@@ -13,10 +13,8 @@ import reference
 from conftest import ROOT
 from platformdirs import macos, unix, windows
 
-import cache
-import packed
-import weights
-from settings import UserError
+from neural_style_tf.network import cache, packed, weights
+from neural_style_tf.settings import UserError
 
 
 @pytest.fixture
@@ -285,8 +283,10 @@ def test_small_files_are_not_kept(tiny, tmp_path, monkeypatch):
 
 def test_two_programs_that_start_at_once_both_get_the_network(tmp_path):
     code = """
-import cache, hashlib
-layers = cache.read("imagenet-vgg-verydeep-19.mat").layers
+import hashlib
+from neural_style_tf.network import cache
+from neural_style_tf.settings import BUNDLED_NETWORK
+layers = cache.read(BUNDLED_NETWORK).layers
 kernels = (layer.kernel.tobytes() for layer in layers if layer.kind == "conv")
 print(hashlib.sha256(b"".join(kernels)).hexdigest())
 """

@@ -18,10 +18,9 @@ from conftest import ROOT, wait_for
 from PIL import Image
 from test_batch import NAMES, alone, assert_as_alone, batch, folders, start
 
-import cluster
-import jobs
-from batch import check_tls
-from settings import UserError
+from neural_style_tf.batch import cluster, jobs
+from neural_style_tf.commands.batch import check_tls
+from neural_style_tf.settings import UserError
 
 pytest.importorskip("distributed", reason="the cluster needs distributed")
 __all__ = ["alone", "batch", "folders"]  # fixtures

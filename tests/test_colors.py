@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-import colors
-from masks import NO_MASKS, Masks
-from settings import Settings
-from stylize import stylize
+from neural_style_tf.painting.stylize import stylize
+from neural_style_tf.pictures import colors
+from neural_style_tf.pictures.masks import NO_MASKS, Masks
+from neural_style_tf.settings import Settings
 
 PICTURES = hnp.arrays(np.float32, (5, 7, 3), elements=st.floats(0, 255, width=32))
 BT601 = np.array(

@@ -15,10 +15,10 @@ import pytest
 from conftest import QUICK, ROOT, wait_for
 from PIL import Image
 
-import images
-import neural_style
-import results
-from settings import UserError
+from neural_style_tf.commands import neural_style
+from neural_style_tf.pictures import images
+from neural_style_tf.runs import results
+from neural_style_tf.settings import BUNDLED_NETWORK, UserError
 
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
 
@@ -460,7 +460,7 @@ def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
 
 def test_end_to_end_with_the_bundled_network(run, folder):
     """From noise the loss falls at least tenfold."""
-    options = ["--network", ROOT / "imagenet-vgg-verydeep-19.mat", "--initial-noiseblend", 1]
+    options = ["--network", BUNDLED_NETWORK, "--initial-noiseblend", 1]
     options += ["--optimizer", "lbfgs", "--style-loss", "wasserstein"]
     options += ["--iterations", 30, "--size", 64, "--progress-write"]
     result = run(*options, output="out.jpg")

@@ -9,8 +9,8 @@ import time
 import pytest
 from conftest import ROOT
 
-import files
-from settings import UserError
+from neural_style_tf.pictures import files
+from neural_style_tf.settings import UserError
 
 
 def test_a_file_is_written_whole_and_leaves_no_litter(tmp_path):
@@ -32,7 +32,8 @@ def test_what_an_ended_process_had_begun_is_removed_and_nothing_else(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed_by_the_next_that_writes_there(tmp_path):
-    code = "import files, os, sys\nclaim = files.claim('b.png'); claim.__enter__()\n"
+    code = "import os, sys\nfrom neural_style_tf.pictures import files\n"
+    code += 'claim = files.claim("b.png"); claim.__enter__()\n'
     code += "with files.writing('a.png') as file: print(os.getpid(), flush=True); sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],

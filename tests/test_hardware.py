@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from conftest import FASTEST_PRECISION
 
-import cache
-import hardware
-from settings import UserError, shortened
+from neural_style_tf.machine import hardware
+from neural_style_tf.network import cache
+from neural_style_tf.settings import UserError, shortened
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -22,11 +23,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, JpegImagePlugin
 from soak.pictures import tiled_tiff
 
-import files
-import hardware
-import images
-import inputs
-from settings import SMALLEST_SIDE, Settings, UsageError, UserError
+from neural_style_tf.machine import hardware
+from neural_style_tf.pictures import files, images
+from neural_style_tf.runs import inputs
+from neural_style_tf.settings import SMALLEST_SIDE, Settings, UsageError, UserError
 
 HEIGHT, WIDTH = 40, 56
 ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"]
@@ -669,7 +669,8 @@ def test_the_wanted_size_is_made_of_the_size_of_the_file(tmp_path):
 
 
 IN_LITTLE_MEMORY = r"""
-import re, sys, time, images
+import re, sys, time
+from neural_style_tf.pictures import images
 path, name = sys.argv[1:]
 began, call = time.process_time(), getattr(images, name)
 call(path, 200, lambda height, width: (512, 512 * width // height))
@@ -684,7 +685,7 @@ def test_a_large_picture_of_few_bytes_takes_little(tmp_path, name):
     path = write(tmp_path / "map.png", Image.new("1", (14_140, 14_140), 1))
     run = subprocess.run(
         [sys.executable, "-c", IN_LITTLE_MEMORY, path, name],
-        cwd=Path(images.__file__).parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -1345,7 +1346,9 @@ def test_a_link_stays_a_link(tmp_path, exists):
 
 
 def test_importing_draws_in_no_colour_management_and_no_tensorflow():
-    code = "import sys, images; print(*{'PIL.ImageCms', 'tensorflow', 'scipy'} & set(sys.modules))"
-    root = Path(images.__file__).parent
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    code = (
+        "import sys, neural_style_tf.pictures.images; "
+        "print(*{'PIL.ImageCms', 'tensorflow', 'scipy'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (run.stdout.strip(), run.stderr) == ("", "")

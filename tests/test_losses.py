@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-import losses
+from neural_style_tf.objective import losses
 
 values = st.floats(-100, 100, width=32)
 features = arrays(np.float32, array_shapes(min_dims=4, max_dims=4, max_side=5), elements=values)

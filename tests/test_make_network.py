@@ -8,7 +8,8 @@ import pytest
 import reference
 from conftest import ROOT
 
-import vgg
+from neural_style_tf.network import vgg
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 SCRIPT = ROOT / "tools" / "make_network.py"
 
@@ -20,7 +21,7 @@ def make(source, output):
 
 
 def test_rebuilding_gives_the_same_bytes(tmp_path):
-    bundled = ROOT / "imagenet-vgg-verydeep-19.mat"
+    bundled = BUNDLED_NETWORK
     assert make(bundled, tmp_path / "again.mat") == bundled.read_bytes()
 
 

@@ -7,12 +7,10 @@ import tensorflow as tf
 from PIL import Image
 from test_passes import apart
 
-import losses
-import objective
-import tiling
-from masks import GivenMasks, Masks
-from settings import Settings, UsageError
-from stylize import stylize
+from neural_style_tf.objective import losses, objective, tiling
+from neural_style_tf.painting.stylize import stylize
+from neural_style_tf.pictures.masks import GivenMasks, Masks
+from neural_style_tf.settings import Settings, UsageError
 
 SIZE = (300, 240)
 

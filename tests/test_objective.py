@@ -5,8 +5,8 @@ import pytest
 import reference
 import tensorflow as tf
 
-from objective import make_objective, measure_targets
-from settings import Settings
+from neural_style_tf.objective.objective import make_objective, measure_targets
+from neural_style_tf.settings import Settings
 
 VARIANTS = {
     "default": {},

@@ -5,9 +5,16 @@ import pytest
 import scipy.optimize
 import tensorflow as tf
 
-import optimizers
-from objective import Evaluation
-from optimizers import LBFGS, LBFGSB, Adam, ShorterWhenFull, history_in, history_of
+from neural_style_tf.objective.objective import Evaluation
+from neural_style_tf.optimizers import optimizers
+from neural_style_tf.optimizers.optimizers import (
+    LBFGS,
+    LBFGSB,
+    Adam,
+    ShorterWhenFull,
+    history_in,
+    history_of,
+)
 
 
 def valley(target):

@@ -14,19 +14,15 @@ import tensorflow as tf
 from conftest import QUICK, ROOT
 from test_command_line import COMMAND
 
-import descent
-import files
-import images
-import jobs
-import logs
-import neural_style
-import objective
-import options
-import progress
-import results
-import states
-import streams
-from settings import UserError
+from neural_style_tf.batch import jobs
+from neural_style_tf.commands import neural_style
+from neural_style_tf.machine import streams
+from neural_style_tf.objective import objective
+from neural_style_tf.painting import descent
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.pictures import files, images
+from neural_style_tf.runs import logs, options, progress, results, states
+from neural_style_tf.settings import UserError
 
 
 @pytest.fixture
@@ -157,7 +153,7 @@ def test_where_the_device_is_dead_the_last_picture_that_was_fetched_is_saved(
 
                 def dies(picture):
                     if next(calls) == 3:
-                        patch.setattr("stages.Stage.image", lambda *_: fetch(None))
+                        patch.setattr(Stage, "image", lambda *_: fetch(None))
                         raise dead
                     return evaluate(picture)
 

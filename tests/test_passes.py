@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from test_objective import VARIANTS, objective_of
 
-import hardware
-import winograd
 from benchmarks import plain
-from objective import make_losses, measure_targets
-from passes import Passes
-from settings import Settings
+from neural_style_tf.machine import hardware
+from neural_style_tf.network import winograd
+from neural_style_tf.network.passes import Passes
+from neural_style_tf.objective.objective import make_losses, measure_targets
+from neural_style_tf.settings import Settings
 
 VARIANTS = VARIANTS | {
     "one layer for both": Settings(content_layers={"relu3_1": 1}, style_layers={"relu3_1": 1}),

@@ -17,17 +17,17 @@ from conftest import wait_for
 from PIL import Image
 from test_command_line import error_of, size_of, start
 
-import images
+from neural_style_tf.pictures import images
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-import listener
-import preview as module
-from preview import Preview
-from settings import UserError
-from stages import Stage
-from stylize import Step
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.stylize import Step
+from neural_style_tf.runs import listener
+from neural_style_tf.runs import preview as module
+from neural_style_tf.runs.preview import Preview
+from neural_style_tf.settings import UserError
 
 STAGE = Stage(1, 1, 30, 40, 100)
 LOSSES = {"content": 1.0, "style": float("nan"), "tv": 3.0, "total": 4.0}
@@ -151,7 +151,7 @@ def test_viewers_come_and_go(preview, picture):
 
 
 def test_curves_stay_short(preview, monkeypatch):
-    monkeypatch.setattr("preview.LOSSES_EVERY", 0)
+    monkeypatch.setattr("neural_style_tf.runs.preview.LOSSES_EVERY", 0)
     for iteration in range(3000):
         preview.see(step(iteration, None))
     curves = Viewer(preview).next()["curves"]
@@ -482,7 +482,7 @@ def test_a_port_that_is_taken_is_told(preview):
 
 
 def test_missing_packages_are_told(monkeypatch):
-    monkeypatch.setattr("preview.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("neural_style_tf.runs.preview.importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -r requirements-preview\.txt"):
         Preview("127.0.0.1", 0, "out")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from progress import Progress, time_in_words
-from settings import Settings
-from stages import Stage
-from stylize import Step
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.stylize import Step
+from neural_style_tf.runs.progress import Progress, time_in_words
+from neural_style_tf.settings import Settings
 
 LOSSES = {"content": 1e6, "style": 2e5, "tv": 3e4, "total": 1.23e6}
 STAGE = Stage(1, 1, 34, 45, 4)
@@ -45,7 +45,7 @@ def test_losses_are_printed_when_asked_for(capsys):
 
 
 def test_a_line_comes_every_few_seconds_without_a_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("progress.LINE_EVERY_SECONDS", 0)
+    monkeypatch.setattr("neural_style_tf.runs.progress.LINE_EVERY_SECONDS", 0)
     with Progress(Settings(iterations=3), [STAGE._replace(iterations=3)]) as progress:
         for step in steps(3):
             progress.show(step)

@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-import images
-import neural_style
+from neural_style_tf.commands import neural_style
+from neural_style_tf.pictures import images
 from tools import paint_examples
 
 QUICK = ["--iterations", "2", "--quiet"]
@@ -44,7 +44,7 @@ def place(tmp_path, monkeypatch, tiny, picture):
 
 @pytest.mark.parametrize("command", PAINT, ids=" ".join)
 def test_neural_style_commands(place, tiny, command, monkeypatch):
-    monkeypatch.setattr("preview.Preview.wait", lambda self: None)
+    monkeypatch.setattr("neural_style_tf.runs.preview.Preview.wait", lambda self: None)
     monkeypatch.setattr("webbrowser.open", lambda address: None)
     output = Path(command[command.index("--output") + 1])
     output.unlink(missing_ok=True)

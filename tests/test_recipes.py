@@ -8,12 +8,12 @@ import reference
 import tensorflow as tf
 from conftest import ROOT
 
-import images
-import options
-import vgg
-from objective import make_objective, measure_targets
-from settings import settings_from
-from stylize import initial_picture, stylize
+from neural_style_tf.network import vgg
+from neural_style_tf.objective.objective import make_objective, measure_targets
+from neural_style_tf.painting.stylize import initial_picture, stylize
+from neural_style_tf.pictures import images
+from neural_style_tf.runs import options
+from neural_style_tf.settings import BUNDLED_NETWORK, settings_from
 
 RECIPES = ROOT / "recipes"
 FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
@@ -201,6 +201,6 @@ def test_each_lowers_its_own_loss_tenfold_with_the_bundled_network(name):
             raise KeyboardInterrupt
 
     quick = dataclasses.asdict(settings) | quick | {"checkpoint_iterations": None}
-    network = ROOT / "imagenet-vgg-verydeep-19.mat"
+    network = BUNDLED_NETWORK
     with pytest.raises(KeyboardInterrupt):
         list(stylize(network, photo, [painting], on_step=look, **quick))

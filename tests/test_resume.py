@@ -14,10 +14,10 @@ from conftest import QUICK, ROOT, wait_for
 from PIL import Image
 from test_command_line import error_of, start
 
-import images
-import states
-from settings import UsageError, UserError
-from stylize import stylize
+from neural_style_tf.painting.stylize import stylize
+from neural_style_tf.pictures import images
+from neural_style_tf.runs import states
+from neural_style_tf.settings import UsageError, UserError
 
 RUNS = {
     "adam": {"optimizer": "adam", "style_loss": "mean"},
@@ -257,7 +257,10 @@ KILLS = 20
 # begins in a second. It kills each after a moment, and looks at what is there.
 KILLED = """
 import os, random, signal, sys, time
-import images, launcher, neural_style, states
+import launcher
+from neural_style_tf.commands import neural_style
+from neural_style_tf.pictures import images
+from neural_style_tf.runs import states
 launcher.import_all()
 begin, kills = sys.argv[2:], int(sys.argv[1])
 random.seed(int(os.environ["KILLS_SEED"]))
@@ -412,7 +415,7 @@ def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, pict
 
 
 def test_what_is_given_stands_in_for_what_it_excludes():
-    from options import parse
+    from neural_style_tf.runs.options import parse
 
     inherited = {"content": "a", "styles": ["b"], "output": "c", "width": 40, "style_weight": 7.0}
     options = parse(["--size", "30", "--stylization", "0.3"], inherited)

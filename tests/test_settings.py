@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from settings import Settings, UsageError, settings_from
+from neural_style_tf.settings import Settings, UsageError, settings_from
 
 TILES = "a whole number of pixels from 64"
 WRONG = [

@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import images
-import optimizers
-import stages
-import tiling
-from descent import resized
-from objective import Evaluation
-from settings import Settings, UsageError
-from stylize import stylize
+from neural_style_tf.objective import tiling
+from neural_style_tf.objective.objective import Evaluation
+from neural_style_tf.optimizers import optimizers
+from neural_style_tf.painting import stages
+from neural_style_tf.painting.descent import resized
+from neural_style_tf.painting.stylize import stylize
+from neural_style_tf.pictures import images
+from neural_style_tf.settings import Settings, UsageError
 
 
 def plan(height, width, has_initial=False, **options):

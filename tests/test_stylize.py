@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 
-import images
-import kept
-import vgg
-from objective import make_losses, measure_targets
-from settings import Settings, UserError
-from stylize import NotFiniteError, initial_picture, stylize
+from neural_style_tf.machine import kept
+from neural_style_tf.network import vgg
+from neural_style_tf.objective.objective import make_losses, measure_targets
+from neural_style_tf.painting.stylize import NotFiniteError, initial_picture, stylize
+from neural_style_tf.pictures import images
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings, UserError
 
 
 def paint(network, picture, **options):
@@ -65,10 +65,10 @@ def test_one_seed_is_one_picture(network, picture):
 def test_the_gradient_of_a_larger_picture_is_the_same_at_every_evaluation():
     """In a process of its own, as the command line starts TensorFlow."""
     code = """
-import hardware; hardware.start_tensorflow(False)
+from neural_style_tf.machine import hardware; hardware.start_tensorflow(False)
 import numpy as np, tensorflow as tf, vgg
-from objective import make_objective, measure_targets
-from settings import Settings
+from neural_style_tf.objective.objective import make_objective, measure_targets
+from neural_style_tf.settings import Settings
 network = vgg.load("imagenet-vgg-verydeep-19.mat")
 photo, painting, picture = (
     tf.constant(np.random.default_rng(seed).uniform(0, 255, (1, 342, 512, 3)).astype("f4"))
@@ -122,9 +122,9 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
     network, picture, monkeypatch, optimizer
 ):
     """And L-BFGS's but one for all sizes."""
-    import kept
-    import objective
-    import optimizers
+    from neural_style_tf.machine import kept
+    from neural_style_tf.objective import objective
+    from neural_style_tf.optimizers import optimizers
 
     monkeypatch.setattr(kept, "_graphs", kept.Kept(20))
     traced = []
@@ -207,7 +207,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_what_to_lower(network,
 def test_an_optimizer_that_recovers_goes_on_after_a_loss_that_is_not_finite(
     network, picture, monkeypatch
 ):
-    import objective as module
+    from neural_style_tf.objective import objective as module
 
     def breaks_at_the_eleventh(*arguments):
         objective, calls = make_objective(*arguments), []
@@ -259,7 +259,7 @@ def test_graphs_are_let_go(network, picture, monkeypatch, optimizer):
 
 
 def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo():
-    network = vgg.load(ROOT / "imagenet-vgg-verydeep-19.mat")
+    network = vgg.load(BUNDLED_NETWORK)
     photo, painting = (
         images.resize(images.read(ROOT / "examples" / name).pixels, 64, 80)
         for name in ("china.jpg", "church-at-auvers.jpg")

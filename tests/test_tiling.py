@@ -15,14 +15,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_passes import VARIANTS, apart
 
-import files
-import hardware
-import objective
-import tiling
-import vgg
-from passes import Passes
-from settings import Settings, UserError
-from stylize import stylize
+from neural_style_tf.machine import hardware
+from neural_style_tf.network import vgg
+from neural_style_tf.network.passes import Passes
+from neural_style_tf.objective import objective, tiling
+from neural_style_tf.painting.stylize import stylize
+from neural_style_tf.pictures import files
+from neural_style_tf.settings import Settings, UserError
 
 
 @hypothesis_settings(deadline=None, max_examples=200)

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from test_command_line import error_of
 
-import timelapse
-from settings import UsageError, UserError
-from timelapse import Timelapse
+from neural_style_tf.runs import timelapse
+from neural_style_tf.runs.timelapse import Timelapse
+from neural_style_tf.settings import UsageError, UserError
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp"])
@@ -52,7 +52,8 @@ def test_large_pictures_make_films_that_a_screen_shows(tmp_path):
 def test_a_film_that_would_take_too_much_memory_shows_fewer_checkpoints(
     tmp_path, monkeypatch, caplog, ending
 ):
-    monkeypatch.setattr("timelapse.BYTES_HELD", 3 * timelapse.BYTES_PER_PIXEL[ending] * 60 * 92)
+    held = 3 * timelapse.BYTES_PER_PIXEL[ending] * 60 * 92
+    monkeypatch.setattr(timelapse, "BYTES_HELD", held)
     film = Timelapse(tmp_path / f"film{ending}", 61, 91)
     for level in range(0, 250, 50):
         film.add(np.full((30, 45, 3), float(level)))
@@ -70,7 +71,7 @@ def test_frames_without_room_are_told(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("files.temporary", full)
+    monkeypatch.setattr("neural_style_tf.pictures.files.temporary", full)
     with pytest.raises(UserError, match=r"^cannot keep the frames of .*film.gif in .* \(No space"):
         Timelapse(tmp_path / "film.gif", 61, 91).add(np.zeros((30, 45, 3)))
 
@@ -120,7 +121,7 @@ def test_a_folder_that_cannot_be_logged_to_is_told_before_the_run(run, folder):
 
 
 def test_a_log_that_breaks_is_told_once_and_costs_no_picture(tmp_path):
-    from logs import Logs
+    from neural_style_tf.runs.logs import Logs
 
     def breaks(*_):
         raise OSError(28, "No space left on device")

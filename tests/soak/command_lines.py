@@ -13,9 +13,9 @@ from pathlib import Path
 
 from launcher import Launcher
 
-import batch
-import options as command_line
-from settings import Settings
+from neural_style_tf.commands import batch
+from neural_style_tf.runs import options as command_line
+from neural_style_tf.settings import Settings
 from soak import ground, values
 from soak.engine import Soak
 

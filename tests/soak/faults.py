@@ -44,12 +44,12 @@ OF_PYTHON = ("RuntimeError", "MemoryError", "ValueError", "KeyError", "OSError")
 OF_SYSTEM = ("open", "os.open", "write", "read", "os.fsync", "os.replace", "os.mkdir", "os.unlink")
 OF_DEVICE = ("eager", "graph", "fetch", "objective")
 WATCHERS = {
-    "progress.Progress": ("show", "keep", "note", "save_table", "save_plot"),
-    "logs.Logs": ("see", "add_picture"),
-    "timelapse.Timelapse": ("add", "save"),
-    "results.Results": ("_write", "_write_checkpoint", "_at_full_size"),
-    "states": ("save",),
-    "images": ("save", "resize"),
+    "runs.progress.Progress": ("show", "keep", "note", "save_table", "save_plot"),
+    "runs.logs.Logs": ("see", "add_picture"),
+    "runs.timelapse.Timelapse": ("add", "save"),
+    "runs.results.Results": ("_write", "_write_checkpoint", "_at_full_size"),
+    "runs.states": ("save",),
+    "pictures.images": ("save", "resize"),
 }
 SAID = re.compile(r"could be saved|could not be saved anywhere", re.MULTILINE)
 
@@ -274,7 +274,7 @@ class _File:
 
 
 def _wrap_system(called: Callable) -> None:
-    import files
+    from neural_style_tf.pictures import files
 
     for name in ("open", "fsync", "replace", "mkdir", "unlink"):
         setattr(os, name, _wrapped(called, f"os.{name}", getattr(os, name)))
@@ -296,7 +296,7 @@ def _wrap_device(called: Callable) -> None:
     from tensorflow.python.eager.polymorphic_function import polymorphic_function
     from tensorflow.python.framework import ops
 
-    import objective
+    from neural_style_tf.objective import objective
 
     pywrap_tfe.TFE_Py_FastPathExecute = _wrapped(called, "eager", pywrap_tfe.TFE_Py_FastPathExecute)
     function = polymorphic_function.Function
@@ -318,16 +318,12 @@ def _method(called: Callable, target: str, method: Callable) -> Callable:
 
 
 def _wrap_watchers(called: Callable) -> None:
-    import importlib
-
-    import painting
+    from neural_style_tf.runs import painting
 
     for place, names in WATCHERS.items():
-        module, _, kind = place.partition(".")
-        owner = importlib.import_module(module)
-        owner = getattr(owner, kind) if kind else owner
+        owner = forks.owner_of(place)
+        wrap = _method if isinstance(owner, type) else _wrapped
         for name in names:
-            wrap = _method if kind else _wrapped
             setattr(owner, name, wrap(called, f"{place}.{name}", getattr(owner, name)))
     prepare = painting.Painting._prepare
 

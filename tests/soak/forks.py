@@ -3,11 +3,12 @@ started, so that an attempt takes a second or two. What the parts that break run
 
 import contextlib
 import os
+import pkgutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import launcher
 from PIL import Image
@@ -45,7 +46,7 @@ def prepare(folder: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     launcher.import_all()
     make_inputs(folder / "inputs")
-    import weights
+    from neural_style_tf.network import weights
 
     weights.read(folder / "inputs" / INPUTS[2])
 
@@ -64,7 +65,7 @@ def start(arguments: list[str], folder: Path, before: Callable[[], None] = lambd
         for number, name in enumerate((os.devnull, ".stdout", ".stderr")):
             os.dup2(os.open(name, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o666), number)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
-        import neural_style
+        from neural_style_tf.commands import neural_style
 
         before()
         neural_style.start([*map(str, arguments)])
@@ -102,7 +103,7 @@ def left_over(folder: Path) -> list[str]:
 
 def broken_files(folder: Path) -> list[str]:
     """What is wrong with pictures, films and states in a folder."""
-    import states
+    from neural_style_tf.runs import states
 
     wrong = []
     for path in sorted(folder.iterdir()):
@@ -134,3 +135,8 @@ def fresh(folder: Path, number: int) -> Iterator[Path]:
 
 def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
+
+
+def owner_of(place: str) -> Any:
+    """The module or class of that name, in the package, or `os`."""
+    return pkgutil.resolve_name(place if place == "os" else f"neural_style_tf.{place}")

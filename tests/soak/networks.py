@@ -28,13 +28,9 @@ import reference
 import scipy.io
 import scipy.sparse
 
-import cache
-import formats
-import packed
-import reader
-import weights
-from kept import Kept
-from settings import UserError
+from neural_style_tf.machine.kept import Kept
+from neural_style_tf.network import cache, formats, packed, reader, weights
+from neural_style_tf.settings import UserError
 from soak import limits
 from soak.engine import Soak
 

@@ -20,21 +20,21 @@ WANTED = 1000
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGPIPE": 0}
 PHASES = {  # functions at whose beginning the signal comes; how often they are called
-    "runs.check": 1,
-    "inputs.load": 1,
-    "vgg.load": 1,
-    "hardware.start_tensorflow": 1,
-    "objective.measure_targets": 1,
-    "results.Results.see": 6,
-    "progress.Progress.show": 6,
-    "states.save": 3,
-    "results.Results._write_checkpoint": 3,
-    "results.Results.save": 1,
-    "images.save": 4,
+    "runs.runs.check": 1,
+    "runs.inputs.load": 1,
+    "network.vgg.load": 1,
+    "machine.hardware.start_tensorflow": 1,
+    "objective.objective.measure_targets": 1,
+    "runs.results.Results.see": 6,
+    "runs.progress.Progress.show": 6,
+    "runs.states.save": 3,
+    "runs.results.Results._write_checkpoint": 3,
+    "runs.results.Results.save": 1,
+    "pictures.images.save": 4,
     "os.fsync": 7,
     "os.replace": 7,
-    "progress.Progress.finish": 1,
-    "files.clear_up": 1,
+    "runs.progress.Progress.finish": 1,
+    "pictures.files.clear_up": 1,
 }
 RUN = [
     *(*forks.COMMON, *forks.QUICK, "--optimizer", "adam", "--iterations", "5", "--overwrite"),
@@ -135,16 +135,12 @@ def _run_with_imports(attempt: Attempt, folder: Path) -> forks.Ended:
 
 def _install(attempt: Attempt) -> None:
     """Has the process send itself the signals at the moment."""
-    import importlib
-
     for name in STATUS:  # whoever runs the soak in the background has Ctrl-C ignored
         if name != "SIGPIPE":
             default = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
             signal.signal(getattr(signal, name), default)
     place, _, name = attempt.phase.rpartition(".")
-    module, _, kind = place.partition(".")
-    owner = importlib.import_module(module)
-    owner = getattr(owner, kind) if kind else owner
+    owner = forks.owner_of(place)
     function, calls = getattr(owner, name), itertools.count(1)
 
     def wrapper(*arguments: Any, **options: Any) -> Any:

@@ -433,16 +433,16 @@ def paint(folder: Path) -> None:
     in use."""
     import reference
 
-    import hardware
+    from neural_style_tf.machine import hardware
 
     hardware.start_tensorflow(False)
     import numpy as np
 
-    import listener
-    import stages
-    from preview import Preview
-    from settings import Settings
-    from stylize import stylize
+    from neural_style_tf.painting import stages
+    from neural_style_tf.painting.stylize import stylize
+    from neural_style_tf.runs import listener
+    from neural_style_tf.runs.preview import Preview
+    from neural_style_tf.settings import Settings
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))

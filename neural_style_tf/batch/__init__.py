@@ -1,0 +1,1 @@
+"""Many pictures: jobs -> processes or a cluster -> a gallery."""

@@ -1,0 +1,9 @@
+"""Imported: what painting takes, for the process that workers are forked from."""
+
+from neural_style_tf.machine import hardware
+
+hardware.import_tensorflow()
+
+from neural_style_tf.optimizers import optimizers  # noqa: E402, F401
+from neural_style_tf.painting import stylize  # noqa: E402, F401
+from neural_style_tf.runs import progress, results  # noqa: E402, F401

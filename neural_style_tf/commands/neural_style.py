@@ -1,0 +1,159 @@
+"""The command line: options -> run -> exit status.
+
+    python neural_style.py --content photo.jpg --styles painting.jpg --output out.jpg
+
+NumPy, Pillow and TensorFlow are imported late: `--help` and every wrong input answer at once.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+from neural_style_tf.machine import hardware, streams
+from neural_style_tf.machine.streams import logged
+from neural_style_tf.pictures import files
+from neural_style_tf.runs import inputs, painting, provenance, recipe, runs
+from neural_style_tf.runs.access import OPTIONS
+from neural_style_tf.runs.options import expand, given_options, option_name, parse
+from neural_style_tf.runs.resumed import Resumed
+from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
+from neural_style_tf.settings import INTERRUPTED, Settings, UsageError, UserError
+
+if TYPE_CHECKING:
+    from neural_style_tf.runs.preview import Preview
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command line. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130
+    interrupted, 143 terminated, 129 when the terminal was closed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if {"-h", "--help"} & set(arguments):
+            parse(arguments, {})  # prints it, and exits
+        if "--list-layers" in arguments:
+            return list_layers(parse(expand(arguments).arguments, {}))
+        return paint(arguments)
+    except KeyboardInterrupt:
+        print(NOTHING_TO_SAVE, file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:  # whatever it is, it is one line
+        if "--debug" in arguments:
+            raise
+        print(f"error: {painting.in_words(error)}", file=sys.stderr)
+        return getattr(error, "exit_status", UserError.exit_status)
+
+
+def paint(arguments: list[str]) -> int:
+    """Paints the picture of a command line. Returns the exit status."""
+    options, resumed = read_options(arguments)
+    run = runs.check(options, resumed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(logged(lambda text: options.quiet or print(text, file=sys.stderr)))
+        claim_outputs(options, stack)
+        preview = open_preview(options)
+        if preview:
+            stack.enter_context(contextlib.closing(preview))
+            stack.enter_context(failure_shown(preview))
+        pictures = inputs.load(options, run.settings)
+        if options.save_settings:
+            save_settings(options, run.settings)
+        device = hardware.start_tensorflow(options.debug, options.threads)
+        status = runs.paint(run, pictures, device, preview)
+        if preview and (status in (0, 1) or preview.has_stopped_the_run):
+            if not options.quiet:
+                print(f"{preview.address} stays until it is closed there", file=sys.stderr)
+            preview.wait()
+        return status
+
+
+@contextlib.contextmanager
+def failure_shown(preview: "Preview") -> Iterator[None]:
+    """Has the page say why the run failed, before it is closed."""
+    try:
+        yield
+    except Exception as error:
+        preview.tell(painting.in_words(error), "failed")
+        raise
+
+
+def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    """Raises `UserError` if another run is going to write one of the same files."""
+    from neural_style_tf.runs import results
+
+    for path in results.claimed(options):
+        if not stack.enter_context(files.claim(path)):
+            raise UserError(
+                f"another run is writing {path}: wait until it has ended, or choose another name"
+            )
+
+
+def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
+    """The options of a command line, and the run that it goes on with. What is not given comes
+    from that run, or from the picture that --settings-from names."""
+    arguments, recipes = expand(arguments)
+    options, resumed = _inheriting(arguments)
+    options.recipes = recipes
+    return options, resumed
+
+
+def _inheriting(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
+    given = vars(given_options(arguments))
+    if "resume" in given and "settings_from" in given:
+        raise UsageError("--resume and --settings-from cannot be combined: use one of them")
+    for name in given.keys() & OPTIONS.keys():
+        needed = OPTIONS[name].needs
+        if needed and not needed & given.keys():
+            wanted = " or ".join(map(option_name, sorted(needed)))
+            raise UsageError(f"{option_name(name)} requires {wanted}")
+    if "resume" in given:
+        resumed = Resumed.load(given["resume"], given)
+        settings = provenance.settings_in(resumed.description)
+        return parse(arguments, resumed.options | settings), resumed
+    if "settings_from" in given:
+        inherited = provenance.options_of(given["settings_from"], given)
+        return parse(arguments, inherited), None
+    return parse(arguments, {}), None
+
+
+def open_preview(options: argparse.Namespace) -> "Preview | None":
+    """The page of a run, if it is to have one."""
+    if options.preview is None:
+        return None
+    from neural_style_tf.runs.preview import Preview
+
+    preview = Preview(options.preview_host, options.preview, os.path.basename(options.output))
+    if not (options.quiet and options.open):  # nobody else knows the token
+        print(f"watch at {preview.address}", file=sys.stderr, flush=True)
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(preview.address)
+    return preview
+
+
+def list_layers(options: argparse.Namespace) -> int:
+    """Prints the names of the network's layers."""
+    hardware.start_tensorflow(options.debug)
+    from neural_style_tf.network import vgg
+
+    print("\n".join(vgg.load(options.network).names))
+    return 0
+
+
+def save_settings(options: argparse.Namespace, settings: Settings) -> None:
+    title = f"The settings of {os.path.basename(options.output)}."
+    files.write(options.save_settings, recipe.text(settings, title).encode())
+
+
+def start(arguments: list[str] | None = None) -> NoReturn:
+    """The life of a process that is nothing but one command line."""
+    streams.guard()
+    leave_on_signals()
+    try:
+        status = main(arguments)
+    except SystemExit as error:  # of `--help` and the like
+        status = error.code or 0
+    leave(status or streams.lost_output())

@@ -1,0 +1,1 @@
+"""The computer: its processors, memory and precision; TensorFlow made ready."""

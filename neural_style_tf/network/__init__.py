@@ -1,0 +1,1 @@
+"""VGG: weights of every format -> layers -> features and gradients."""

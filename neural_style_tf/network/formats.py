@@ -1,0 +1,365 @@
+"""Formats: the bytes of a network's file -> its layers, as arrays. Knows every format; needs no
+TensorFlow.
+
+The libraries that parse these formats crash, hang or take all memory on some broken files: call
+`read` in this process only for files that are known by their digest. `reader.read` is for the rest.
+"""
+
+import importlib
+import io
+import math
+import re
+import zipfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from neural_style_tf.pictures import files
+from neural_style_tf.settings import UserError
+
+# Of Simonyan and Zisserman's training set, RGB 0..255; Keras keeps it as BGR.
+IMAGENET_MEAN_PIXEL = (123.68, 116.779, 103.939)
+# RGB 0..1: torchvision.models, VGG19_Weights.IMAGENET1K_V1.transforms.
+TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+TORCHVISION_DEVIATION = (0.229, 0.224, 0.225)
+
+HEAD_BYTES = 128  # of a file, enough to recognize its format
+SAFE_TORCH = (2, 6)  # before, weights_only=True let code in: CVE-2025-32434
+MOST_ARRAYS = 1000  # that are read from an .h5 file; a VGG-19 has 38
+
+# The layers before the classifier.
+_STYLE_PART = re.compile(r"(conv|relu|pool)[0-9]{1,2}(?:_[0-9]{1,2})?")
+_KERAS_LAYER = re.compile(r"(?:^|/)block([0-9]{1,2})_conv([0-9]{1,2})/")
+_TORCHVISION_NAME = re.compile(r"features\.([0-9]{1,3})\.(weight|bias)")
+
+# (block, number) -> kernel [h, w, in, out] and bias [out]
+Convolutions = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
+
+
+class Layer(NamedTuple):
+    """One layer: a convolution has `kernel` [h, w, in, out] and `bias` [out], float32.
+
+    They are arrays here, and tensors in a `vgg.Network`.
+    """
+
+    name: str
+    kind: str  # conv, relu or pool
+    kernel: Any = None
+    bias: Any = None
+
+
+class Weights(NamedTuple):
+    """What a file holds, up to the last ReLU before the classifier.
+
+    The first layer takes (image - mean_pixel) / scale: both are [3] float32 RGB, 0..255.
+    """
+
+    layers: list[Layer]
+    mean_pixel: np.ndarray
+    scale: np.ndarray
+    title: str = ""
+
+
+class Format(NamedTuple):
+    """One format of network files."""
+
+    maker: str
+    extension: str
+    example: str
+    library: str  # the module that parses it
+    signatures: tuple[bytes, ...]  # how such files begin
+    open: Callable[[bytes], Any]
+    read: Callable[[Any], Weights]
+
+
+class NotThisFormatError(ValueError):
+    """The file only begins like one of the format."""
+
+
+def of(path: str | Path, head: bytes) -> Format:
+    """The format of a file that begins with `head`. Raises `UserError` if it has none of them."""
+    if head.startswith(b"MATLAB 7.3"):
+        raise UserError(f"network {path} is a MATLAB 7.3 file: save it again with the option -v7")
+    for form in FORMATS:
+        if head.startswith(form.signatures):
+            return form
+    raise UserError(_unknown(path))
+
+
+def import_library(path: str | Path, form: Format) -> None:
+    """Imports what parses the format. Raises `UserError` if it is missing or too old."""
+    try:
+        library = importlib.import_module(form.library)
+    except ModuleNotFoundError as error:
+        requirements = f"requirements{'-torch' if form.library == 'torch' else ''}.txt"
+        raise UserError(
+            f"network {path} needs {error.name}: pip install -r {requirements}"
+        ) from None
+    except (ImportError, OSError) as error:  # built for another machine
+        raise UserError(
+            f"network {path} needs {form.library}, which cannot be imported here "
+            f"({files.reason(error)}): install it again"
+        ) from None
+    if form.library == "torch" and _version(library.__version__) < SAFE_TORCH:
+        raise UserError(
+            f"network {path} needs torch {'.'.join(map(str, SAFE_TORCH))} or newer, and "
+            f"{library.__version__} is installed: pip install -r requirements-torch.txt"
+        )
+
+
+def read(path: str | Path, data: bytes) -> Weights:
+    """The weights in the bytes of a file; `path` is for messages.
+
+    Raises `UserError` if they are broken or not a VGG.
+    """
+    form = of(path, data[:HEAD_BYTES])
+    import_library(path, form)
+    try:
+        return form.read(_open(path, data, form))
+    except MemoryError:
+        raise UserError(
+            f"network {path} is broken (it unpacks to far more than a VGG has): download it again "
+            "or choose another --network"
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        raise UserError(
+            f"network {path} is not a {form.maker} network: choose a {form.extension} file such "
+            f"as {form.example}"
+        ) from None
+
+
+def _unknown(path: str | Path) -> str:
+    known = [f"a {form.maker} {form.extension}" for form in FORMATS]
+    return f"network {path} has no known format: choose {', '.join(known[:-1])} or {known[-1]} file"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """The first two numbers of a version such as 2.5.1+cu121; (0,) if there are none."""
+    numbers = re.match(r"([0-9]+)\.([0-9]+)", text)
+    return tuple(map(int, numbers.groups())) if numbers else (0,)
+
+
+def _open(path: str | Path, data: bytes, form: Format) -> Any:
+    """What the format's own library makes of the bytes."""
+    try:
+        return form.open(data)
+    except NotThisFormatError:
+        raise UserError(_unknown(path)) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # the libraries raise anything at all on broken bytes
+        raise UserError(
+            f"network {path} is truncated or not a {form.extension} file "
+            f"({type(error).__name__}): download it again or choose another --network"
+        ) from None
+
+
+def _open_mat(data: bytes) -> dict[str, Any]:
+    import scipy.io
+
+    wanted = ["layers", "meta", "normalization"]
+    return scipy.io.loadmat(io.BytesIO(data), variable_names=wanted)
+
+
+def _read_matconvnet(content: dict[str, Any]) -> Weights:
+    """Layers, channel counts and mean pixel by field name, of beta16 or newer."""
+    layers = _style_part(_records(content["layers"]))
+    return Weights(layers, _matconvnet_mean_pixel(content), _pixel((1, 1, 1)))
+
+
+def _records(array: np.ndarray) -> list[np.void]:
+    """The structs in a MATLAB cell or struct array."""
+    return [item.ravel()[0] if isinstance(item, np.ndarray) else item for item in array.ravel()]
+
+
+def _style_part(records: list[np.void]) -> list[Layer]:
+    """The layers up to the last ReLU before the classifier."""
+    layers, count = [], 0
+    for record in records:
+        name = _STYLE_PART.fullmatch(str(record["name"].item()))
+        if not name:
+            break
+        layers.append(_matconvnet_layer(record, *name.group(0, 1)))
+        if layers[-1].kind == "relu":
+            count = len(layers)
+    return layers[:count]
+
+
+def _matconvnet_layer(record: np.void, name: str, kind: str) -> Layer:
+    if record["type"].item() != kind:
+        raise ValueError(f"{name} is of another type")
+    if kind != "conv":
+        return Layer(name, kind)
+    kernel, bias = record["weights"].ravel()
+    # MatConvNet keeps [width, height, in, out], TensorFlow wants [height, width, in, out]
+    return Layer(name, kind, _floats(kernel, 4).transpose(1, 0, 2, 3), _floats(bias.ravel(), 1))
+
+
+def _floats(array: Any, rank: int) -> np.ndarray:
+    """The array as float32. Raises `ValueError` unless it has real numbers and that rank."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim != rank:
+        raise ValueError(f"not an array of rank {rank}")
+    with np.errstate(over="ignore"):  # infinite values are noticed with the rest
+        return array.astype(np.float32)
+
+
+def _matconvnet_mean_pixel(content: dict[str, Any]) -> np.ndarray:
+    """[3] float32; beta16 has `normalization` at the top level, newer files within `meta`."""
+    holder = content if "normalization" in content else _records(content["meta"])[0]
+    average = _records(holder["normalization"])[0]["averageImage"]  # [3], [1, 1, 3] or [h, w, 3]
+    return _floats(average.reshape(-1, 3), 2).mean(axis=0)
+
+
+def _open_h5(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays of the convolutions by their paths, which differ from one Keras to the next."""
+    import h5py
+
+    arrays, room = {}, _room(data)
+
+    def collect(name: str, item: Any) -> None:
+        nonlocal room
+        if isinstance(item, h5py.Dataset) and _KERAS_LAYER.search(name):
+            room -= _size(item)
+            if room < 0 or len(arrays) == MOST_ARRAYS:
+                raise MemoryError
+            arrays[name] = item[()]
+
+    with h5py.File(io.BytesIO(data), "r") as file:
+        within = "model_weights"  # where a whole model has them
+        if isinstance(file.get(within, getlink=True), h5py.HardLink):  # not in another file
+            file[within].visititems(collect)
+        else:
+            file.visititems(collect)
+    return arrays
+
+
+def _room(data: bytes) -> int:
+    """The most bytes that a file may unpack to. The weights of a VGG hardly compress; those of a
+    network with few levels, such as the bundled one, take a quarter."""
+    return 500_000_000 + 4 * len(data)
+
+
+def _size(item: Any) -> int:
+    """The bytes of a dataset. Raises `ValueError` unless it is plain numbers in this file."""
+    if item.dtype.kind != "f" or item.shape is None or item.is_virtual or item.external:
+        raise ValueError("not plain numbers")
+    return item.dtype.itemsize * math.prod(map(int, item.shape))
+
+
+def _read_keras(arrays: dict[str, np.ndarray]) -> Weights:
+    """The kernel of a layer is its array of rank 4, the bias the one of rank 1."""
+    by_rank: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+    for name, array in arrays.items():
+        block, number = map(int, _KERAS_LAYER.search(name).groups())
+        by_rank.setdefault((block, number), {})[array.ndim] = array
+    convolutions = {place: (layer[4], layer[1]) for place, layer in by_rank.items()}
+    kernel, bias = convolutions[1, 1]
+    convolutions[1, 1] = kernel[:, :, ::-1], bias  # trained on BGR
+    return Weights(_layers(convolutions), _pixel(IMAGENET_MEAN_PIXEL), _pixel((1, 1, 1)))
+
+
+def _open_pth(data: bytes) -> Any:
+    import torch
+
+    if data.startswith(b"PK"):
+        _check_archive(data)
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _check_archive(data: bytes) -> None:
+    """Raises `ValueError` for a zip archive that torch did not write: it compresses nothing."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    if not any(member.filename.endswith("/data.pkl") for member in members):
+        raise NotThisFormatError
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("compressed")
+    if sum(member.file_size for member in members) > len(data):
+        raise ValueError("members overlap")
+
+
+def _read_torchvision(state: dict[str, Any]) -> Weights:
+    """`features.N.weight` [out, in, h, w] and `features.N.bias`; the classifier is left out."""
+    tensors: dict[int, dict[str, np.ndarray]] = {}
+    for name, tensor in state.items():
+        if name.startswith("features."):
+            index, kind = _TORCHVISION_NAME.fullmatch(name).groups()
+            tensors.setdefault(int(index), {})[kind] = tensor.detach().float().numpy()
+    convolutions = {}
+    for index, place in _torchvision_places(sorted(tensors)).items():
+        kernel = tensors[index]["weight"].transpose(2, 3, 1, 0)  # -> [h, w, in, out]
+        convolutions[place] = kernel, tensors[index]["bias"]
+    scale = 255 * _pixel(TORCHVISION_DEVIATION)
+    return Weights(_layers(convolutions), 255 * _pixel(TORCHVISION_MEAN), scale)
+
+
+def _torchvision_places(indices: list[int]) -> dict[int, tuple[int, int]]:
+    """0, 2, 5 -> (1, 1), (1, 2), (2, 1): a convolution and its ReLU take two places of
+    `features`, and the pooling that ends a block takes one more."""
+    places, block, number = {}, 1, 0
+    for before, index in pairwise([-2, *indices]):
+        if index - before not in (2, 3):  # 1, if there is batch normalization between
+            raise ValueError(f"features.{index} is not a convolution of a VGG")
+        if index - before == 3:
+            block, number = block + 1, 0
+        number += 1
+        places[index] = block, number
+    return places
+
+
+def _layers(convolutions: Convolutions) -> list[Layer]:
+    """Each convolution with its ReLU, and a pooling between the blocks.
+
+    Raises `ValueError` unless they begin with conv1_1, and all are 3x3, as in every VGG.
+    """
+    if (1, 1) not in convolutions:
+        raise ValueError("there is no conv1_1")
+    layers = []
+    for (block, number), (kernel, bias) in sorted(convolutions.items(), key=lambda item: item[0]):
+        if kernel.shape[:2] != (3, 3):
+            raise ValueError(f"conv{block}_{number} is not 3x3")
+        if layers and number == 1:
+            layers.append(Layer(f"pool{block - 1}", "pool"))
+        kernel, bias = _floats(kernel, 4), _floats(bias, 1)
+        layers.append(Layer(f"conv{block}_{number}", "conv", kernel, bias))
+        layers.append(Layer(f"relu{block}_{number}", "relu"))
+    return layers
+
+
+def _pixel(values: tuple[float, ...]) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+FORMATS = (
+    Format(
+        "MatConvNet",
+        ".mat",
+        "imagenet-vgg-verydeep-19.mat",
+        "scipy.io",
+        (b"MATLAB",),
+        _open_mat,
+        _read_matconvnet,
+    ),
+    Format(
+        "Keras VGG",
+        ".h5",
+        "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        "h5py",
+        (b"\x89HDF\r\n\x1a\n",),
+        _open_h5,
+        _read_keras,
+    ),
+    Format(
+        "torchvision VGG",
+        ".pth",
+        "vgg19-dcbb9e9d.pth",
+        "torch",
+        # a zip archive, and how torch before 1.6 wrote
+        (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."),
+        _open_pth,
+        _read_torchvision,
+    ),
+)

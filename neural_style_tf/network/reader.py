@@ -1,0 +1,190 @@
+"""Reader: a network's file that nobody vouches for -> its weights, read in a process with limits.
+
+The libraries that parse networks are written in C. Some broken files crash them, keep them busy for
+minutes, or have them allocate tens of gigabytes. Here that ends a child process, and is reported in
+one line. The limits are not a sandbox: a file that takes over a library has this user's rights.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from neural_style_tf.network import formats, packed
+from neural_style_tf.network.formats import Weights
+from neural_style_tf.pictures import files
+from neural_style_tf.settings import UserError
+
+PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
+# the folder that the user works in may hold modules of a stranger, named as ours or Python's
+CHILD = (
+    f"import sys; sys.path = [*filter(None, sys.path)]; import {__name__} as reader; reader.serve()"
+)
+
+# What reading may take in the child, besides what the libraries take by themselves. A VGG-19 of
+# float64 takes 480 MB, whatever the size of its file; 80 MB of HDF5 are read in 0.2 s.
+MEMORY_BYTES = 600_000_000
+MEMORY_FACTOR = 6  # bytes more per byte of the file
+SECONDS = 4.0  # of processor time
+BYTES_PER_SECOND = 10_000_000  # of the file, for each of which there is another second
+WAIT_SECONDS = 5.0  # by the clock, on top of that: the machine may be busy
+START_SECONDS = 120.0  # until the file is in memory and the library imported, maybe from slow disks
+MOST_ANSWER = 2_500_000_000  # bytes
+
+# What the child sends: READY, then WEIGHTS or REFUSED, a length and as many bytes
+READY, WEIGHTS, REFUSED = b"R", b"W", b"E"
+LENGTH_BYTES = 8
+
+
+def read(path: str | Path, file: BinaryIO, size: int) -> Weights:
+    """What `formats.read` makes of an open file of `size` bytes; `path` is for messages.
+
+    Raises `UserError` for whatever is wrong with the file, and whatever becomes of the child.
+    """
+    seconds = _seconds(size) + WAIT_SECONDS
+    with _child(path, file, size) as process:
+        with _killed_after(START_SECONDS + _seconds(size), process):
+            process.stdout.read(len(READY))
+        began = time.monotonic()
+        with _killed_after(seconds, process):
+            kind, answer = _answer(process.stdout)
+            status = process.wait()
+    if kind == REFUSED:
+        raise UserError(answer.decode(errors="surrogateescape"))
+    with contextlib.suppress(ValueError):
+        return packed.unpack(answer)
+    extension = _extension(path, file)
+    if time.monotonic() - began >= seconds or status == -getattr(signal, "SIGXCPU", 0):
+        what = f"reading it takes more than {seconds:.0f} s"
+    else:
+        what = f"the reader of {extension} files crashed on it ({_name(status)})"
+    raise UserError(
+        f"network {path} is broken: {what}: download it again or choose another --network"
+    )
+
+
+def _seconds(size: int) -> float:
+    """Of processor time that a file of that size may take."""
+    return SECONDS + size / BYTES_PER_SECOND
+
+
+@contextlib.contextmanager
+def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.Popen]:
+    """A process that reads the file, and is over in any case when the context ends."""
+    limits = size, _seconds(size), MEMORY_BYTES + MEMORY_FACTOR * size
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # `file.seek` may only move within its buffer
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([PACKAGE_FOLDER, *map(str, filter(None, sys.path))]),
+        "OPENBLAS_NUM_THREADS": "1",  # faster to start
+        "OMP_NUM_THREADS": "1",
+        "HDF5_PLUGIN_PRELOAD": "::",  # no filters from elsewhere
+    }
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path), *map(str, limits)],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot start the reader of network {path} ({files.reason(error)}): "
+            "close other programs"
+        ) from error
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+@contextlib.contextmanager
+def _killed_after(seconds: float, process: subprocess.Popen) -> Iterator[None]:
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _answer(stream: BinaryIO) -> tuple[bytes, bytes]:
+    """What the child sends, and which kind it is; nothing if it does not get that far."""
+    kind = stream.read(1)
+    size = int.from_bytes(stream.read(LENGTH_BYTES), "little")
+    if size > MOST_ANSWER:
+        return b"", b""
+    answer = stream.read(size)
+    return (kind, answer) if len(answer) == size else (b"", b"")
+
+
+def _extension(path: str | Path, file: BinaryIO) -> str:
+    file.seek(0)
+    return formats.of(path, file.read(formats.HEAD_BYTES)).extension
+
+
+def _name(status: int) -> str:
+    """How a process ended, in a word or two."""
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"exit status {status}"
+
+
+def serve() -> None:
+    _serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
+
+
+def _serve(path: str, size: int, seconds: float, memory: int) -> None:
+    """What the child does: reads the file from stdin and sends its weights to stdout.
+
+    seconds: of processor time, memory: bytes that reading may take, besides importing.
+    """
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever the libraries print
+    data = sys.stdin.buffer.read(size)
+    try:
+        try:
+            formats.import_library(path, formats.of(path, data[: formats.HEAD_BYTES]))
+        finally:
+            output.write(READY)
+            output.flush()
+        _limit(seconds, memory)
+        kind, answer = WEIGHTS, packed.pack(formats.read(path, data))
+    except UserError as error:
+        kind, answer = REFUSED, str(error).encode(errors="surrogateescape")
+    output.write(kind + len(answer).to_bytes(LENGTH_BYTES, "little"))
+    output.write(answer)
+    output.flush()
+
+
+def _limit(seconds: float, memory: int) -> None:
+    """Limits what this process may take from now on. Windows has no such limits: there, the clock
+    alone ends it."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds += usage.ru_utime + usage.ru_stime
+    limits = {resource.RLIMIT_CPU: math.ceil(seconds)}
+    limits |= {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}  # writes nothing
+    with contextlib.suppress(OSError):  # only Linux has this file, and obeys that limit
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
+    for name, most in limits.items():
+        soft, hard = resource.getrlimit(name)
+        allowed = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
+        most = min([most, *allowed])
+        resource.setrlimit(name, (most, hard))

@@ -1,0 +1,1 @@
+"""Features -> statistics -> losses, whole or in tiles."""

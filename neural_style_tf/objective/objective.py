@@ -1,0 +1,369 @@
+"""Objective: targets + weights + network -> `picture -> Evaluation(gradient, losses)`."""
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+import tensorflow as tf
+
+from neural_style_tf.machine import kept
+from neural_style_tf.network import vgg
+from neural_style_tf.network.passes import Gradients, Passes
+from neural_style_tf.objective import losses
+from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
+from neural_style_tf.settings import Settings
+
+
+class Evaluation(NamedTuple):
+    """What an objective says of a picture [1, H, W, 3] float32 RGB, 0..255."""
+
+    gradient: tf.Tensor  # [1, H, W, 3] float32, d total / d picture
+    losses: dict[str, tf.Tensor]  # weighted float32 scalars: content, style, tv, total
+
+
+Objective = Callable[[tf.Tensor], Evaluation]
+
+
+class Targets(NamedTuple):
+    """What the picture is pulled towards, by layer name."""
+
+    content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
+    styles: list[dict[str, losses.StyleTarget]]  # of each painting
+    shares: list[float]  # of each painting, in the style loss
+
+
+class Statistics(NamedTuple):
+    """All that the losses need to know of a picture's features, by layer name. Additive."""
+
+    content: dict[str, losses.Distance]
+    style: dict[str, list[losses.Gram]]  # of each region, or of all
+
+
+def measure_targets(
+    network: vgg.Network,
+    content: tf.Tensor,
+    styles: list[tf.Tensor],
+    settings: Settings,
+    masks: Masks = NO_MASKS,
+) -> Targets:
+    """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
+    float32 whatever the precision of the run."""
+    content_features = _kept(_content_features, network, settings, content)
+    of_content = _measured(content_features, network, settings, content)
+    of_styles = []
+    for number, style in enumerate(styles):
+        grams = _kept(_style_grams, network, settings, style)
+        of_styles.append(
+            _measured(grams, network, settings, style, as_tensor(masks.source(number)))
+        )
+    return make_targets(of_content, of_styles, settings, masks)
+
+
+def _measured(
+    measure: Callable, network: vgg.Network, settings: Settings, *given: tf.Tensor | None
+) -> Any:
+    """What a graph measures of a picture and its mask; kept for the next run, if there is room."""
+    if not kept.targets.room:
+        return measure(*given)
+    digests = [
+        None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
+    ]
+    # one digest of a photo, two of a painting
+    key = (id(network.layers), settings.of_losses(), *digests)
+    made = kept.targets.get(
+        key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
+    )
+    return made[1]  # an id lives with its network
+
+
+def _bytes_of(tensors: Any) -> int:
+    return sum(
+        tensor.dtype.size * tensor.shape.num_elements() for tensor in tf.nest.flatten(tensors)
+    )
+
+
+def make_targets(
+    content: dict[str, tf.Tensor],
+    styles: list[dict[str, losses.Gram]],
+    settings: Settings,
+    masks: Masks,
+) -> Targets:
+    """Targets from what was measured. Gaussians are blended by their moments into one: nearest to
+    several at once is none of them, nor a mixture."""
+    shares = masks.shares(settings, len(styles))
+    has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
+    if settings.style_loss == "wasserstein" and not has_regions:
+        styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
+        shares = [sum(shares)]
+    targets = [
+        {layer: losses.style_target(gram, settings.style_loss) for layer, gram in of.items()}
+        for of in styles
+    ]
+    return Targets(content, targets, [float(share) for share in shares])
+
+
+def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
+    parts = [
+        share / sum(shares) / gram.positions for share, gram in zip(shares, grams, strict=True)
+    ]
+    return losses.Gram(
+        sum(part * gram.products for part, gram in zip(parts, grams, strict=True)),
+        tf.ones(()),
+        sum(part * gram.sums for part, gram in zip(parts, grams, strict=True)),
+    )
+
+
+def make_objective(
+    network: vgg.Network,
+    targets: Targets,
+    settings: Settings,
+    dtype: tf.DType = tf.float32,
+    masks: Masks = NO_MASKS,
+) -> Objective:
+    """The objective with features of `dtype`."""
+    evaluate = _kept(_evaluation, network, settings, targets, dtype)
+    regions = as_tensor(masks.regions)
+    return lambda picture: evaluate(picture, targets, regions)
+
+
+def make_losses(
+    network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
+    evaluate = _kept(_loss_terms, network, settings, targets)
+    regions = as_tensor(masks.regions)
+    return lambda picture: evaluate(picture, targets, regions)
+
+
+LARGE = 16_000_000  # values of a picture, or of its targets: next to its steps a trace is nothing
+
+
+def _kept(
+    make: Callable, network: vgg.Network, settings: Settings, given: Any, *options: Any
+) -> Callable:
+    """The graph that `make` makes of the network, the settings and the options, for tensors of the
+    shapes of those given, and numbers that are the same. To trace one takes a second, so those of
+    late are kept, but for large pictures, which need the memory. They hold no pictures nor targets,
+    but take them."""
+    flat = tf.nest.flatten(given)
+    shapes = [one.shape for one in flat if isinstance(one, tf.Tensor)]
+    if sum(shape.num_elements() for shape in shapes) > LARGE:
+        return make(network, settings, *options)
+    numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
+    key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
+    made = kept.graph(key, lambda: (network, make(network, settings, *options)))
+    return made[1]  # an id lives with its network
+
+
+def _content_features(network: vgg.Network, settings: Settings) -> Callable:
+    passes = passes_of(network, settings.content_layer_weights(), settings)
+
+    @tf.function(autograph=False)
+    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        return passes.features(vgg.preprocess(picture, network.mean_pixel))
+
+    return features
+
+
+def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
+    passes = passes_of(network, settings.style_layer_weights(), settings)
+    with_sums = settings.style_loss in losses.WITH_SUMS
+
+    @tf.function(autograph=False)
+    def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
+        found = passes.features(vgg.preprocess(picture, network.mean_pixel))
+        weights = at_layers(source, passes.reach())
+        return {
+            layer: grams_of(of_layer, weights, layer, with_sums)[0]
+            for layer, of_layer in found.items()
+        }
+
+    return grams
+
+
+def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
+    layers = settings.layers()
+    passes = passes_of(network, layers, settings, dtype, often=True)
+
+    @tf.function(autograph=False)
+    def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
+        features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
+        weights = at_layers(regions, passes.reach())
+        statistics = measure(features, targets, settings, weights)
+        content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
+        scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
+        gradients = gradients_of(features, targets, slopes, scale, weights)
+        gradient = passes.backward(memory, gradients) / scale
+        return with_total_variation(picture, gradient, content, style, settings)
+
+    return evaluate
+
+
+def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
+    layers = settings.layers()
+    passes = passes_of(network, layers, settings)
+
+    @tf.function(autograph=False)
+    def evaluate(
+        picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None
+    ) -> dict[str, tf.Tensor]:
+        features = passes.features(vgg.preprocess(picture, network.mean_pixel))
+        statistics = measure(features, targets, settings, at_layers(regions, passes.reach()))
+        content, style = compare(statistics, targets, settings, picture.shape)
+        roughness = losses.total_variation(picture, settings.tv_loss)
+        return terms_of(content, style, settings.tv_weight * roughness)
+
+    return evaluate
+
+
+def as_tensor(mask: np.ndarray | None) -> tf.Tensor | None:
+    return None if mask is None else tf.constant(mask)
+
+
+def measure(
+    features: dict[str, tf.Tensor],
+    targets: Targets,
+    settings: Settings,
+    weights: dict[str, tf.Tensor] | None,
+) -> Statistics:
+    """The statistics of a picture from its features; weights: of the regions at each layer."""
+    with_sums = settings.style_loss in losses.WITH_SUMS
+    return Statistics(
+        {name: losses.distance(features[name], target) for name, target in targets.content.items()},
+        {name: grams_of(features[name], weights, name, with_sums) for name in targets.styles[0]},
+    )
+
+
+def grams_of(
+    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str, with_sums: bool
+) -> list[losses.Gram]:
+    """The Gram of each region of a layer, or of all."""
+    regions = [None] if weights is None else tf.unstack(weights[layer], axis=-1)
+    return [losses.gram(features, region, with_sums) for region in regions]
+
+
+def compare(
+    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The weighted content and style losses of Gatys et al. 2016 eq. 7, of a picture of `shape`
+    [1, H, W, 3]."""
+    content = sum(
+        weight * losses.content_loss(statistics.content[layer], settings.content_loss)
+        for layer, weight in settings.content_layer_weights().items()
+    )
+    weights, pairs = [], []
+    for number, share in enumerate(targets.shares):
+        for layer, weight in settings.style_layer_weights().items():
+            regions = statistics.style[layer]
+            ours = regions[number if len(regions) > 1 else 0]
+            weights.append(share * weight)
+            pairs.append((ours, targets.styles[number][layer]))
+    found = losses.style_losses(pairs, settings.style_loss, shape[1] * shape[2])
+    style = sum(weight * loss for weight, loss in zip(weights, found, strict=True))
+    return settings.content_weight * content, settings.weight_of_style() * style
+
+
+def compare_and_derive(
+    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
+    """The same two losses, and the gradient of their sum at each of the statistics."""
+    with tf.GradientTape() as tape:
+        tape.watch(statistics)
+        content, style = compare(statistics, targets, settings, shape)
+        total = content + style
+    return content, style, tape.gradient(total, statistics, unconnected_gradients="zero")
+
+
+def with_total_variation(
+    picture: tf.Tensor,
+    gradient: tf.Tensor,
+    content: tf.Tensor,
+    style: tf.Tensor,
+    settings: Settings,
+) -> Evaluation:
+    """The evaluation of a picture from what its features say of it."""
+    roughness, roughness_gradient = total_variation(picture, settings.tv_loss, picture.shape)
+    gradient = gradient + settings.tv_weight * roughness_gradient
+    return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
+
+
+def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {"content": content, "style": style, "tv": tv, "total": content + style + tv}
+
+
+def gradients_of(
+    features: dict[str, tf.Tensor],
+    targets: Targets,
+    slopes: Statistics,
+    scale: tf.Tensor | float,
+    weights: dict[str, tf.Tensor] | None,
+) -> Gradients:
+    """The gradient at each layer's features from those at the statistics, times `scale`."""
+
+    def gradient(name: str) -> tf.Tensor:
+        found = []
+        if name in slopes.style:
+            regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
+            for region, slope in zip(regions, slopes.style[name], strict=True):
+                slope = losses.Gram(*(scale * part for part in slope))
+                found.append(losses.gram_gradient(features[name], slope, region))
+        if name in slopes.content:
+            slope = scale * slopes.content[name].squares
+            found.append(losses.distance_gradient(features[name], targets.content[name], slope))
+        return sum(found[1:], found[0])
+
+    return {name: functools.partial(gradient, name) for name in features}
+
+
+def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
+    """A power of two that brings the largest of the gradients at the features to about 1, amidst
+    what float16 can say. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
+    squares = [
+        slopes.content[name].squares ** 2 * distance.squares / distance.values
+        for name, distance in statistics.content.items()
+    ]
+    for name, grams in statistics.style.items():
+        for gram, slope in zip(grams, slopes.style[name], strict=True):
+            values = gram.positions * gram.products.shape[-1]
+            product = gram.products @ slope.products * slope.products
+            squares.append(tf.reduce_sum(product) / values)
+    exponent = tf.math.log(tf.reduce_max(squares) + 1e-30) / (2 * math.log(2))
+    return 2 ** -tf.round(exponent)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def total_variation(
+    rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The share that a band of rows has in the total variation of a picture of `shape`, and its
+    gradient; see `losses.roughness`. Compiled as one: differences of a few channels are memory
+    traffic, and twelve times slower otherwise."""
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        roughness = losses.roughness(rows, kind, is_last)
+        share = losses.total_variation_of(roughness, kind, shape)
+    return share, tape.gradient(share, rows)
+
+
+def passes_of(
+    network: vgg.Network,
+    layers: Iterable[str],
+    settings: Settings,
+    dtype: tf.DType = tf.float32,
+    often: bool = False,
+) -> Passes:
+    """The passes for the settings; the same ones for all that ask at a time, for their kernels
+    are large."""
+    options = settings.pooling, settings.padding, settings.pooling_rescale, dtype, often
+    key = (id(network.layers), frozenset(layers), *options)
+    found = _passes.get(key)
+    if found is None:
+        found = _passes[key] = Passes(network.layers, layers, *options)
+    return found
+
+
+_passes: WeakValueDictionary[tuple, Passes] = WeakValueDictionary()

@@ -1,0 +1,1 @@
+"""Gradients -> a better picture."""

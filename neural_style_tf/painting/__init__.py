@@ -1,0 +1,1 @@
+"""Pictures in memory -> better pictures in memory."""

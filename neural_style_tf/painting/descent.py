@@ -1,0 +1,248 @@
+"""Descent: objectives, an optimizer and a start -> step after step, and the best picture."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.objective.objective import Evaluation, Objective
+from neural_style_tf.optimizers.optimizers import Optimizer, State
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.pictures.masks import NO_FRAME, Frame
+from neural_style_tf.runs import states
+from neural_style_tf.settings import SettingName, Settings, UsageError, UserError
+
+LOSSES = ("content", "style", "tv", "total")
+LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
+
+
+class Scored(NamedTuple):
+    """A picture [1, H, W, 3] float32 RGB, 0..255, with its losses."""
+
+    picture: tf.Tensor
+    losses: dict[str, tf.Tensor]
+
+
+class NotFiniteError(UserError):
+    """The loss stopped being a number. `image` is the last good picture, or None."""
+
+    def __init__(self, *parts: str, image: np.ndarray | None):
+        super().__init__(*parts)
+        self.image = image
+
+
+class Descent:
+    """A picture on its way down, stage after stage."""
+
+    def __init__(self, picture: tf.Tensor, settings: Settings):
+        self.picture = picture  # as it stands
+        self.best: Scored | None = None  # of the stage: losses at another size say nothing here
+        self.seconds = 0.0
+        self.frame = NO_FRAME
+        self.stage: Stage | None = None
+        self._settings = settings
+        self._optimizer: Optimizer | None = None
+        self._state: State | None = {}  # None while a step changes it
+        self._iteration = self._evaluations = 0  # of the run
+        self._taken = 0  # steps of the stage
+        self._patience = _Patience(settings.patience)
+        self._began = time.monotonic()
+
+    def begin_stage(self, optimizer: Optimizer, stage: Stage) -> None:
+        """Goes on with another optimizer at that size, from the best picture there is."""
+        if self.best is None:
+            picture = self.picture
+            state = optimizer.init(picture)
+        else:
+            picture = resized(self.best.picture, *stage.outer_size)
+            state = optimizer.rescale(self._state, picture)
+        # if that fails, it still is what it was
+        self.picture, self._state, self.stage = picture, state, stage
+        self._optimizer, self.best = optimizer, None
+        self._taken, self._patience = 0, _Patience(self._settings.patience)
+
+    def state(self) -> State:
+        """All that `restored` needs to go on from here, as named tensors. Raises `UserError` if a
+        step has failed after it had begun to change them."""
+        if self._state is None:
+            raise UserError(
+                "the step that failed had begun to change the state, which is not saved"
+            )
+        best = self.best
+        if best is None:  # of a stage without a step; any is lower
+            best = Scored(self.picture, dict.fromkeys(LOSSES, tf.constant(np.inf)))
+        numbers = {
+            "iterations": self._iteration,
+            "evaluations": self._evaluations,
+            "taken": self._taken,
+            "seconds": self.seconds,
+            "patience": [self._patience.lowest, self._patience.waited],
+        }
+        return {
+            "picture": self.picture,
+            "best/picture": best.picture,
+            **states.under("best/", best.losses),
+            **states.under("optimizer/", self._state),
+            **{name: tf.constant(number, tf.float64) for name, number in numbers.items()},
+        }
+
+    @classmethod
+    def restored(
+        cls, state: Mapping[str, ArrayLike], optimizer: Optimizer, settings: Settings
+    ) -> "Descent":
+        """A descent that goes on where `state` was taken, with that optimizer. Raises `UsageError`
+        for a state of another optimizer."""
+        descent = cls(tf.convert_to_tensor(state["picture"]), settings)
+        best, own = (_tensors(states.within(part, state)) for part in ("best/", "optimizer/"))
+        descent.best = Scored(best.pop("picture"), best)
+        descent._optimizer, descent._state = optimizer, own
+        if _forms(own) != _forms(optimizer.init(descent.picture)):
+            raise UsageError(f"the state to resume is not of optimizer {settings.optimizer}")
+        if _forms(best) != _forms(dict.fromkeys(LOSSES, tf.constant(np.inf))):
+            raise UsageError("the state to resume lacks the losses of its best picture")
+        descent._iteration = int(state["iterations"])
+        descent._evaluations = int(state["evaluations"])
+        descent._taken = int(state["taken"])
+        descent.seconds = float(state["seconds"])
+        lowest, waited = map(float, state["patience"])
+        descent._patience.lowest, descent._patience.waited = lowest, int(waited)
+        descent._began = time.monotonic() - descent.seconds
+        return descent
+
+    def release(self) -> None:
+        """Lets all pictures go; `state` is no more."""
+        self.picture = self.best = self._state = None
+
+    @property
+    def seen(self) -> tf.Tensor:
+        """The picture as it stands, within its frame."""
+        return self.frame.picture(self.picture)
+
+    def steps(
+        self, objective: Objective, stage: Stage, frame: Frame = NO_FRAME
+    ) -> Iterator[tuple[int, Scored]]:
+        """What is left of a stage. After each step its number, and the picture it set out from;
+        then `best` is the best of all, the last one among them. Pictures are without the frame that
+        the objective sees them in, and with the stage's bleed.
+
+        Raises `NotFiniteError` if a loss is not a finite number, and the optimizer would not find
+        back by itself.
+        """
+
+        self.frame, self.stage = frame, stage
+        while self._taken < stage.iterations and not self.is_over and not self._patience.is_over:
+            scored, made, state = self._step(objective)
+            number = self._iteration
+            self._keep(scored, look=number % LOOK_EVERY == 0)
+            self._patience.see(scored)
+            self.picture, self._state = made, state
+            self._iteration, self._taken = number + 1, self._taken + 1
+            self.seconds = time.monotonic() - self._began
+            yield number, scored
+        self._keep(Scored(self.picture, objective(self.seen).losses), look=True)
+        self.seconds = time.monotonic() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a limit of the whole run has been reached."""
+        evaluations, seconds = self._settings.max_evaluations, self._settings.max_seconds
+        return (evaluations is not None and self._evaluations >= evaluations) or (
+            seconds is not None and self.seconds >= seconds
+        )
+
+    def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor, State]:
+        """The picture as it was, with its losses, the next, and the next state. Nothing else of the
+        step is kept, not even the old state while the new is made: pictures may be large. Until the
+        picture is evaluated, which is what mostly fails, the descent is what it was."""
+        before = self._evaluations
+        small = self._state if all(one.shape.rank == 0 for one in self._state.values()) else None
+
+        def counted(picture: tf.Tensor) -> Evaluation:
+            evaluation = objective(self.frame.picture(picture))
+            self._evaluations += 1
+            self._state = None  # the optimizer alone has it now
+            return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient))
+
+        try:
+            made, state, evaluation = self._optimizer.step(counted, self.picture, self._state)
+        except BaseException:
+            self._evaluations, self._state = before, self._state or small
+            raise
+        return Scored(self.picture, evaluation.losses), made, state
+
+    def _keep(self, scored: Scored, look: bool) -> None:
+        self.best = scored if self.best is None else _lower(self.best, scored)
+        if look:
+            self._check_finite(self.best if self._optimizer.recovers else scored)
+
+    def _check_finite(self, scored: Scored) -> None:
+        settings, best = self._settings, self.best
+        broken = [name for name, loss in scored.losses.items() if not np.isfinite(float(loss))]
+        if not broken:
+            return
+        weights = [f"{name}_weight" for name in broken if name != "total"]
+        weights = weights or ["content_weight", "style_weight", "tv_weight"]
+        lower: list[str] = []
+        for name in weights:
+            lower += [" or "] * bool(lower)
+            lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
+        seen = self.frame.picture(best.picture)
+        image = self.stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
+        raise NotFiniteError(
+            f"the loss became infinite or not a number after {self._iteration} steps: lower ",
+            *lower,
+            image=image,
+        )
+
+
+class _Patience:
+    """Ends a stage whose loss has not fallen for so many steps; None for never."""
+
+    def __init__(self, steps: int | None):
+        self._steps, self.lowest, self.waited = steps, np.inf, 0
+
+    def see(self, scored: Scored) -> None:
+        if self._steps is None:
+            return
+        total = float(scored.losses["total"])
+        self.waited = 0 if total < self.lowest else self.waited + 1
+        self.lowest = min(total, self.lowest)
+
+    @property
+    def is_over(self) -> bool:
+        return self._steps is not None and self.waited >= self._steps
+
+
+def _forms(state: State) -> dict[str, tuple]:
+    """By name, the type and shape of each tensor."""
+    return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
+
+
+def _tensors(state: Mapping[str, ArrayLike]) -> State:
+    return {name: tf.convert_to_tensor(one) for name, one in state.items()}
+
+
+@tf.function(autograph=False)
+def _lower(best: Scored, other: Scored) -> Scored:
+    """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
+    return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)
+
+
+def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """The picture at a larger size (bicubic, Keys 1981), within 0..255."""
+    if tuple(picture.shape[1:3]) == (height, width):
+        return picture
+    try:
+        return _enlarged(picture, height, width)
+    except tf.errors.ResourceExhaustedError:
+        LOGGER.warning("out of memory: the picture is enlarged on the processor")
+    with tf.device("CPU:0"):
+        return _enlarged(picture, height, width)
+
+
+def _enlarged(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    return tf.clip_by_value(tf.image.resize(picture, (height, width), "bicubic"), 0.0, 255.0)

@@ -1,0 +1,1 @@
+"""Files <-> pixels. Never TensorFlow."""

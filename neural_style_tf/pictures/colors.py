@@ -1,0 +1,119 @@
+"""Colours: whose colours a picture has, the painting's or the photo's.
+
+Pictures are [H, W, 3] float32 RGB, 0..255. For brightness alone see Gatys et al. 2016, "Preserving
+Color in Neural Artistic Style Transfer", section 3; for matched colours section 2.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neural_style_tf.settings import Settings
+
+if TYPE_CHECKING:
+    from neural_style_tf.pictures.masks import Masks
+
+LEAST_VARIANCE = 1e-5  # of RGB from 0 to 1, added to each: a grey picture's covariance is singular
+
+
+def luma_only(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The brightness of one picture with the colours of another of its size.
+
+    Brightness is the luma Y of ITU-R BT.601, colours are its Cb and Cr. Those are multiples of
+    B - Y and R - Y, so that moving R, G and B of a pixel alike changes Y and nothing else.
+    """
+    moved = photo + (luma(painted) - luma(photo))[..., np.newaxis]
+    return np.clip(moved, 0, 255).astype(np.float32)
+
+
+def matched(
+    picture: np.ndarray,
+    other: np.ndarray,
+    kind: str,
+    weights: np.ndarray | None = None,
+    other_weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """One picture in the colours of another: in their mean and covariance ("match") or, channel
+    by channel, in their very distribution ("histogram"). Values of the first may lie beyond
+    0..255. weights: [H, W], 0..1, what each pixel of either says of its colours; all alike without.
+    """
+    values, others = picture.reshape(-1, 3), other.reshape(-1, 3)
+    shift = _match_statistics if kind == "match" else _match_histograms
+    found = shift(values, others, _flat(weights, values), _flat(other_weights, others))
+    return found.reshape(picture.shape).astype(np.float32)
+
+
+def in_colors_of(
+    picture: np.ndarray,
+    paintings: Sequence[np.ndarray],
+    kind: str,
+    settings: Settings,
+    masks: "Masks",
+) -> np.ndarray:
+    """A picture in the paintings' colours, each where it paints, blended by their shares. kind:
+    that of `matched`, or "own" for none of it."""
+    if kind == "own":
+        return picture
+    total, weight = np.zeros_like(picture), np.zeros((*picture.shape[:2], 1), np.float32)
+    for number, share in enumerate(settings.style_shares(len(paintings))):
+        if share:
+            region, source = masks.region(number), masks.source(number)
+            source = None if source is None else source[0, ..., 0]
+            found = matched(picture, paintings[number], kind, region, source)
+            part = np.float32(share) if region is None else share * region[..., np.newaxis]
+            total += part * found
+            weight += part
+    found = np.where(weight > 0, total / np.maximum(weight, 1e-6), picture)
+    return np.clip(found, 0, 255)
+
+
+def _flat(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
+    return np.ones(len(values), np.float32) if weights is None else weights.reshape(-1)
+
+
+def _match_statistics(
+    values: np.ndarray, others: np.ndarray, weights: np.ndarray, other_weights: np.ndarray
+) -> np.ndarray:
+    """C^1/2 S^-1/2 (x - mean) + the others' mean, for covariances S and C: eq. 1 to 5."""
+    mean, covariance = _statistics(values, weights)
+    other_mean, other_covariance = _statistics(others, other_weights)
+    matrix = _power(other_covariance, 0.5) @ _power(covariance, -0.5)
+    return (values - mean) @ matrix.T + other_mean
+
+
+def _statistics(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values = values.astype(np.float64)
+    covariance = np.cov(values, rowvar=False, bias=True, aweights=weights)
+    mean = np.average(values, axis=0, weights=weights)
+    return mean, covariance + LEAST_VARIANCE * 255**2 * np.eye(3)
+
+
+def _power(symmetric: np.ndarray, exponent: float) -> np.ndarray:
+    values, vectors = np.linalg.eigh(symmetric)
+    return (vectors * values**exponent) @ vectors.T
+
+
+def _match_histograms(
+    values: np.ndarray, others: np.ndarray, weights: np.ndarray, other_weights: np.ndarray
+) -> np.ndarray:
+    """Each channel's value of some rank becomes the others' value of that rank."""
+    found = np.empty(values.shape)
+    for channel in range(values.shape[1]):
+        levels, where = np.unique(values[:, channel], return_inverse=True)
+        ranks = _ranks(np.bincount(where, weights, len(levels)))  # ties share one, in the middle
+        order = np.argsort(others[:, channel], kind="stable")
+        places = _ranks(other_weights[order])
+        found[:, channel] = np.interp(ranks, places, others[order, channel])[where]
+    return found
+
+
+def _ranks(weights: np.ndarray) -> np.ndarray:
+    """Where the middle of each of some weights lies, from 0 to 1."""
+    weights = weights.astype(np.float64)
+    return (np.cumsum(weights) - 0.5 * weights) / weights.sum()
+
+
+def luma(pixels: np.ndarray) -> np.ndarray:
+    """[H, W] of [H, W, 3]: Y of ITU-R BT.601, section 2.5.1."""
+    return pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -1,0 +1,397 @@
+"""Files: bytes -> a whole file or none; and whether a file can be read or written, known early.
+
+Files that are being written have names of ours, and are locked. So the next run that writes to the
+same folder can tell what a killed run has left there from what is still being written.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import platform
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from neural_style_tf.settings import UserError, nearest
+
+StrPath = str | os.PathLike[str]
+
+IS_WINDOWS = os.name == "nt"
+MOUNTS = Path("/proc/mounts")
+LOCK = ".neural-style-claim-"  # begins the names of the files of claims
+OLD_SECONDS = 24 * 3600.0  # no file takes this long to be written
+_held: set[Path] = set()  # what this process is writing, and its claims
+
+
+def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
+    """Raises `UserError` if `write` could not write to `path`; meant for before the run.
+
+    make_folder: its folder need not be there, only the one above.
+    """
+    path = Path(path)
+    if make_folder and not os.path.exists(path.parent):
+        path = path.parent
+    if os.path.isdir(path):  # not `path.is_dir()`, which raises for a name that is too long
+        raise UserError(f"{path} is a folder: add a file name")
+    check_free(path, overwrite)
+    if _is_special(path):
+        raise UserError(f"{path} is not a regular file: choose another name")
+    target = _target_of(path)
+    _check_folder(target.parent, path.name, "create it")
+    remove_left_behind(target.parent)
+    try:
+        _try_to_write(target)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({reason(error)}): choose another name or folder"
+        ) from error
+
+
+def check_free(path: StrPath, overwrite: bool = False) -> None:
+    """Raises `UserError` if there is a file that may not be replaced."""
+    if os.path.exists(path) and not overwrite:
+        raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
+
+
+def open_to_read(path: StrPath) -> BinaryIO:
+    """A file that has something in it, or a `UserError` that says why not."""
+    path = Path(path)
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder: give a file inside it")
+    _check_folder(path.parent, path.name, "check it")
+    try:
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty: get a fresh copy")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise UserError(f"no file {path}{_nearest_file(path)}: check the name") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({reason(error)}): check the file") from error
+
+
+def version(path: StrPath) -> tuple[str, int, int, int]:
+    """What is another when the file is: its whole name, size, time and number. Raises `UserError`
+    if it cannot be read."""
+    open_to_read(path).close()
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def write(path: StrPath, data: bytes) -> None:
+    """Writes a file with `writing`."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: StrPath) -> Iterator[BinaryIO]:
+    """A file to write to, which is beside `path`; then it is moved over that, with the mode of the
+    old file.
+
+    A link stays a link: what it points to is replaced. Raises `UserError` if that fails; then an
+    old file is still what it was.
+    """
+    try:
+        target = _target_of(path)
+        if _is_special(target):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        with _temporary_beside(target) as file:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                shutil.copymode(target, file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if IS_WINDOWS:  # which moves no open file
+                file.close()
+            os.replace(file.name, target)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({reason(error)}): make room there or choose another name"
+        ) from error
+
+
+def _is_special(path: StrPath) -> bool:
+    """Whether there is a device, a pipe or the like, which a file would replace."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+@contextlib.contextmanager
+def _temporary_beside(target: Path) -> Iterator[BinaryIO]:
+    """A new locked file in the folder of `target`, removed at the end if it is still there."""
+    while True:
+        path = target.parent / _temporary_name()
+        _held.add(path)
+        try:
+            with open(path, "xb") as file:  # not `tempfile`, which ignores the umask
+                # another process may have removed it before it was locked
+                if IS_WINDOWS or (_lock(file.fileno()) is not False and _is_at(file, path)):
+                    yield file
+                    return
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            _held.discard(path)
+
+
+def remove_unfinished(folder: StrPath, process: int) -> None:
+    """Removes what a process of this machine that was ended had begun to write in a folder."""
+    for temporary in Path(folder).glob(f"{_temporaries_of(process)}*"):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_left_behind(folder: StrPath) -> None:
+    """Removes what processes of this machine that are gone have left in a folder: files that they
+    had begun to write, and claims. What a process that is alive holds is locked, and stays."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            is_ours = entry.name.startswith((_temporaries_of(), LOCK))
+            if is_ours and entry.name.endswith((".tmp", ".lock")):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(path: Path) -> None:
+    if IS_WINDOWS:  # removes no open file
+        _remove_old(path)
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        is_locked = _lock(descriptor)
+        if is_locked is None:
+            _remove_old(path)
+        elif is_locked and _is_at(descriptor, path):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _remove_old(path: Path) -> None:
+    """Where a lock says nothing, the age of a file does."""
+    if time.time() - path.stat().st_mtime > OLD_SECONDS:
+        path.unlink()
+
+
+def clear_up() -> None:
+    """Removes what this process is writing: for one that is about to end in the middle of it."""
+    for path in list(_held):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def claim(path: StrPath) -> Iterator[bool]:
+    """Whether nobody else has a claim on `path`, here or on a machine that shares the folder. A
+    claim ends with its process; where the disk has no locks, everybody has it."""
+    target = _target_of(path)
+    lock = target.parent / f"{LOCK}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock"
+    descriptor = _locked(lock)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            if IS_WINDOWS:  # removes no open file
+                os.close(descriptor)
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            _held.discard(lock)
+            if not IS_WINDOWS:
+                os.close(descriptor)
+
+
+def _locked(lock: Path) -> int | None:
+    """The locked file's descriptor; None if another has it."""
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {lock} ({reason(error)}): make room there or choose another folder"
+            ) from error
+        is_locked = _lock(descriptor)
+        if is_locked is False:
+            os.close(descriptor)
+            return None
+        if is_locked is None or _is_at(descriptor, lock):
+            _held.add(lock)
+            return descriptor
+        os.close(descriptor)  # its owner was done, and took it away
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Locks a file until it is closed, or its process ends. Whether nobody else has locked it; None
+    on a disk without locks."""
+    try:
+        if IS_WINDOWS:
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+
+
+def _is_at(file: BinaryIO | int, path: Path) -> bool:
+    """Whether an open file still has that name."""
+    descriptor = file if isinstance(file, int) else file.fileno()
+    try:
+        return IS_WINDOWS or os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+class Output:
+    """An output by the name that the user gave, wherever the current folder goes meanwhile."""
+
+    def __init__(self, path: StrPath, folder: str = ""):
+        """folder: that a relative path is in; by default the current one."""
+        self._given = os.fspath(path)
+        self._path = os.path.abspath(os.path.join(folder, path))
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self._given
+
+
+def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
+    """Saves a file of that name where there is room for it: in the temporary folder, the home
+    folder or the cache. Returns where, or None if there is no such place. save: is called with a
+    path, and raises whatever error it likes if it cannot be written."""
+    for place in (_user_temporary, _home, _cache):
+        folder = None
+        try:
+            folder = tempfile.mkdtemp(prefix="neural-style-", dir=place())
+            found = os.path.join(folder, os.path.basename(path))
+            save(found)
+            return found
+        except Exception:  # the next place may take it
+            if folder is not None:
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+    return None
+
+
+def temporary(size: int) -> IO[bytes]:
+    """A file for `size` bytes that is closed and removed with the object that holds it: on a disk,
+    for where the temporary folder is memory, large files would take what they are to save. A folder
+    that the user names in TMPDIR is taken as it is. Raises `OSError` if there is no room."""
+    errors = []
+    for folder in _temporary_folders():
+        try:
+            if shutil.disk_usage(folder).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+            return tempfile.TemporaryFile(prefix=".neural-style-", dir=folder)
+        except OSError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def temporary_folder() -> str:
+    """The first choice of `temporary`, for messages."""
+    return _temporary_folders()[0]
+
+
+def _temporary_folders() -> list[str]:
+    if any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")):
+        return [tempfile.gettempdir()]
+    places = [_user_temporary, lambda: "/var/tmp", _cache]
+    folders = []
+    for place in places:
+        with contextlib.suppress(OSError, RuntimeError):
+            folders.append(place())
+    folders = [folder for folder in folders if os.path.isdir(folder)]
+    return sorted(folders, key=_is_in_memory) or [os.curdir]  # disks first, else in order
+
+
+def _user_temporary() -> str:
+    return tempfile.gettempdir()
+
+
+def _home() -> str:
+    return str(Path.home())
+
+
+def _cache() -> str:
+    from neural_style_tf.network import cache  # late: it writes files with this module
+
+    cache.folder().mkdir(parents=True, exist_ok=True)
+    return str(cache.folder())
+
+
+def _is_in_memory(folder: str) -> bool:
+    """Whether a folder is in memory rather than on a disk, as far as Linux says."""
+    try:
+        mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
+    except (OSError, ValueError):
+        return False
+    folder = os.path.realpath(folder)
+    kinds = {
+        mount: kind
+        for _, mount, kind, *_ in mounts
+        if folder == mount or folder.startswith(mount.rstrip("/") + "/")
+    }
+    return bool(kinds) and kinds[max(kinds, key=len)] in ("tmpfs", "ramfs")
+
+
+def reason(error: BaseException) -> str:
+    """Why, in one line: 'Permission denied'."""
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+def in_short(error: BaseException) -> str:
+    """An error that nobody expected: its kind, and what it says, in one line."""
+    return f"{type(error).__name__}: {reason(error)}"
+
+
+def _check_folder(folder: Path, name: str, advice: str) -> None:
+    if not os.path.isdir(folder):
+        raise UserError(f"no folder {folder} for {name}{_nearest_file(folder)}: {advice}")
+
+
+def _nearest_file(path: Path) -> str:
+    """' (did you mean ...?)' for the name most like `path` in its folder, or nothing."""
+    try:
+        return nearest(path.name, sorted(os.listdir(path.parent)))
+    except OSError:
+        return ""
+
+
+def _target_of(path: StrPath) -> Path:
+    """The file itself, where `path` is a link to it: the link stays."""
+    return Path(os.path.realpath(path))
+
+
+def _try_to_write(target: Path) -> None:
+    """Raises `OSError` unless a file can be made beside `target`, and `target` can be its name.
+
+    Tried, since permissions know nothing of read-only disks and, for root, nothing at all.
+    """
+    with _temporary_beside(target):
+        pass
+    with contextlib.suppress(FileNotFoundError):
+        target.stat()
+
+
+def _temporary_name() -> str:
+    """Hidden, and unique among processes and machines that share a folder."""
+    return f"{_temporaries_of(os.getpid())}{secrets.token_hex(4)}.tmp"
+
+
+def _temporaries_of(process: int | None = None) -> str:
+    """How the names of its temporary files begin; or of all processes of this machine."""
+    machine = f".neural-style-{platform.node()[:64]}-"
+    return machine if process is None else f"{machine}{process}-"

@@ -1,0 +1,1 @@
+"""One picture: options -> inputs -> painted -> files, watched and stopped."""

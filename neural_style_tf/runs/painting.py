@@ -1,0 +1,291 @@
+"""Painting: a checked run -> its picture, watched, and saved whatever ends it.
+
+NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
+"""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from neural_style_tf.machine import hardware
+from neural_style_tf.painting import stages
+from neural_style_tf.pictures import files
+from neural_style_tf.runs import provenance
+from neural_style_tf.runs.options import message_of
+from neural_style_tf.runs.stopping import Stop
+from neural_style_tf.settings import UserError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from neural_style_tf.painting.stages import Stage
+    from neural_style_tf.painting.stylize import Step
+    from neural_style_tf.runs.inputs import Pictures
+    from neural_style_tf.runs.preview import Preview
+    from neural_style_tf.runs.runs import Run
+
+LOWER = "choose a smaller --size or --tile, or --optimizer adam, which needs less"
+
+
+class Painting:
+    """One run, from what was checked to what is saved of it.
+
+    device: what it is painted on, in words. watch: called after every step; an error of it costs
+    no picture.
+    """
+
+    def __init__(
+        self,
+        run: "Run",
+        pictures: "Pictures",
+        device: str,
+        preview: "Preview | None" = None,
+        watch: "Callable[[Step], None] | None" = None,
+    ):
+        self._options, self._settings, self._description, self._resumed = run
+        self._pictures, self._preview, self._watch = pictures, preview, watch
+        self._device = device
+        self._latest: Step | None = None
+
+    def paint(self) -> int:
+        """Paints, and saves what comes out. Returns the exit status.
+
+        Whatever ends the run, the picture as it stands and the state are saved where they can be;
+        a failure is raised as `UserError` after that.
+        """
+        from neural_style_tf.runs.progress import Progress
+
+        self._prepare()
+        options, settings = self._options, self._settings
+        keep_losses = options.progress_write or options.progress_plot
+        with (
+            Progress(settings, self._plan, options.quiet, keep_losses) as self._progress,
+            Stop(self._progress.note) as self._stop,
+        ):
+            self._announce()
+            self._begin()
+            try:
+                self._save_each(self._images())
+            except KeyboardInterrupt:
+                if self._latest is None:
+                    raise
+                self._save_unfinished()
+                return self._stop.exit_status
+            except Exception as error:  # whatever it is, what was painted is saved
+                self._save_unfinished(error)
+                if isinstance(error, UserError):
+                    raise
+                raise UserError(in_words(error)) from error
+            finally:
+                self._results.finish_writing()
+            return self._results.exit_status
+
+    def _prepare(self) -> None:
+        """Loads the network, and settles what depends on it."""
+        from neural_style_tf.network import vgg
+        from neural_style_tf.objective import tiling
+
+        settings, resumed, plan = self._settings, self._resumed, self._pictures.plan
+        self._network = vgg.load(self._options.network)
+        vgg.check_layers(self._network, settings.layers())
+        precision = hardware.precision(settings.precision)
+        self._state = None
+        if resumed:
+            self._state, plan = stages.fitted(resumed.state, settings)
+        if not resumed or settings.tile != resumed.description["tile"]:
+            sizes = [style.shape[:2] for style in self._pictures.styles]
+            plan = tiling.in_tiles(plan, self._network, sizes, settings, precision)
+        self._plan = plan
+        self._settings = dataclasses.replace(
+            settings,
+            precision=precision.name,
+            scales=str(len(plan)),
+            tile=str(plan[-1].tile or "off"),
+        )
+        self._description = (
+            self._description
+            | dataclasses.asdict(self._settings)
+            | {"versions": provenance.versions(), "device": self._device}
+        )
+
+    def _announce(self) -> None:
+        """Says what is going to be painted, and what is done of it."""
+        sizes = ", then ".join(map(_size_in_words, self._plan))
+        network = self._network.title
+        self._progress.note(
+            f"{sizes} on {self._device} in {self._settings.precision} with {network}"
+        )
+        if not self._resumed:
+            return
+        first, done = self._first_iteration(), int(self._resumed.state["iterations"])
+        if first < done:
+            self._progress.note(
+                f"as {self._settings.iterations} steps at once have it, goes on after step {first} "
+                f"of {done}"
+            )
+        self._progress.go_on(first, self._resumed.state["rows"])
+
+    def _first_iteration(self) -> int:
+        return int(self._state["iterations"]) if self._state else 0
+
+    def _begin(self) -> None:
+        """Makes what saves the run, and what watches it."""
+        from neural_style_tf.runs.results import Results
+
+        preview = self._preview
+        self._results = results = Results(
+            self._options,
+            self._settings,
+            self._pictures,
+            self._description,
+            self._progress,
+            self._first_iteration(),
+            preview and preview.add_checkpoint,
+        )
+        fenced, progress = results.fenced, self._progress
+        self._watchers = [
+            fenced("the table of losses", progress.keep, is_asked=True),
+            fenced("the progress display", progress.show),
+            results.see,
+        ]
+        if self._watch:
+            self._watchers.append(fenced("what reports the progress", self._watch))
+        self._add_picture_to_log = None
+        if self._options.log_dir:
+            self._begin_log()
+        self._show_in_preview = None
+        if preview:
+            self._begin_preview(preview)
+
+    def _begin_log(self) -> None:
+        from neural_style_tf.runs.logs import Logs
+
+        logs = Logs(self._options.log_dir, self._description)
+        results, fenced = self._results, self._results.fenced
+
+        def add_picture(iteration: int, image: "np.ndarray") -> None:
+            logs.add_picture(iteration, results.in_its_colors(image))
+
+        self._watchers.append(fenced("the log of losses", logs.see, is_asked=True))
+        self._add_picture_to_log = fenced("the log of pictures", add_picture, is_asked=True)
+
+    def _begin_preview(self, preview: "Preview") -> None:
+        results, fenced = self._results, self._results.fenced
+
+        def show(image: "np.ndarray", message: str) -> None:
+            preview.show(results.in_its_colors(image))
+            preview.tell(message, "done")
+
+        def save_if_asked(step: "Step") -> None:
+            if step.iteration is not None and preview.save_is_asked_for():
+                message = f"saved as {self._options.output} after step {step.iteration + 1}"
+                results.save_meanwhile(step.image(), lambda: preview.tell(message))
+
+        begin = fenced("the preview", preview.begin)
+        begin(self._pictures.content, self._plan, self._stop.request, results.in_its_colors)
+        self._watchers.append(fenced("the preview", preview.see))
+        self._watchers.append(fenced("the preview's button", save_if_asked))
+        self._show_in_preview = fenced("the preview", show)
+
+    def _images(self) -> "Iterator[tuple[int | None, np.ndarray]]":
+        """What `stylize` yields. From then on it alone holds the pictures."""
+        from neural_style_tf.painting.stylize import stylize
+
+        pictures = self._pictures
+        images = stylize(
+            self._network,
+            pictures.content,
+            pictures.styles,
+            initial=pictures.initial,
+            **pictures.masks,
+            on_step=self._see,
+            plan=self._plan,
+            resume=self._state,
+            keep_stages=bool(self._options.save_state) and not stages.hangs_on_all(self._settings),
+            **dataclasses.asdict(self._settings),
+        )
+        pictures.let_go()
+        if self._resumed:
+            self._resumed.state.clear()
+            self._state = None
+        return images
+
+    def _see(self, step: "Step") -> None:
+        self._latest = step
+        for watch in self._watchers:
+            watch(step)
+        self._stop.check()
+
+    def _save_each(self, images: "Iterator[tuple[int | None, np.ndarray]]") -> None:
+        for iteration, image in images:
+            if iteration is None:
+                self._results.fetched = image
+                self._save(image, is_whole=True)
+                continue
+            self._results.save_checkpoint(iteration, image)
+            if self._add_picture_to_log:
+                self._add_picture_to_log(iteration, image)
+
+    def _save(self, image: "np.ndarray", is_whole: bool = False) -> str | None:
+        """Saves a picture as the result; returns where it is. is_whole: it is finished."""
+        path = self._results.save(image, self._latest.losses() if is_whole else None)
+        if self._show_in_preview:
+            self._show_in_preview(image, self._progress.last_words)
+        return path
+
+    def _save_unfinished(self, error: Exception | None = None) -> None:
+        """Saves the picture as it stands, and the state, and says how to go on. error: what ended
+        the run, if it was not asked to stop."""
+        from neural_style_tf.painting.descent import NotFiniteError
+
+        if self._latest is None:
+            return
+        image = self._sound_image(error)
+        if image is None:
+            self._results.tell_error("no picture could be saved: the device does not answer")
+        else:
+            self._save(image)
+        if isinstance(error, NotFiniteError):
+            return  # the state would lead there again
+        state = self._results.save_state(self._latest, elsewhere=True)
+        if state:
+            command = ["python", sys.argv[0], "--resume", state]
+            self._progress.note(f"to go on: {shlex.join(command)}")
+
+    def _sound_image(self, error: Exception | None) -> "np.ndarray | None":
+        """The newest picture that is sound, of those that can still be fetched."""
+        import numpy as np
+
+        image = getattr(error, "image", None)  # of a loss that is not finite
+        if image is not None:
+            return image
+        with contextlib.suppress(Exception):  # a device that has failed
+            image = self._latest.image()
+            if np.isfinite(image).all():
+                return image
+        return self._results.fetched
+
+
+def in_words(error: BaseException) -> str:
+    """What ended a run, expected or not, in one line."""
+    return message_of(error) if isinstance(error, UserError) else one_line(_unexpected(error))
+
+
+def _unexpected(error: BaseException) -> str:
+    kind = type(error).__name__
+    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
+        return f"out of memory: {LOWER}"
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{files.reason(error)} (--debug shows where)"
+    return f"{files.in_short(error)} (--debug shows where)"
+
+
+def _size_in_words(stage: "Stage") -> str:
+    """512x384 in tiles of 256 pixels"""
+    is_cut = stage.tile and stage.tile**2 < stage.width * stage.height  # or only a painting is
+    tiles = f" in tiles of {stage.tile} pixels" if is_cut else ""
+    return f"{stage.width}x{stage.height}{tiles}"

@@ -1,0 +1,299 @@
+"""Provenance: what a run is made of -> a description that can be kept, and back to options.
+
+A description that is read from a file is data from a stranger: `checked` takes nothing but what
+`describe` and a run put there, each part by its own rule.
+
+NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
+"""
+
+import argparse
+import dataclasses
+import functools
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from neural_style_tf.pictures import files
+from neural_style_tf.runs.access import (
+    LISTS,
+    NO_FILE,
+    OUTPUTS,
+    RECORDED,
+    RECORDED_INPUTS,
+    SHA256,
+    base_name,
+)
+from neural_style_tf.settings import (
+    VERSION,
+    SettingName,
+    Settings,
+    UserError,
+    nearest,
+    settings_from,
+    shapes_picture,
+    shortened,
+)
+
+NEEDED = ("content", "styles", "network")  # inputs that every run has
+MOST_FILES = 1000  # of an option
+# Settings that a run resolves for this machine and size; what was asked for is kept beside them.
+RESOLVED = ("precision", "scales", "tile")
+
+# Settings that say how far to go and what to tell, not what the picture is.
+FREE = {
+    "iterations",
+    "max_evaluations",
+    "max_seconds",
+    "patience",
+    "print_iterations",
+    "checkpoint_iterations",
+}
+
+Description = dict[str, Any]
+
+
+def describe(options: argparse.Namespace, settings: Settings) -> Description:
+    """What makes a picture: every setting, the names of the inputs without their folders, and
+    their SHA-256. Raises `UserError` for one that cannot be read."""
+    named = {name: getattr(options, name) for name in RECORDED_INPUTS}
+    # painting a picture again, or going on, inherits what was asked at first
+    asked = getattr(options, "asked", {name: getattr(settings, name) for name in RESOLVED})
+    return {
+        **{name: each(os.path.basename, value) for name, value in named.items()},
+        "sha256": {name: each(digest, value) for name, value in named.items()},
+        **dataclasses.asdict(settings),
+        "asked": asked,
+    }
+
+
+def record(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that are not settings and that a saved run keeps; files with their folders."""
+    kept = {name: getattr(options, name, None) for name in RECORDED}
+    paths = {name: each(os.path.abspath, kept[name]) for name in (*RECORDED_INPUTS, *OUTPUTS)}
+    return kept | paths
+
+
+def versions() -> dict[str, str]:
+    import numpy
+    import tensorflow
+
+    return {
+        "neural-style": VERSION,
+        "tensorflow": tensorflow.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, in hexadecimal digits. Raises `UserError` if it cannot be read."""
+    return _digest(*files.version(path))
+
+
+@functools.lru_cache(maxsize=100_000)  # a batch asks for the same files again and again
+def _digest(path: str, *_: int) -> str:
+    with files.open_to_read(path) as file:
+        sha256 = hashlib.sha256()
+        while part := file.read(1 << 20):
+            sha256.update(part)
+        return sha256.hexdigest()
+
+
+def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
+    """The settings and inputs that made a picture, as defaults of the options. The inputs that are
+    not `given` are looked for by name, here and beside the picture. With another photo or size,
+    what depends on these is resolved again.
+
+    Raises `UserError` for a picture from elsewhere, for metadata that holds anything else, and for
+    an input that is not what it was.
+    """
+    from neural_style_tf.pictures import images
+
+    description = images.metadata(picture)
+    if not description:
+        raise UserError(
+            f"{picture} has no neural-style metadata: use a picture made by this program"
+        )
+    description = checked(description, picture)
+    inherited = settings_in(description)
+    for field in dataclasses.fields(Settings):
+        if not shapes_picture(field):
+            inherited.pop(field.name, None)
+    if {"content", "size", "width", "height"} & set(given):
+        inherited |= description["asked"]
+    else:
+        inherited["asked"] = description["asked"]
+    return inherited | inputs_of(description, given, [Path(), Path(picture).parent])
+
+
+def inputs_of(
+    description: Description, given: Collection[str], folders: list[Path]
+) -> dict[str, Any]:
+    """The inputs of a description that are not `given`, looked for by name in some folders. Raises
+    `UserError` for one that is missing, or is not what it was."""
+    found = {}
+    for name in set(RECORDED_INPUTS) - set(given):
+        names, digests = description[name], description["sha256"][name]
+        if isinstance(names, list):
+            each_input = zip(names, digests, strict=True)
+            found[name] = [_find(name, *one_input, folders) for one_input in each_input]
+        else:
+            found[name] = _find(name, names, digests, folders)
+    return found
+
+
+def checked(description: Any, source: str) -> Description:
+    """A description from a file, `source`, with every part that it should have.
+
+    Raises `UserError`, in one line, for anything that is unknown or of the wrong type.
+    """
+    if not isinstance(description, dict):
+        raise _damaged(source, "not a description of a picture")
+    _check_known(description, source)
+    digests = description.get("sha256")
+    if not isinstance(digests, dict) or digests.keys() - set(RECORDED_INPUTS):
+        raise _damaged(source, f"sha256 is {shortened(digests)}")
+    named = {
+        name: _checked_input(source, name, description.get(name), digests.get(name))
+        for name in RECORDED_INPUTS
+    }
+    asked = description.get("asked", {})
+    if not isinstance(asked, dict) or asked.keys() - set(RESOLVED):
+        raise _damaged(source, f"asked is {shortened(asked)}")
+    _check_settings(description, asked, source)
+    _check_values(source, "losses", description.get("losses", {}), _is_number)
+    _check_values(source, "versions", description.get("versions", {}), _is_text)
+    _check_values(source, "device", {"": description.get("device", "")}, _is_text)
+    names = {name: value for name, (value, _) in named.items()}
+    sums = {name: value for name, (_, value) in named.items()}
+    return description | names | {"sha256": sums, "asked": asked}
+
+
+def _damaged(source: str, what: str) -> UserError:
+    return UserError(f"the metadata of {source} is damaged ({what}): use another file")
+
+
+def _check_known(description: Description, source: str) -> None:
+    known = {field.name for field in dataclasses.fields(Settings)}
+    known |= {*RECORDED_INPUTS, "sha256", "versions", "device", "asked", "losses"}
+    unknown = sorted(map(str, description.keys() - known))
+    if unknown:
+        versions = description.get("versions")
+        version = versions.get("neural-style") if isinstance(versions, dict) else None
+        by = f", made by version {shortened(version, 20)}," if version else ""
+        raise UserError(
+            f"{source}{by} has the unknown setting {shortened(unknown[0])}"
+            f"{nearest(unknown[0], sorted(known))}: nothing of it was used"
+        )
+
+
+def _check_settings(description: Description, asked: dict[str, Any], source: str) -> None:
+    """Each value by its own rule, and all together; those that were asked for, too."""
+    try:
+        settings = settings_from(settings_in(description))
+        dataclasses.replace(settings, **asked)
+    except UserError as error:
+        raise UserError(f"{source}: ", *error.args) from error
+
+
+def _checked_input(source: str, name: str, names: Any, digests: Any) -> tuple[Any, Any]:
+    """The names of an input's files, without folders, and their checksums: one, or two lists."""
+    if name in LISTS and names is not None:
+        right = isinstance(names, list) and isinstance(digests, list)
+        if not right or None in names or not 0 < len(names) == len(digests) <= MOST_FILES:
+            raise _damaged(source, f"{name} is {shortened(names)}")
+        pairs = [_checked_file(source, *pair) for pair in zip(names, digests, strict=True)]
+        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    if names is None and name in NEEDED:
+        raise _damaged(source, f"{name} is missing")
+    return _checked_file(source, names, digests)
+
+
+def _checked_file(source: str, name: Any, digest: Any) -> tuple[str | None, str | None]:
+    if name is None or name == "-":
+        return name, name
+    if not isinstance(digest, str) or not SHA256.fullmatch(digest):
+        raise _damaged(source, f"sha256 holds {shortened(digest)}")
+    return base_name(name, source), digest
+
+
+def _check_values(source: str, name: str, values: Any, is_right: Callable[[Any], bool]) -> None:
+    """Raises `UserError` for anything but values by name that are all right."""
+    right = isinstance(values, dict) and len(values) <= MOST_FILES
+    if not right or not all(map(is_right, values.values())):
+        raise _damaged(source, f"{name} is {shortened(values)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def settings_in(description: Description) -> dict[str, Any]:
+    """The settings of a description."""
+    names = (field.name for field in dataclasses.fields(Settings))
+    return {name: description[name] for name in names if name in description}
+
+
+def changes(before: Description, now: Description) -> list[str]:
+    """What would make another picture of it: parts of a message, with commas between them."""
+    parts: list[str] = []
+    for name in RECORDED_INPUTS:
+        if before["sha256"][name] != now["sha256"][name]:
+            what = shortened(before[name])
+            parts += [SettingName(name), f" (another file than {what})", ", "]
+    for field in dataclasses.fields(Settings):
+        was, is_now = before.get(field.name), now[field.name]
+        if field.name not in FREE and plain(was) != plain(is_now):
+            values = f" (was {shortened(was)}, now {shortened(is_now)})"
+            parts += [SettingName(field.name), values, ", "]
+    return parts[:-1]
+
+
+def is_same(description: Description, wanted: Description) -> bool:
+    """Whether a picture with this description is made as the one wanted; to its end, if it has
+    losses."""
+    if description["sha256"] != wanted["sha256"]:
+        return False
+    settings = settings_in(description) | description["asked"]
+    shaping = filter(shapes_picture, dataclasses.fields(Settings))
+    return all(
+        plain(settings.get(field.name)) == plain(wanted.get(field.name)) for field in shaping
+    )
+
+
+def _find(option: str, file: str | None, sha256: str | None, folders: list[Path]) -> str | None:
+    """The input of that name and digest."""
+    if file in NO_FILE:
+        return file
+    if option == "network":
+        from neural_style_tf.network import weights
+
+        folders = [*folders, *weights.folders()]
+    existing = [path for folder in folders if (path := folder / file).is_file()]
+    for path in existing:
+        if digest(path) == sha256:
+            return str(path)
+    if existing:
+        raise UserError(
+            f"{existing[0]} is not the file that made the picture: pass ", SettingName(option)
+        )
+    raise UserError(f"no file {file} here or beside the picture: pass ", SettingName(option))
+
+
+def each(function: Callable[[str], Any], value: Any) -> Any:
+    """The function of a file, or of each in a list; where there is none, itself."""
+    if isinstance(value, list):
+        return [each(function, item) for item in value]
+    return value if value in NO_FILE else function(value)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value

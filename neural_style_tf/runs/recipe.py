@@ -1,0 +1,136 @@
+"""Recipes: files of options (@FILE) -> arguments, and settings -> a recipe.
+
+A recipe may come from a stranger: what it may hold is in access.py. One option and its values per
+line; quotes hold together what has spaces, `#` begins a comment, and a backslash is a backslash.
+"""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from neural_style_tf.pictures import files
+from neural_style_tf.runs import access
+from neural_style_tf.settings import (
+    Settings,
+    UsageError,
+    UserError,
+    one_line,
+    shapes_picture,
+    shortened,
+)
+
+MOST_BYTES = 1_000_000
+MOST_NESTED = 8  # recipes that a recipe reads, one within the other
+
+Check = Callable[[list[str]], None]  # raises `UsageError` for arguments that a recipe may not hold
+
+
+class Expanded(NamedTuple):
+    """A command line with the arguments of its recipes in their places."""
+
+    arguments: list[str]
+    recipes: list[str]  # the files that were read
+
+
+def expand(arguments: list[str], check: Check) -> Expanded:
+    """Puts the arguments of each @FILE in its place. Raises `UserError` for a file that cannot be
+    read, and `UsageError`, with file and line, for one that is not a recipe."""
+    read: list[str] = []
+    return Expanded(_expand(arguments, check, read, ()), read)
+
+
+def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) -> list[str]:
+    expanded = []
+    for argument in arguments:
+        if argument.startswith("@") and len(argument) > 1:
+            expanded += _arguments_of(argument[1:], check, read, within)
+        else:
+            expanded.append(argument)
+    return expanded
+
+
+def _arguments_of(path: str, check: Check, read: list[str], within: tuple) -> list[str]:
+    if within and access.is_remote(path):
+        raise UsageError(f"recipe {within[-1]} reads {shortened(path)}: that is another machine")
+    place = os.path.realpath(path)
+    if place in within:
+        raise UsageError(f"recipe {path} reads itself: remove its @ line")
+    if len(within) == MOST_NESTED:
+        raise UsageError(f"recipe {path} is the {MOST_NESTED + 1}th within another: use fewer")
+    arguments = [
+        argument
+        for number, line in enumerate(_text(path).splitlines(), 1)
+        for argument in _split(line, path, number)
+    ]
+    read.append(path)
+    try:
+        check([argument for argument in arguments if not argument.startswith("@")])
+    except UsageError as error:
+        raise UsageError(f"recipe {path}: ", *error.args) from error
+    return _expand(arguments, check, read, (*within, place))
+
+
+def _text(path: str) -> str:
+    with files.open_to_read(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise UserError(f"recipe {path} is larger than {MOST_BYTES // 1000} kB: check the file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UsageError(
+            f"recipe {path}, line {line}: not UTF-8 text: save the file as UTF-8"
+        ) from error
+
+
+def _split(line: str, path: str, number: int) -> list[str]:
+    """The arguments in a line of a recipe."""
+    if "\0" in line:
+        raise UsageError(f"recipe {path}, line {number}: holds a null byte: check the file")
+    try:
+        return split(line)
+    except ValueError:
+        raise UsageError(
+            f"recipe {path}, line {number}: a quote is not closed: put a value that holds one "
+            "between quotes of the other kind"
+        ) from None
+
+
+def split(line: str) -> list[str]:
+    """Words as a shell has them, but a backslash is itself (C:\\nets\\vgg.mat). Raises `ValueError`
+    for a quote that is not closed."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.escape = True, ""
+    return list(lexer)
+
+
+def text(settings: Settings, title: str) -> str:
+    """The settings that are not defaults as the text of a recipe, one option per line: read back,
+    it gives the same settings."""
+    lines = [f"# {one_line(title)}"]
+    for field in dataclasses.fields(Settings):
+        value = getattr(settings, field.name)
+        if value != field.default and shapes_picture(field):
+            lines.append(" ".join(map(shlex.quote, _option(field.name, value))))
+    return "\n".join(lines) + "\n"
+
+
+def _option(name: str, value: object) -> list[str]:
+    """A setting as arguments."""
+    option = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
+    if isinstance(value, Mapping):
+        return [option, *(f"{layer}={weight!r}" for layer, weight in value.items())]
+    if isinstance(value, tuple):
+        return [option, *map(_number, value)]
+    return [option, _number(value) if isinstance(value, float) else str(value)]
+
+
+def _number(value: float) -> str:
+    """All digits, and no exponent: a parser takes -1e-05 for an option."""
+    return f"{Decimal(repr(value)):f}"

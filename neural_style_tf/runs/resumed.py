@@ -1,0 +1,177 @@
+"""Resumed: a saved run -> its state, and the options to go on with.
+
+A saved run may come from a stranger. Its settings are checked one by one; where files lie, and what
+is written where, it says only if this user saved it (see signature.py) or if the output is its own.
+
+NumPy is imported late, as in neural_style.py.
+"""
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from neural_style_tf.pictures import files
+from neural_style_tf.runs import access, provenance
+from neural_style_tf.settings import SettingName, Settings, UsageError, UserError, shortened
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Resumed(NamedTuple):
+    """A run to go on with."""
+
+    state: "dict[str, np.ndarray]"
+    options: dict[str, Any]  # defaults of the command line that goes on
+    description: provenance.Description
+    outputs: tuple[str, ...] = ()  # files that the run has written, and may write again
+
+    @classmethod
+    def load(cls, path: str, given: Collection[str] = ()) -> "Resumed":
+        """The run in a file. given: options that the command line sets, which are not looked for.
+
+        Raises `UserError` for a file that does not hold one, and for a run of somebody else's
+        whose inputs are not here, or whose output has no name on the command line.
+        """
+        from neural_style_tf.runs import states
+
+        state, about, is_ours = states.load(path)
+        _check_state(state, path)
+        description = _whole(provenance.checked(about["description"], path))
+        if is_ours:
+            options = _recorded(about["options"], path)
+            outputs = _outputs(options, description)
+        else:
+            options, outputs = _of_a_stranger(path, about["options"], description, given)
+        place = os.path.abspath(path)
+        options |= {"save_state": place, "asked": description["asked"]}
+        return cls(state, options, description, (*outputs, place))
+
+    def inherited(self, options: argparse.Namespace) -> argparse.Namespace:
+        """The options of the same picture, with the settings that were resolved for the machine.
+        Where the same was asked for, the same is used again."""
+        asked = self.description["asked"]
+        same = {
+            name: self.description[name] for name in asked if asked[name] == getattr(options, name)
+        }
+        return argparse.Namespace(**vars(options) | {"asked": asked} | same)
+
+    def check(self, options: argparse.Namespace, description: provenance.Description) -> None:
+        """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
+        changes = provenance.changes(self.description, description)
+        if description["scales"] != self.description["scales"]:
+            raise UsageError(SettingName("scales"), " cannot change when a run is resumed")
+        if changes and not options.allow_changes:
+            raise UsageError(
+                f"the run in {options.resume} had other settings: ",
+                *changes,
+                ": leave them as they were, or pass --allow-changes",
+            )
+
+
+def _whole(description: provenance.Description) -> provenance.Description:
+    """The description, with the defaults of settings that it lacks: another version made it."""
+    settings = Settings(**provenance.settings_in(description))
+    return dataclasses.asdict(settings) | description
+
+
+def _recorded(options: Any, path: str) -> dict[str, Any]:
+    """The options that a run of this user's was started with. Raises `UserError` for anything
+    that `provenance.record` does not write."""
+    if not isinstance(options, dict) or options.keys() - set(access.RECORDED):
+        raise UserError(f"{path} was saved by another version: use that version to resume it")
+    return options
+
+
+def _outputs(options: dict[str, Any], description: provenance.Description) -> tuple[str, ...]:
+    from neural_style_tf.runs import results
+
+    settings = Settings(**provenance.settings_in(description))
+    return tuple(results.outputs(argparse.Namespace(**options), settings))
+
+
+def _of_a_stranger(
+    path: str, options: Any, description: provenance.Description, given: Collection[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The inputs of somebody else's run, which are looked for by name, and the output, if it is
+    the run's own."""
+    found = provenance.inputs_of(description, given, [Path(), Path(path).parent])
+    output = _own_output(path, options, description)
+    if output:
+        return found | {"output": output}, (output,)
+    if "output" not in given:
+        raise UsageError(
+            f"{path} was not saved by you on this machine, so it may not choose where to "
+            "write: pass ",
+            SettingName("output"),
+        )
+    return found, ()
+
+
+def _own_output(path: str, options: Any, description: provenance.Description) -> str | None:
+    """The output of somebody else's run, if it lies here or beside its state, and the picture
+    says itself that this run made it."""
+    from neural_style_tf.pictures import images
+
+    output = options.get("output") if isinstance(options, dict) else None
+    name = os.path.basename(output) if isinstance(output, str) and "\0" not in output else ""
+    for folder in (Path(), Path(path).parent) if name else ():
+        candidate = folder / name
+        if not candidate.is_file():
+            continue
+        try:
+            made = provenance.checked(images.metadata(candidate), str(candidate))
+        except UserError:
+            continue
+        wanted = description | description["asked"]
+        if provenance.is_same(made, wanted):
+            return str(candidate)
+    return None
+
+
+def _check_state(state: "Mapping[str, np.ndarray]", path: str) -> None:
+    """Raises `UserError` unless there is all that `stylize` goes on from. Of the optimizer's own
+    arrays only the optimizer knows."""
+    try:
+        for part in _ends(state):
+            _check_arrays(part)
+        rows = state["rows"]
+        if rows.size and (rows.ndim != 2 or rows.shape[1] != 6):
+            raise ValueError(f"rows has the shape {rows.shape}")
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+        reason = shortened(files.reason(error), 100)
+        raise UserError(f"the run in {path} is damaged ({reason}): use another file") from error
+
+
+def _ends(state: "Mapping[str, np.ndarray]") -> "Iterator[Mapping[str, np.ndarray]]":
+    """The state itself, and those of the ends of its earlier stages (see `stages.fitted`)."""
+    from neural_style_tf.runs import states
+
+    yield state
+    numbers = {name.split("/")[1] for name in state if name.startswith("ends/")}
+    for number in sorted(numbers):
+        if not (number.isascii() and number.isdecimal() and len(number) < 4):
+            raise ValueError(f"ends/{shortened(number)}")
+        yield states.within(f"ends/{number}/", state)
+
+
+def _check_arrays(state: "Mapping[str, np.ndarray]") -> None:
+    import numpy as np
+
+    picture, plan = state["picture"], state["plan"]
+    if picture.dtype != np.float32 or picture.ndim != 4 or picture.shape[::3] != (1, 3):
+        raise ValueError(f"picture has the shape {picture.shape}")
+    if state["best/picture"].shape != picture.shape or not np.isfinite(picture).all():
+        raise ValueError("picture is not sound")
+    if plan.ndim != 2 or plan.shape[1] != 4 or not 0 < len(plan) < 100 or plan.min() < 0:
+        raise ValueError(f"plan has the shape {plan.shape}")
+    if not 1 <= int(state["stage"]) <= len(plan) or plan[:, :3].min() < 1:
+        raise ValueError("its stages are not sound")
+    for name in ("iterations", "evaluations", "taken", "seconds"):
+        if state[name].shape != () or not 0 <= float(state[name]) < 1e12:
+            raise ValueError(f"{name} is {shortened(state[name])}")
+    if state["patience"].shape != (2,):
+        raise ValueError("patience is not two numbers")

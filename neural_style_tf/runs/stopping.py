@@ -1,0 +1,118 @@
+"""Stopping: Ctrl-C, a scheduler's SIGTERM, a closed terminal's SIGHUP or a button -> a run that
+ends after its step, saved."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from neural_style_tf.pictures import files
+from neural_style_tf.settings import INTERRUPTED, TERMINATED
+
+NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
+HUNG_UP = 129  # exit status, after the terminal was closed
+EXIT_STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    EXIT_STATUS[signal.SIGHUP] = HUNG_UP
+
+
+def leave(status: int) -> None:
+    """Ends the process at once: Python would take TensorFlow apart first, for most of a second."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    _leave_at_once(status)
+
+
+def leave_on_signals() -> None:
+    """Has Ctrl-C and the like end the process as long as there is nothing to save. An exception
+    might be swallowed by one of the modules that are being imported then."""
+    global _terminal
+    _terminal = os.dup(2)  # which `silence` may have turned away
+    for number in EXIT_STATUS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave_without_picture)
+
+
+_terminal = 2
+
+
+def _leave_without_picture(number: int, _: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(_terminal, f"{NOTHING_TO_SAVE}\n".encode())
+    _leave_at_once(EXIT_STATUS[number])
+
+
+def _leave_at_once(status: int) -> None:
+    files.clear_up()
+    os._exit(status)
+
+
+class Stop:
+    """Ctrl-C, SIGTERM or SIGHUP: the next `check` raises `KeyboardInterrupt`, and `exit_status` is
+    what the process should end with. Ctrl-C twice: it leaves at once.
+
+    A step may keep Python waiting for seconds, and its signal handlers with it. The wakeup
+    descriptor is written to all the same, so a thread that reads it can answer.
+
+    say: is told in words what will happen.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.exit_status = INTERRUPTED
+        self._say = say
+        self._requested = threading.Event()
+        self._reading: int | None = None
+
+    def check(self) -> None:
+        """Raises `KeyboardInterrupt` if it was asked for. The first call begins to listen:
+        before the first step there is no picture to save, and Ctrl-C ends the process plainly."""
+        if self._reading is None and threading.current_thread() is threading.main_thread():
+            self._listen()
+        if self._requested.is_set():
+            raise KeyboardInterrupt
+
+    def request(self) -> None:
+        """What Ctrl-C does the first time, for a button."""
+        if not self._requested.is_set():
+            self._requested.set()
+            self._say("stopping after this step (Ctrl-C again leaves at once)")
+
+    def __enter__(self) -> "Stop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Gives the signals back. Those that would have ended the process before there was a
+        picture are ignored from now on: all is saved, and the process is about to end."""
+        if self._reading is not None:
+            signal.set_wakeup_fd(self._old_descriptor)
+            for number, handler in self._old_handlers.items():
+                is_over = handler is _leave_without_picture
+                signal.signal(number, signal.SIG_IGN if is_over else handler)
+            os.close(self._writing)  # ends the thread
+
+    def _listen(self) -> None:
+        self._reading, self._writing = os.pipe()
+        if hasattr(os, "set_blocking"):  # not on Windows before Python 3.12, which needs it not
+            os.set_blocking(self._writing, False)
+        threading.Thread(target=self._watch, args=(self._reading,), daemon=True).start()
+        self._old_descriptor = signal.set_wakeup_fd(self._writing)
+        self._old_handlers = {
+            number: signal.signal(number, lambda *_: None)
+            for number in EXIT_STATUS
+            if signal.getsignal(number) != signal.SIG_IGN  # who started us will not have it
+        }
+
+    def _watch(self, reading: int) -> None:
+        while signals := os.read(reading, 1):
+            number = signals[0]
+            if number not in EXIT_STATUS:
+                continue
+            if not self._requested.is_set():
+                self.exit_status = EXIT_STATUS[number]
+                self.request()
+            elif number == signal.SIGINT:
+                _leave_at_once(INTERRUPTED)
+        os.close(reading)

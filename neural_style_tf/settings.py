@@ -1,13 +1,14 @@
 """Settings: every knob of a run, its default and its rule, written once."""
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
 
 VERSION = "1.0.0"
 BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-verydeep-19.mat"
@@ -30,9 +31,6 @@ DEFAULT_STYLE_WEIGHT = 5000.0
 STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 
 MAX_MEGAPIXELS = 200.0  # of an input picture, unless told otherwise
-INTERRUPTED = 130  # exit status of a command that Ctrl-C ended
-TERMINATED = 143  # and of one that SIGTERM ended
-LONGEST_MESSAGE = 500  # characters of an error
 MOST_STEPS = 1_000_000
 LONGEST_SIDE = 1_000_000  # pixels; beyond what any machine holds, but still a number to reckon with
 LAYER_NAME = re.compile(r"[a-z0-9_]{1,64}")
@@ -40,62 +38,6 @@ LAYER = "relu4_2=0.5"  # an example
 MOST_VALUES = 1000  # of a setting that has several
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
-
-
-class SettingName(str):
-    """The name of a setting in the message of an error: the command line spells it as an option."""
-
-
-class UserError(Exception):
-    """An expected failure, reported in one line: what, the value, what to do.
-
-    parts: the message; a `SettingName` among them stands for a setting. In Python it reads
-    `style_weight`, on the command line `--style-weight` (`options.message_of`).
-    """
-
-    exit_status = 1
-
-    def __init__(self, *parts: str):
-        super().__init__(*parts)
-
-    def __str__(self) -> str:
-        return "".join(self.args)
-
-    @property
-    def settings(self) -> tuple[str, ...]:
-        """The names of the settings that the message is about."""
-        return tuple(str(part) for part in self.args if isinstance(part, SettingName))
-
-
-class UsageError(UserError):
-    """A wrong or missing option."""
-
-    exit_status = 2
-
-
-def one_line(text: str) -> str:
-    """The text without line breaks and other control characters, and without its middle where it
-    is long: a message may quote whatever was in a file."""
-    text = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in shortened(text, LONGEST_MESSAGE)
-    )
-    return shortened(text, LONGEST_MESSAGE)
-
-
-def shortened(value: Any, longest: int = 60) -> str:
-    """The value as text of at most `longest` characters, the middle left out if need be."""
-    text = str(value)
-    if len(text) <= longest:
-        return text
-    end = longest // 3
-    return f"{text[: longest - end - 3]}...{text[-end:]}"
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """' (did you mean ...?)' for the choice most like `word`, or nothing."""
-    match = difflib.get_close_matches(shortened(word), choices, n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
 
 
 def knob(default: Any, group: str, text: str, **rule: Any) -> Any:

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
@@ -12,15 +11,11 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
 import numpy as np
 import pytest
 import reference
-from launcher import ROOT, Launcher, import_all
+from launcher import Launcher, import_all
 from PIL import Image
+from shared import BROWSER, QUICK
 
 from neural_style_tf.machine import hardware
-
-__all__ = ["ROOT"]
-FASTEST_PRECISION = hardware._fastest_precision
-QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_sessionstart():
@@ -31,17 +26,6 @@ def pytest_sessionstart():
 
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-
-
-def wait_for(what, seconds=60):
-    """What a function returns, once it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("nothing came of it")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import reference
-from conftest import ROOT
+from shared import ROOT
 
 from neural_style_tf.network import vgg
 from neural_style_tf.settings import BUNDLED_NETWORK

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from PIL import Image
+from shared import ROOT
 
 from neural_style_tf.commands import neural_style
 from neural_style_tf.pictures import images

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from conftest import ROOT
+from shared import ROOT
 
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets

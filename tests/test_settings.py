@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from neural_style_tf.settings import Settings, UsageError, settings_from
+from neural_style_tf.errors import UsageError
+from neural_style_tf.settings import Settings, settings_from
 
 TILES = "a whole number of pixels from 64"
 WRONG = [

@@ -29,11 +29,11 @@ from PIL import Image
 from neural_style_tf.batch import jobs
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.workers import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
+from neural_style_tf.errors import UsageError, UserError, message_of
 from neural_style_tf.machine import hardware
 from neural_style_tf.pictures import files, images
 from neural_style_tf.runs import access, provenance
-from neural_style_tf.runs.options import message_of
-from neural_style_tf.settings import BUNDLED_NETWORK, UsageError, UserError
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 if TYPE_CHECKING:
     from distributed import Client, Future, Security

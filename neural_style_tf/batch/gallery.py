@@ -14,9 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
 from neural_style_tf.runs.provenance import plain
-from neural_style_tf.settings import MAX_MEGAPIXELS, UserError
+from neural_style_tf.settings import MAX_MEGAPIXELS
 
 if TYPE_CHECKING:
     from PIL import Image

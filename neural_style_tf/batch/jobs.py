@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf.errors import UserError, one_line
 from neural_style_tf.machine import kept
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import inputs, painting, provenance, runs
 from neural_style_tf.runs.resumed import Resumed
-from neural_style_tf.settings import UserError, one_line
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.stylize import Step

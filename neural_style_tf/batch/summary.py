@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from neural_style_tf.batch.jobs import Outcome
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine.streams import tolerant
 from neural_style_tf.runs.progress import time_in_words
-from neural_style_tf.settings import UserError
 
 SHOWN = 40  # pictures, at the end
 WORDS = {"done": "painted", "kept": "there already", "failed": "failed"}

@@ -5,9 +5,9 @@ import io
 import os
 from pathlib import Path
 
+from neural_style_tf.errors import UsageError, UserError, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options, recipe
-from neural_style_tf.settings import UsageError, UserError, shortened
 
 MOST_BYTES = 50_000_000
 

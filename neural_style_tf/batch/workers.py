@@ -21,9 +21,9 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs.stopping import EXIT_STATUS
-from neural_style_tf.settings import UserError
 
 TRIES = 3  # of a job whose process dies or hangs
 # TensorFlow never lets go of all that it compiles for pictures of a size: 20 to 40 MB for each.

@@ -22,14 +22,13 @@ from typing import NamedTuple, NoReturn
 from neural_style_tf.batch import gallery, jobs, tables, workers
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.summary import Summary
+from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as single
 from neural_style_tf.runs import runs
 from neural_style_tf.runs.access import OPTIONS
-from neural_style_tf.runs.options import message_of
 from neural_style_tf.runs.stopping import EXIT_STATUS
-from neural_style_tf.settings import INTERRUPTED, UsageError, UserError
 
 NAME = "{content}--{style}.png"
 # What became of the last attempt at a picture.
@@ -236,7 +235,7 @@ def check_rest(rest: Sequence[str]) -> None:
     """Raises `UsageError` for an option of one run only."""
     for name in vars(single.given_options(list(rest))):
         if name in OPTIONS and not OPTIONS[name].batch:
-            raise UsageError(f"{single.option_name(name)} is not available in batch.py")
+            raise UsageError(f"{option_name(name)} is not available in batch.py")
 
 
 def parsed(rest: Sequence[str]) -> argparse.Namespace:
@@ -473,7 +472,7 @@ def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namesp
         if any(getattr(one, name) for one in painted):
             given = "save_states" if name == "save_state" else name
             raise UsageError(
-                f"{single.option_name(given)} on a cluster needs --shared-folder, which all see"
+                f"{option_name(given)} on a cluster needs --shared-folder, which all see"
             )
 
 

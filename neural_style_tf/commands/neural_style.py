@@ -12,15 +12,16 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, option_name
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import inputs, painting, provenance, recipe, runs
 from neural_style_tf.runs.access import OPTIONS
-from neural_style_tf.runs.options import expand, given_options, option_name, parse
+from neural_style_tf.runs.options import expand, given_options, parse
 from neural_style_tf.runs.resumed import Resumed
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
-from neural_style_tf.settings import INTERRUPTED, Settings, UsageError, UserError
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     from neural_style_tf.runs.preview import Preview

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neural_style_tf.errors import UserError, shortened
 from neural_style_tf.machine import streams
-from neural_style_tf.settings import UserError, shortened
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -8,8 +8,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import VERSION, UserError
+from neural_style_tf.settings import VERSION
 
 TIMEOUT_SECONDS = 30.0  # without a byte
 BLOCK_BYTES = 1 << 20

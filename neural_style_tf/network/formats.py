@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import UserError
 
 # Of Simonyan and Zisserman's training set, RGB 0..255; Keras keeps it as BGR.
 IMAGENET_MEAN_PIXEL = (123.68, 116.779, 103.939)

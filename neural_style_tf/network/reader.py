@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.network import formats, packed
 from neural_style_tf.network.formats import Weights
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import UserError
 
 PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
 # the folder that the user works in may hold modules of a stranger, named as ours or Python's

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.errors import UserError, nearest
 from neural_style_tf.network import cache, weights
 from neural_style_tf.network.passes import Passes
 from neural_style_tf.network.weights import Layer
-from neural_style_tf.settings import UserError, nearest
 
 
 class Network(NamedTuple):

@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
 from neural_style_tf.network import downloads, formats, reader
 from neural_style_tf.network.formats import Layer, Weights
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import BUNDLED_NETWORK, UserError
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 # SHA-256 of the files we know, and what to call them.
 KNOWN_FILES = {

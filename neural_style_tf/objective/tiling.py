@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
@@ -30,7 +31,7 @@ from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import files
 from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
-from neural_style_tf.settings import SMALLEST_TILE, Settings, UserError
+from neural_style_tf.settings import SMALLEST_TILE, Settings
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 

@@ -8,13 +8,14 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, UserError
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective.objective import Evaluation, Objective
 from neural_style_tf.optimizers.optimizers import Optimizer, State
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures.masks import NO_FRAME, Frame
 from neural_style_tf.runs import states
-from neural_style_tf.settings import SettingName, Settings, UsageError, UserError
+from neural_style_tf.settings import Settings
 
 LOSSES = ("content", "style", "tv", "total")
 LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
@@ -25,14 +26,6 @@ class Scored(NamedTuple):
 
     picture: tf.Tensor
     losses: dict[str, tf.Tensor]
-
-
-class NotFiniteError(UserError):
-    """The loss stopped being a number. `image` is the last good picture, or None."""
-
-    def __init__(self, *parts: str, image: np.ndarray | None):
-        super().__init__(*parts)
-        self.image = image
 
 
 class Descent:

@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from neural_style_tf.settings import SMALLEST_SIDE, SettingName, Settings, UsageError
+from neural_style_tf.errors import SettingName, UsageError
+from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from neural_style_tf.errors import NotFiniteError, UsageError
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import tiling
@@ -24,18 +25,12 @@ from neural_style_tf.optimizers.optimizers import (
     history_of,
 )
 from neural_style_tf.painting import stages
-from neural_style_tf.painting.descent import Descent, NotFiniteError, Scored, resized
+from neural_style_tf.painting.descent import Descent, Scored, resized
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import colors, images
 from neural_style_tf.pictures.masks import GivenMasks, Masks
 from neural_style_tf.runs import states
-from neural_style_tf.settings import (
-    LEARNING_RATE,
-    SMALLEST_SIDE,
-    Settings,
-    UsageError,
-    settings_from,
-)
+from neural_style_tf.settings import LEARNING_RATE, SMALLEST_SIDE, Settings, settings_from
 
 __all__ = ["NotFiniteError", "Step", "stylize"]
 

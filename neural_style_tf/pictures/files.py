@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from neural_style_tf.settings import UserError, nearest
+from neural_style_tf.errors import UserError, nearest
 
 StrPath = str | os.PathLike[str]
 

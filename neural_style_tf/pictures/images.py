@@ -31,19 +31,11 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from neural_style_tf.errors import SettingName, UsageError, UserError, nearest
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.pictures.files import StrPath
-from neural_style_tf.settings import (
-    MAX_MEGAPIXELS,
-    SMALLEST_SIDE,
-    VERSION,
-    SettingName,
-    Settings,
-    UsageError,
-    UserError,
-    nearest,
-)
+from neural_style_tf.settings import MAX_MEGAPIXELS, SMALLEST_SIDE, VERSION, Settings
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.pictures import images
-from neural_style_tf.settings import SettingName, Settings, UsageError
+from neural_style_tf.settings import Settings
 
 
 class Masks(NamedTuple):

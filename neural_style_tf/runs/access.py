@@ -9,7 +9,7 @@ import posixpath
 import re
 from typing import Any, NamedTuple
 
-from neural_style_tf.settings import UserError, shortened
+from neural_style_tf.errors import UserError, shortened
 
 NO_FILE = (None, "-")  # in place of an input: there is none
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.machine import hardware, kept
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import SettingName, Settings, UsageError, UserError
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import UserError
 
 MOST_CONNECTIONS = 64  # at a time; others wait in the system's queue
 MOST_PER_SECOND = 30.0  # each costs about a millisecond: all together 3 % of a processor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import UserError
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.stylize import Step

@@ -8,20 +8,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from neural_style_tf.runs import recipe
-from neural_style_tf.runs.access import OPTIONS, Option, is_remote
-from neural_style_tf.settings import (
-    BUNDLED_NETWORK,
-    MAX_MEGAPIXELS,
-    VERSION,
-    SettingName,
-    Settings,
+from neural_style_tf.errors import (
     UsageError,
-    UserError,
     nearest,
-    one_line,
+    option_name,
     shortened,
 )
+from neural_style_tf.runs import recipe
+from neural_style_tf.runs.access import OPTIONS, Option, is_remote
+from neural_style_tf.settings import BUNDLED_NETWORK, MAX_MEGAPIXELS, VERSION, Settings
 
 GROUPS = {
     "size": "size",
@@ -349,17 +344,6 @@ def metavar(rule: Mapping[str, Any]) -> str:
 
 def knob_names() -> list[str]:
     return [knob.name for knob in dataclasses.fields(Settings)]
-
-
-def option_name(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def message_of(error: UserError) -> str:
-    """What went wrong in one line, with settings spelled as options."""
-    return one_line(
-        "".join(option_name(part) if isinstance(part, SettingName) else part for part in error.args)
-    )
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,13 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from neural_style_tf.errors import UserError, message_of, one_line
 from neural_style_tf.machine import hardware
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import provenance
-from neural_style_tf.runs.options import message_of
 from neural_style_tf.runs.stopping import Stop
-from neural_style_tf.settings import UserError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,7 +238,7 @@ class Painting:
     def _save_unfinished(self, error: Exception | None = None) -> None:
         """Saves the picture as it stands, and the state, and says how to go on. error: what ended
         the run, if it was not asked to stop."""
-        from neural_style_tf.painting.descent import NotFiniteError
+        from neural_style_tf.errors import NotFiniteError
 
         if self._latest is None:
             return

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import listener
 from neural_style_tf.runs.progress import LOSSES
 from neural_style_tf.runs.stopping import EXIT_STATUS
-from neural_style_tf.settings import UserError
 
 if TYPE_CHECKING:
     from starlette.requests import Request

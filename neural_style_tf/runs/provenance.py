@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from neural_style_tf.errors import SettingName, UserError, nearest, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs.access import (
     LISTS,
@@ -26,16 +27,7 @@ from neural_style_tf.runs.access import (
     SHA256,
     base_name,
 )
-from neural_style_tf.settings import (
-    VERSION,
-    SettingName,
-    Settings,
-    UserError,
-    nearest,
-    settings_from,
-    shapes_picture,
-    shortened,
-)
+from neural_style_tf.settings import VERSION, Settings, settings_from, shapes_picture
 
 NEEDED = ("content", "styles", "network")  # inputs that every run has
 MOST_FILES = 1000  # of an option

@@ -11,16 +11,10 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from neural_style_tf.errors import UsageError, UserError, one_line, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import access
-from neural_style_tf.settings import (
-    Settings,
-    UsageError,
-    UserError,
-    one_line,
-    shapes_picture,
-    shortened,
-)
+from neural_style_tf.settings import Settings, shapes_picture
 
 MOST_BYTES = 1_000_000
 MOST_NESTED = 8  # recipes that a recipe reads, one within the other

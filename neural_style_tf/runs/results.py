@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from neural_style_tf.errors import UsageError, UserError, message_of, one_line
 from neural_style_tf.pictures import colors, files, images
 from neural_style_tf.runs import provenance, states
-from neural_style_tf.runs.options import message_of
 from neural_style_tf.runs.timelapse import Timelapse
-from neural_style_tf.settings import Settings, UsageError, UserError, one_line
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.stylize import Step

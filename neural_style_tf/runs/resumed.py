@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf.errors import SettingName, UsageError, UserError, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import access, provenance
-from neural_style_tf.settings import SettingName, Settings, UsageError, UserError, shortened
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np

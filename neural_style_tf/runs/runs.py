@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import knob_names
 from neural_style_tf.runs.painting import Painting
 from neural_style_tf.runs.resumed import Resumed
-from neural_style_tf.settings import Settings, UserError, settings_from
+from neural_style_tf.settings import Settings, settings_from
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.stylize import Step

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from neural_style_tf.errors import UserError, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import signature
-from neural_style_tf.settings import UserError, shortened
 
 ABOUT = "about"  # the name of what is not an array: JSON, as bytes
 MOST_ABOUT = 4_000_000  # bytes

@@ -8,8 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 
+from neural_style_tf.errors import INTERRUPTED, TERMINATED
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import INTERRUPTED, TERMINATED
 
 NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
 HUNG_UP = 129  # exit status, after the terminal was closed

@@ -12,9 +12,9 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
+from neural_style_tf.errors import UsageError, UserError, nearest
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.pictures import files, images
-from neural_style_tf.settings import UsageError, UserError, nearest
 
 FORMATS = (".mp4", ".gif", ".webp")
 FRAMES_PER_SECOND = 10

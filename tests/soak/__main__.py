@@ -18,7 +18,7 @@ from types import ModuleType
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import soak
-from neural_style_tf.settings import INTERRUPTED
+from neural_style_tf.errors import INTERRUPTED
 from soak.engine import Soak, summary
 
 

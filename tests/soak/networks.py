@@ -28,9 +28,9 @@ import reference
 import scipy.io
 import scipy.sparse
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
 from neural_style_tf.network import cache, formats, packed, reader, weights
-from neural_style_tf.settings import UserError
 from soak import limits
 from soak.engine import Soak
 

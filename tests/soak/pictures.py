@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import images
-from neural_style_tf.settings import UserError
 from soak import limits
 from soak.engine import Soak
 

@@ -24,14 +24,14 @@ from PIL import Image, PngImagePlugin
 
 from neural_style_tf.batch import gallery, jobs
 from neural_style_tf.commands import batch, neural_style
+from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.network import cache
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import options as command_line
 from neural_style_tf.runs import provenance, recipe, results, runs
-from neural_style_tf.runs.options import message_of
 from neural_style_tf.runs.resumed import Resumed
-from neural_style_tf.settings import Settings, UserError, settings_from, shapes_picture
+from neural_style_tf.settings import Settings, settings_from, shapes_picture
 from soak import ground, values
 from soak.children import Child, Watch
 from soak.engine import Soak

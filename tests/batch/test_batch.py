@@ -4,80 +4,22 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, wait_for
+from galleries import EVERY, NAMES, OPTIONS, assert_as_alone, start
 from PIL import Image
+from shared import ROOT, wait_for
 
 from neural_style_tf.batch import jobs
 from neural_style_tf.commands import neural_style
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
 from neural_style_tf.pictures import files, images
 from neural_style_tf.runs import options
-from neural_style_tf.settings import UserError
-
-OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6]
-OPTIONS += ["--optimizer", "adam", "--threads", 2]
-EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "gallery"]
-NAMES = [f"{photo}--{style}.png" for photo in ("one", "two") for style in ("dots", "lines")]
-
-
-@pytest.fixture
-def folders(folder, picture):
-    """photos/one.png and two.jpg, paintings/dots.png and lines.png, beside network.mat."""
-    for name, size in (("photos/one.png", (34, 45)), ("photos/two.jpg", (45, 34))):
-        (folder / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(picture(*size, seed=len(name)).astype("u1")).save(folder / name)
-    (folder / "paintings").mkdir()
-    shutil.copy(folder / "painting.png", folder / "paintings/dots.png")
-    shutil.copy(folder / "other.png", folder / "paintings/lines.png")
-    return folder
-
-
-def command(*arguments):
-    arguments = [*OPTIONS, *([] if "--pairs" in arguments else EVERY), *arguments]
-    return [sys.executable, str(ROOT / "batch.py"), *map(str, arguments)]
-
-
-@pytest.fixture
-def batch(folders):
-    def run(*arguments, **more):
-        more = {"cwd": folders, "capture_output": True, "text": True, "timeout": 120} | more
-        return subprocess.run(command(*arguments), **more)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def alone(tmp_path_factory, command_line):
-    """The bytes of a picture that neural_style.py paints with one thread; each painted once."""
-    known = {}
-
-    def paint(folders, content, style, *more):
-        key = (content, style, *more)
-        if key not in known:
-            output = tmp_path_factory.mktemp("alone") / "out.png"
-            arguments = ["--content", content, "--styles", style, "--output", output, *OPTIONS[:-1]]
-            done = command_line([*arguments, 1, *more, "--quiet"], folders)
-            assert done.returncode == 0, done.stderr
-            known[key] = output.read_bytes()
-        return known[key]
-
-    return paint
-
-
-def assert_as_alone(folders, alone, names=NAMES):
-    for name in names:
-        photo, style = name.removesuffix(".png").split("--")
-        photo = "photos/one.png" if photo == "one" else "photos/two.jpg"
-        expected = alone(folders, photo, f"paintings/{style}.png")
-        assert (folders / "gallery" / name).read_bytes() == expected, name
-    assert not [name for name in os.listdir(folders / "gallery") if name.startswith(".")]
 
 
 def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
@@ -195,12 +137,6 @@ def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
     hung = "in the last one, no step was reported for 90 seconds (--job-timeout)"
     assert f"1/2 error: gave up after 3 attempts: {died}" in lines
     assert f"2/2 error: gave up after 3 attempts: {hung}" in lines
-
-
-def start(folders, *arguments):
-    return subprocess.Popen(
-        command(*arguments), cwd=folders, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
 
 
 def workers_of(process):

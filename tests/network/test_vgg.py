@@ -11,8 +11,9 @@ import reference
 import scipy.io
 import tensorflow as tf
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.network import vgg
-from neural_style_tf.settings import BUNDLED_NETWORK, UserError
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 BUNDLED = BUNDLED_NETWORK
 BUNDLED_SHA256 = "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec"

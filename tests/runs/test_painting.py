@@ -11,18 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import QUICK, ROOT
-from test_command_line import COMMAND
+from shared import COMMAND, QUICK, ROOT
 
 from neural_style_tf.batch import jobs
 from neural_style_tf.commands import neural_style
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import streams
 from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import files, images
 from neural_style_tf.runs import logs, options, progress, results, states
-from neural_style_tf.settings import UserError
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT, wait_for
 from PIL import Image
-from test_command_line import error_of, start
+from shared import QUICK, ROOT, error_of, start, wait_for
 
+from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import states
-from neural_style_tf.settings import UsageError, UserError
 
 RUNS = {
     "adam": {"optimizer": "adam", "style_loss": "mean"},

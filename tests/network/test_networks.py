@@ -23,8 +23,8 @@ import scipy.sparse
 import tensorflow as tf
 
 from neural_style_tf import settings
+from neural_style_tf.errors import UserError
 from neural_style_tf.network import cache, downloads, reader, vgg, weights
-from neural_style_tf.settings import UserError
 
 KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_MEAN_PIXEL = (123.68, 116.779, 103.939)

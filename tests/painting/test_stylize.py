@@ -8,14 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from shared import ROOT
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import kept
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_losses, measure_targets
 from neural_style_tf.painting.stylize import NotFiniteError, initial_picture, stylize
 from neural_style_tf.pictures import images
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings, UserError
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 
 def paint(network, picture, **options):

@@ -4,30 +4,10 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from variants import VARIANTS, objective_of
 
-from neural_style_tf.objective.objective import make_objective, measure_targets
+from neural_style_tf.objective.objective import measure_targets
 from neural_style_tf.settings import Settings
-
-VARIANTS = {
-    "default": {},
-    "zero padding": {"padding": "zero", "pooling": "max"},
-    "deeper content": {"content_weight_blend": 0.3},
-    "only relu5_2": {"content_weight_blend": 0},
-    "layer weights": {"style_layer_weight_exp": 1.7},
-    "no smoothness": {"tv_weight": 0, "content_weight": 2, "style_weight": 33},
-    "l2 pooling": {"pooling": "l2"},
-    "average pooling, rescaled": {"pooling": "avg", "pooling_rescale": True},
-    "l2 pooling, rescaled": {"pooling": "l2", "pooling_rescale": True},
-    "blend": {"style_blend_weights": (3, 1)},
-}
-VARIANTS = {name: Settings(style_loss="mean", **options) for name, options in VARIANTS.items()}
-
-
-def objective_of(network, content, styles, settings, dtype=tf.float32):
-    batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
-    return make_objective(
-        network, measure_targets(network, batch[0], batch[1:], settings), settings, dtype
-    )
 
 
 @pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from neural_style_tf.errors import UsageError
 from neural_style_tf.objective import tiling
 from neural_style_tf.objective.objective import Evaluation
 from neural_style_tf.optimizers import optimizers
@@ -12,7 +13,7 @@ from neural_style_tf.painting import stages
 from neural_style_tf.painting.descent import resized
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import images
-from neural_style_tf.settings import Settings, UsageError
+from neural_style_tf.settings import Settings
 
 
 def plan(height, width, has_initial=False, **options):

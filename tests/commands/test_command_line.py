@@ -12,29 +12,14 @@ import time
 
 import numpy as np
 import pytest
-from conftest import QUICK, ROOT, wait_for
 from PIL import Image
+from shared import COMMAND, ROOT, error_of, size_of, start, wait_for
 
 from neural_style_tf.commands import neural_style
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import results
-from neural_style_tf.settings import BUNDLED_NETWORK, UserError
-
-COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
-
-
-def error_of(result, status):
-    assert result.returncode == status, result.stderr
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    return lines[0].removeprefix("error: ")
-
-
-def size_of(path):
-    with Image.open(path) as image:
-        return image.size
-
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 # Help
 
@@ -380,19 +365,6 @@ def test_checkpoint_names(pattern, name):
 
 
 # Interruption
-
-
-def start(folder, *options, iterations=100_000):
-    command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
-    command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
-    command += ["--precision", "float32", *QUICK]
-    command += [*options]
-    # whoever runs the tests in the background has Ctrl-C ignored: not so the program
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 CHECKPOINTS = ["--checkpoint-output", "c-%d.png", "--checkpoint-iterations", "50000"]

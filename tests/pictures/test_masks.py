@@ -5,12 +5,13 @@ import pytest
 import reference
 import tensorflow as tf
 from PIL import Image
-from test_passes import apart
+from variants import apart
 
+from neural_style_tf.errors import UsageError
 from neural_style_tf.objective import losses, objective, tiling
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures.masks import GivenMasks, Masks
-from neural_style_tf.settings import Settings, UsageError
+from neural_style_tf.settings import Settings
 
 SIZE = (300, 240)
 

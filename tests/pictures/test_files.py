@@ -7,10 +7,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from shared import ROOT
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import UserError
 
 
 def test_a_file_is_written_whole_and_leaves_no_litter(tmp_path):

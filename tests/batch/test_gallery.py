@@ -11,7 +11,7 @@ from PIL import Image
 
 from neural_style_tf.batch import gallery, sheet
 from neural_style_tf.batch.gallery import Entry
-from neural_style_tf.settings import UserError
+from neural_style_tf.errors import UserError
 
 PAPER, GREY = (246, 245, 242), (216, 213, 206)
 RED, GREEN, BLUE, WHITE, BLACK = (200, 0, 0), (0, 160, 0), (0, 0, 200), (255,) * 3, (0,) * 3

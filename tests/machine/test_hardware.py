@@ -4,11 +4,11 @@ import os
 
 import pytest
 import tensorflow as tf
-from conftest import FASTEST_PRECISION
+from shared import FASTEST_PRECISION
 
+from neural_style_tf.errors import UserError, shortened
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import cache
-from neural_style_tf.settings import UserError, shortened
 
 
 @pytest.fixture

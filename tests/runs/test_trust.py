@@ -6,23 +6,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import QUICK
+from galleries import command
 from hypothesis import given
 from hypothesis import strategies as st
-from test_batch import command
-from test_command_line import error_of
+from shared import QUICK, error_of
 
+from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import access, options, provenance, recipe, signature, states
-from neural_style_tf.settings import (
-    SettingName,
-    Settings,
-    UsageError,
-    UserError,
-    one_line,
-    settings_from,
-    shapes_picture,
-)
+from neural_style_tf.settings import Settings, settings_from, shapes_picture
 
 PRECIOUS = b"precious"
 
@@ -576,7 +568,7 @@ def test_a_message_is_one_line_of_bounded_length():
     assert len(one_line("x" * 200_000)) == 500
     error = UserError(SettingName("style_weight"), " of size.jpg is wrong")
     assert str(error) == "style_weight of size.jpg is wrong" and error.settings == ("style_weight",)
-    assert options.message_of(error) == "--style-weight of size.jpg is wrong"
+    assert message_of(error) == "--style-weight of size.jpg is wrong"
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "0", "-3", "many", "9" * 200_000])

@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, wait_for
+from shared import ROOT, wait_for
 
 from neural_style_tf.batch import workers
-from neural_style_tf.settings import UserError
+from neural_style_tf.errors import UserError
 
 
 def doubler(factor=2):
@@ -206,7 +206,7 @@ def test_a_process_that_cannot_start_is_told():
 
 ASKS = """
 from neural_style_tf.batch import workers
-from neural_style_tf.settings import UserError
+from neural_style_tf.errors import UserError
 
 def start():
     import needed

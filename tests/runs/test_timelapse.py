@@ -6,11 +6,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
-from test_command_line import error_of
+from shared import error_of
 
+from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.runs import timelapse
 from neural_style_tf.runs.timelapse import Timelapse
-from neural_style_tf.settings import UsageError, UserError
 
 
 @pytest.mark.parametrize("ending", [".gif", ".webp"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_objective import VARIANTS, objective_of
+from variants import MORE_VARIANTS, apart, objective_of
 
 from benchmarks import plain
 from neural_style_tf.machine import hardware
@@ -12,26 +12,11 @@ from neural_style_tf.network.passes import Passes
 from neural_style_tf.objective.objective import make_losses, measure_targets
 from neural_style_tf.settings import Settings
 
-VARIANTS = VARIANTS | {
-    "one layer for both": Settings(content_layers={"relu3_1": 1}, style_layers={"relu3_1": 1}),
-    "before the ReLU": Settings(
-        content_layers={"conv3_2": 1, "pool1": 0.1}, style_layers={"conv2_2": 1, "pool2": 1}
-    ),
-    "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
-    "moments": Settings(style_loss="moments"),
-    "wasserstein": Settings(style_loss="wasserstein", pooling="max"),
-    "Chollet's sums": Settings(style_loss="picture", layer_reduction="mean", pooling="max"),
-}
-# How far gradients may be apart, as a share of their length. In low precision twice what was seen.
 TOLERANCES = {tf.float32: 1e-5, tf.bfloat16: 0.2, tf.float16: 0.05}
 
 
-def apart(ours, theirs):
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-
-
 @pytest.mark.parametrize("channels", [1, 1000], ids=["winograd", "direct"])
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
 def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, monkeypatch):
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", channels)
     monkeypatch.setattr(winograd, "FEWEST_PLACES", 1)
@@ -66,14 +51,14 @@ def test_at_any_size(network, picture, pooling, size):
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
 def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dtype):
     assert_alike(network, picture, settings, (33, 46), dtype)
 
 
 @pytest.mark.parametrize(
     "settings",  # not with max pooling: which is the largest may turn with the last digit
-    [Settings(), Settings(style_loss="mean", padding="zero"), VARIANTS["one layer for both"]],
+    [Settings(), Settings(style_loss="mean", padding="zero"), MORE_VARIANTS["one layer for both"]],
     ids=["default", "zero padding", "one layer for both"],
 )
 def test_winograd_in_low_precision(network, picture, settings, monkeypatch):

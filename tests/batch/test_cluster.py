@@ -14,16 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import ROOT, wait_for
+from galleries import NAMES, assert_as_alone, start
 from PIL import Image
-from test_batch import NAMES, alone, assert_as_alone, batch, folders, start
+from shared import ROOT, wait_for
 
 from neural_style_tf.batch import cluster, jobs
 from neural_style_tf.commands.batch import check_tls
-from neural_style_tf.settings import UserError
+from neural_style_tf.errors import UserError
 
 pytest.importorskip("distributed", reason="the cluster needs distributed")
-__all__ = ["alone", "batch", "folders"]  # fixtures
 
 
 class Scheduler(NamedTuple):
@@ -35,7 +34,7 @@ class Scheduler(NamedTuple):
 @contextlib.contextmanager
 def started(folder, *options, workers=2, nanny="--no-nanny"):
     """A scheduler and its workers. options: of each of them."""
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/batch"]))
     environment = os.environ | {"PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "1"}
     quiet = {"cwd": folder, "env": environment, "text": True}
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]

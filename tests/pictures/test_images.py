@@ -15,18 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, JpegImagePlugin
+from shared import ROOT
 from soak.pictures import tiled_tiff
 
+from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.pictures import files, images
 from neural_style_tf.runs import inputs
-from neural_style_tf.settings import SMALLEST_SIDE, Settings, UsageError, UserError
+from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 HEIGHT, WIDTH = 40, 56
 ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"]

@@ -13,21 +13,20 @@ import time
 
 import numpy as np
 import pytest
-from conftest import wait_for
 from PIL import Image
-from test_command_line import error_of, size_of, start
+from shared import error_of, size_of, start, wait_for
 
 from neural_style_tf.pictures import images
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.stylize import Step
 from neural_style_tf.runs import listener
 from neural_style_tf.runs import preview as module
 from neural_style_tf.runs.preview import Preview
-from neural_style_tf.settings import UserError
 
 STAGE = Stage(1, 1, 30, 40, 100)
 LOSSES = {"content": 1.0, "style": float("nan"), "tv": 3.0, "total": 4.0}

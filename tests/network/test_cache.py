@@ -10,11 +10,11 @@ import numpy as np
 import platformdirs
 import pytest
 import reference
-from conftest import ROOT
 from platformdirs import macos, unix, windows
+from shared import ROOT
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.network import cache, packed, weights
-from neural_style_tf.settings import UserError
 
 
 @pytest.fixture

@@ -13,15 +13,16 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from test_passes import VARIANTS, apart
+from variants import MORE_VARIANTS, apart
 
+from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
 from neural_style_tf.network.passes import Passes
 from neural_style_tf.objective import objective, tiling
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import Settings, UserError
+from neural_style_tf.settings import Settings
 
 
 @hypothesis_settings(deadline=None, max_examples=200)
@@ -111,7 +112,7 @@ def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):
         assert chosen == tile
 
 
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
 def test_tiles_are_the_whole_picture(network, picture, settings):
     # inverse roots of covariances, which nearly have none, enlarge what float32 rounds
     tolerance = 1e-4 if settings.style_loss == "wasserstein" else 1e-5

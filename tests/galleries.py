@@ -1,0 +1,32 @@
+"""Batches as tests run them."""
+
+import os
+import subprocess
+import sys
+
+from launcher import ROOT
+
+OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6]
+OPTIONS += ["--optimizer", "adam", "--threads", 2]
+EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "gallery"]
+NAMES = [f"{photo}--{style}.png" for photo in ("one", "two") for style in ("dots", "lines")]
+
+
+def command(*arguments):
+    arguments = [*OPTIONS, *([] if "--pairs" in arguments else EVERY), *arguments]
+    return [sys.executable, str(ROOT / "batch.py"), *map(str, arguments)]
+
+
+def start(folders, *arguments):
+    return subprocess.Popen(
+        command(*arguments), cwd=folders, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def assert_as_alone(folders, alone, names=NAMES):
+    for name in names:
+        photo, style = name.removesuffix(".png").split("--")
+        photo = "photos/one.png" if photo == "one" else "photos/two.jpg"
+        expected = alone(folders, photo, f"paintings/{style}.png")
+        assert (folders / "gallery" / name).read_bytes() == expected, name
+    assert not [name for name in os.listdir(folders / "gallery") if name.startswith(".")]

@@ -1,0 +1,54 @@
+"""What tests of several folders share: the command line as they run it, and waiting."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from launcher import ROOT
+from PIL import Image
+
+from neural_style_tf.machine import hardware
+
+COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
+QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
+FASTEST_PRECISION = hardware._fastest_precision  # which tests replace
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def wait_for(what, seconds=60):
+    """What a function returns, once it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("nothing came of it")
+
+
+def error_of(result, status):
+    assert result.returncode == status, result.stderr
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def start(folder, *options, iterations=100_000):
+    command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
+    command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
+    command += ["--precision", "float32", *QUICK]
+    command += [*options]
+    # whoever runs the tests in the background has Ctrl-C ignored: not so the program
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,6 +1,7 @@
 """The objective as one would write it down first: TensorFlow's own operations and GradientTape.
 
-What is fast is held against this one, for its gradient (tests/test_passes.py) and for its time.
+What is fast is held against this one, for its gradient (tests/network/test_backprop.py) and for
+its time.
 """
 
 import functools
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from neural_style_tf.network import passes, vgg
+from neural_style_tf.network import backprop, vgg
 from neural_style_tf.objective import losses
 from neural_style_tf.objective.objective import Evaluation
 from neural_style_tf.settings import Settings
@@ -25,7 +26,8 @@ def features(
 ) -> dict[str, tf.Tensor]:
     """Features of a picture [1, H, W, 3] RGB by layer name."""
     found, current = {}, image - network.mean_pixel
-    rescale = passes.POOLING_SCALES.get(settings.pooling, 1.0) if settings.pooling_rescale else 1.0
+    scales = backprop.POOLING_SCALES if settings.pooling_rescale else {}
+    rescale = scales.get(settings.pooling, 1.0)
     for layer in network.layers:
         if layer.kind == "conv":
             edge = "SAME"

@@ -236,7 +236,7 @@ def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
     import tensorflow as tf
 
     from neural_style_tf.network import vgg
-    from neural_style_tf.network.passes import Passes
+    from neural_style_tf.network.backprop import Passes
 
     passes = Passes(network().layers, layers, "max")
     found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel))

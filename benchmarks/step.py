@@ -124,7 +124,7 @@ def convolutions(precision: str, size: int) -> float:
     import tensorflow as tf
 
     from neural_style_tf.network import vgg
-    from neural_style_tf.network.passes import Passes
+    from neural_style_tf.network.backprop import Passes
 
     dtype = tf.as_dtype(precision)
     network = vgg.load(BUNDLED_NETWORK)

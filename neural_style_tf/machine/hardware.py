@@ -265,7 +265,7 @@ def _gain(side: int, channels: int) -> float:
 def _convolution(side: int, channels: int, dtype: "tf.DType") -> tuple[Callable, "tf.Tensor"]:
     import tensorflow as tf
 
-    from neural_style_tf.network.passes import Passes
+    from neural_style_tf.network.backprop import Passes
     from neural_style_tf.network.weights import Layer
 
     kernel, bias = tf.ones((3, 3, channels, channels)), tf.zeros(channels)

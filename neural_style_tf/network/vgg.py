@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from neural_style_tf.errors import UserError, nearest
 from neural_style_tf.network import cache, weights
-from neural_style_tf.network.passes import Passes
+from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.weights import Layer
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from neural_style_tf.machine import kept
 from neural_style_tf.network import vgg
-from neural_style_tf.network.passes import Gradients, Passes
+from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses
 from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
 from neural_style_tf.settings import Settings

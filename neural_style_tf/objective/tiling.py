@@ -23,7 +23,7 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
-from neural_style_tf.network.passes import Gradients, Passes
+from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses, objective
 from neural_style_tf.objective.objective import Evaluation, Objective, Statistics, Targets
 from neural_style_tf.optimizers import optimizers

@@ -18,7 +18,7 @@ from variants import MORE_VARIANTS, apart
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
-from neural_style_tf.network.passes import Passes
+from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import objective, tiling
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import files

@@ -1,4 +1,4 @@
-"""Passes: a picture forward through the layers of a network, and gradients backward.
+"""Backprop: a picture forward through the layers of a network, and gradients backward.
 
 Backpropagation (Rumelhart, Hinton and Williams 1986) written out for the few operations of a VGG.
 GradientTape finds the same gradients, and the tests hold the two together; written out they take

@@ -8,7 +8,7 @@ from variants import MORE_VARIANTS, apart, objective_of
 from benchmarks import plain
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import winograd
-from neural_style_tf.network.passes import Passes
+from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective.objective import make_losses, measure_targets
 from neural_style_tf.settings import Settings
 

@@ -39,6 +39,7 @@ soak: $(VENV)/installed-dev
 check: $(VENV)/installed-dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/installed-dev
 	$(BIN)/python -m ruff format .

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import memory
 
-from neural_style_tf.batch import jobs, workers
+from neural_style_tf.batch import jobs, processes
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs import options as command_line
 
@@ -66,7 +66,7 @@ def main() -> None:
             row("two workers", f"{here:.0f} s")
             row("a Dask cluster of two", f"{dask:.0f} s", f"{here / dask:.2f} times as fast")
     if "jobs" not in skipped:
-        cost = 1000 * seconds(lambda: list(workers.run(range(JOBS), 2, nothing))) / JOBS
+        cost = 1000 * seconds(lambda: list(processes.run(range(JOBS), 2, nothing))) / JOBS
         row(f"{JOBS:,} jobs that paint nothing, two workers", f"{cost:.2f} ms each")
         row(f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * of_dask() / JOBS:.2f} ms each")
     if "memory" not in skipped:
@@ -120,7 +120,7 @@ def of_dask() -> float:
     """The seconds of all jobs, on a cluster of two processes that is there already."""
     from distributed import Client, LocalCluster
 
-    from neural_style_tf.batch import cluster
+    from neural_style_tf.batch import dask_cluster
 
     given = {"content": [], "styles": [], "network": "", "output": "", "save_state": None}
     given |= dict.fromkeys(
@@ -130,7 +130,7 @@ def of_dask() -> float:
     two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with two, Client(two):
         address = two.scheduler_address
-        return seconds(lambda: list(cluster.run([job] * JOBS, address, True, work=no_picture)))
+        return seconds(lambda: list(dask_cluster.run([job] * JOBS, address, True, work=no_picture)))
 
 
 def no_picture(*_: object) -> tuple[jobs.Outcome, None]:
@@ -152,7 +152,7 @@ def memory_of_sizes() -> tuple[float, float]:
             )
             for size in SIZES
         ]
-        events = workers.run(pictures, 1, measured_painter, kinds=SIZES)
+        events = processes.run(pictures, 1, measured_painter, kinds=SIZES)
         held = [event.value for event in events if event.kind == "done"]
     return max(held[:10]), max(held)
 

@@ -64,7 +64,7 @@ class Launcher:
 
 def import_all():
     """Imports what takes long, and keeps it from those who look for garbage."""
-    from neural_style_tf.batch import imported  # noqa: F401
+    from neural_style_tf.batch import preload  # noqa: F401
     from neural_style_tf.commands import (
         batch,  # noqa: F401
         neural_style,  # noqa: F401
@@ -117,10 +117,10 @@ def set_environment(variables):
 
 def run_batch(arguments):
     """The exit status of batch.py, with workers forked from here: TensorFlow has not begun yet."""
-    from neural_style_tf.batch import workers
+    from neural_style_tf.batch import processes
     from neural_style_tf.commands import batch
 
-    workers._processes = lambda _: multiprocessing.get_context("fork")
+    processes._context = lambda _: multiprocessing.get_context("fork")
     try:
         return batch.main(arguments)
     except SystemExit as error:  # of `--version` and the like

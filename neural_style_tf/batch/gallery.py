@@ -194,13 +194,13 @@ def _page(folder: Path, grid: _Grid) -> bytes:
 
 
 def _sheet(grid: _Grid) -> "Image.Image":
-    from neural_style_tf.batch import sheet
+    from neural_style_tf.batch import contact_sheet
 
     find = grid.thumbnails.get
     paintings = [(name, [find(path) for path in group]) for group, name in grid.paintings.items()]
     photos = [(name, [find(photo)]) for (photo,), name in grid.photos.items()]
     fields = [[[_result(grid, entry)] if entry else [] for entry in row] for row in grid.rows]
-    return sheet.draw(paintings, photos, fields)
+    return contact_sheet.draw(paintings, photos, fields)
 
 
 def _relative(path: str, folder: Path) -> str:

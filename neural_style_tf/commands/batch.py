@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from neural_style_tf.batch import gallery, jobs, tables, workers
+from neural_style_tf.batch import gallery, jobs, processes, tables
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.summary import Summary
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
@@ -391,10 +391,10 @@ def paint(
             if event.kind == "done":
                 yield number, event.value
             elif event.kind == "died":
-                yield number, jobs.failed(f"gave up after {workers.TRIES} attempts: {DIED}")
+                yield number, jobs.failed(f"gave up after {processes.TRIES} attempts: {DIED}")
             elif event.kind == "hung":
                 hung = HUNG.format(options.job_timeout)
-                yield number, jobs.failed(f"gave up after {workers.TRIES} attempts: {hung}")
+                yield number, jobs.failed(f"gave up after {processes.TRIES} attempts: {hung}")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
 
@@ -405,15 +405,15 @@ def begin(
     options: argparse.Namespace,
     summary: Summary,
     kinds: Sequence[Kind],
-) -> Iterator[workers.Event]:
+) -> Iterator[processes.Event]:
     """Has pictures painted, here or on a cluster. common: their options that are the same for all.
     options: of the batch. kinds: of the pictures."""
     timeout = options.job_timeout or math.inf
     if options.cluster:
-        from neural_style_tf.batch import cluster
+        from neural_style_tf.batch import dask_cluster
 
         is_here = options.cluster == "local"
-        return cluster.run(
+        return dask_cluster.run(
             pictures,
             options.cluster,
             options.shared_folder or is_here,
@@ -434,7 +434,7 @@ def begin(
             files.remove_unfinished(folder, process)
             files.remove_left_behind(folder)  # its claims are free now
 
-    return workers.run(
+    return processes.run(
         pictures,
         count,
         jobs.in_worker,
@@ -442,7 +442,7 @@ def begin(
         again=lambda outcome: outcome.status == "busy",
         kinds=kinds,
         ended=clear_up,
-        imported=None if is_anew else "neural_style_tf.batch.imported",
+        preload=None if is_anew else "neural_style_tf.batch.preload",
         timeout=timeout,
     )
 
@@ -541,7 +541,7 @@ def shared_out(wanted: str, common: argparse.Namespace, kinds: Sequence[Kind]) -
         count = min(cores, len(kinds), room_for(max(kind.pixels for kind in kinds)))
     else:
         count = min(int(wanted), len(kinds))
-    count = min(count, workers.MOST)
+    count = min(count, processes.MOST)
     return count, max(1, cores // count)
 
 

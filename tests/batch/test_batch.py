@@ -121,15 +121,15 @@ def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, mo
 
 
 def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
-    from neural_style_tf.batch import workers
+    from neural_style_tf.batch import processes
     from neural_style_tf.commands import batch
 
     def run(pictures, *_, timeout, **__):
         assert timeout == 90
-        yield from (workers.Event(0, 0, "died"), workers.Event(1, 0, "hung"))
+        yield from (processes.Event(0, 0, "died"), processes.Event(1, 0, "hung"))
 
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(processes, "run", run)
     one = ["--contents", "photos/one.png", "--network", "network.mat", "--job-timeout", "90"]
     assert batch.main([*EVERY, *one]) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -201,7 +201,7 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
         yield from ()
 
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(batch.workers, "run", run)
+    monkeypatch.setattr(batch.processes, "run", run)
     batch.main([*EVERY, *map(str, OPTIONS), "--size", "32"])
     order = {"square": (32, 32), "one": (24, 32), "three": (24, 32), "two": (32, 24)}
     order["broken"] = (0, 0)
@@ -219,10 +219,10 @@ def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, mo
     monkeypatch.chdir(folders)
     monkeypatch.setattr(batch.hardware, "seems_to_have_gpu", lambda: has_gpu)
     monkeypatch.setattr(
-        batch.workers, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
+        batch.processes, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
     )
     batch.main([*EVERY, *map(str, OPTIONS), *more])
-    assert (given[0]["imported"] == "neural_style_tf.batch.imported") is bool(forks)
+    assert (given[0]["preload"] == "neural_style_tf.batch.preload") is bool(forks)
 
 
 def test_two_batches_in_one_folder_share_the_work(folders, alone):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neural_style_tf.batch import gallery, sheet
+from neural_style_tf.batch import contact_sheet, gallery
 from neural_style_tf.batch.gallery import Entry
 from neural_style_tf.errors import UserError
 
@@ -117,7 +117,7 @@ def test_fields_are_evenly_apart_and_nothing_is_stretched():
     colors = [[(9, 0, 0), (0, 9, 0)], [(0, 0, 9), (9, 9, 9)]]
     shapes = [[(171, 256), (256, 128)], [(128, 256), (64, 32)]]  # in rows of 171 and 256
     fields = [[[small(colors[y][x], *shapes[y][x])] for x in range(2)] for y in range(2)]
-    image = sheet.draw(columns, rows, fields)
+    image = contact_sheet.draw(columns, rows, fields)
     right, bottom = image.width - 2 * GAP, image.height - 2 * GAP
     second, first = right - 256, right - 256 - GAP - 256
     low, high = bottom - 256, bottom - 256 - GAP - 171
@@ -160,7 +160,7 @@ def test_what_failed_is_grey_and_what_was_never_asked_for_is_not_there(tmp_path,
 
 def test_blended_paintings_share_a_field():
     field = [small(RED, 256, 128), small(BLUE, 128, 256)]
-    joined = sheet._joined(field, 256, 256)
+    joined = contact_sheet._joined(field, 256, 256)
     assert joined.size == (256, 164)  # by 246 / 384
     assert joined.getpixel((40, 2)) == RED and joined.getpixel((87, 80)) == PAPER
     assert joined.getpixel((160, 82)) == BLUE and joined.getpixel((160, 20)) == PAPER
@@ -168,19 +168,19 @@ def test_blended_paintings_share_a_field():
 
 @pytest.mark.parametrize("rows, columns", [(2, 2), (20, 20), (201, 201), (2, 5001), (20001, 2)])
 def test_no_sheet_is_too_large_for_a_file(rows, columns):
-    side = sheet._side(rows, columns)
-    pitch = side + sheet._gap(side)
-    assert max(rows, columns) * pitch + sheet.NAME_WIDTH + 6 * GAP <= 65_500
+    side = contact_sheet._side(rows, columns)
+    pitch = side + contact_sheet._gap(side)
+    assert max(rows, columns) * pitch + contact_sheet.NAME_WIDTH + 6 * GAP <= 65_500
     assert rows * columns * pitch**2 <= 34e6
     assert side == 256 or max(rows, columns) > 20
 
 
 def test_long_names_keep_both_ends():
-    font = sheet._font(256)
-    shown = sheet._shortened("holiday-" * 20 + "1234", 100, font)
+    font = contact_sheet._font(256)
+    shown = contact_sheet._shortened("holiday-" * 20 + "1234", 100, font)
     assert shown.startswith("hol") and "…" in shown and shown.endswith("234")
     assert 80 < font.getlength(shown) <= 100
-    assert sheet._shortened("cat", 100, font) == "cat"
+    assert contact_sheet._shortened("cat", 100, font) == "cat"
 
 
 # Names, numbers, what cannot be read

@@ -1,4 +1,4 @@
-"""Imported: what painting takes, for the process that workers are forked from."""
+"""Preload: what painting takes, for the process that workers are forked from."""
 
 from neural_style_tf.machine import hardware
 

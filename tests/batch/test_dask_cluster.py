@@ -18,7 +18,7 @@ from galleries import NAMES, assert_as_alone, start
 from PIL import Image
 from shared import ROOT, wait_for
 
-from neural_style_tf.batch import cluster, jobs
+from neural_style_tf.batch import dask_cluster, jobs
 from neural_style_tf.commands.batch import check_tls
 from neural_style_tf.errors import UserError
 
@@ -93,11 +93,11 @@ def test_a_cluster_on_this_machine(folders, alone, batch):
 
 def test_what_is_missing_is_told_in_one_line(monkeypatch):
     with pytest.raises(UserError, match="no scheduler at tcp"):
-        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
-        list(cluster.run([jobs], "tcp://127.0.0.1:9", False))
-    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda _: None)
+        monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1)
+        list(dask_cluster.run([jobs], "tcp://127.0.0.1:9", False))
+    monkeypatch.setattr(dask_cluster.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="needs Dask: pip install -r requirements-cluster"):
-        list(cluster.run([], "local", False))
+        list(dask_cluster.run([], "local", False))
 
 
 def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
@@ -119,7 +119,7 @@ def options_of(folder, count):
     """So many jobs that any `work` can do; each names the folder."""
     paths = {"content": [], "styles": [], "network": "", "debug": False}
     named = {"output": str(folder / "out.png"), "save_state": None, "checkpoint_output": None}
-    masks = {name: None for name in cluster.access.PICTURES if name not in paths}
+    masks = {name: None for name in dask_cluster.access.PICTURES if name not in paths}
     return [
         argparse.Namespace(**paths | masks | named | {"number": number, "threads": 1})
         for number in range(count)
@@ -141,12 +141,12 @@ def hanging(parcel, topic, number):
 
 def hung(folder, nanny, numbers, monkeypatch, tries):
     """What becomes of the jobs of these numbers, and what is noted."""
-    monkeypatch.setattr(cluster, "TRIES", tries)
+    monkeypatch.setattr(dask_cluster, "TRIES", tries)
     jobs, notes = options_of(folder, 4), []
     jobs = [jobs[number] for number in numbers]
     with started(folder, workers=2, nanny=nanny) as scheduler:
         given = {"note": notes.append, "work": hanging, "timeout": 2}
-        events = list(cluster.run(jobs, scheduler.address, True, **given))
+        events = list(dask_cluster.run(jobs, scheduler.address, True, **given))
     ends = [event for event in events if event.kind in ("done", "hung", "died")]
     told = {numbers[event.job]: event.value.message if event.value else "hung" for event in ends}
     assert len(told) == len(ends)
@@ -178,7 +178,7 @@ def lying(parcel, topic, number):
     return [
         (outcome, b"#!/bin/sh"),
         (outcome, png[:-20]),
-        (outcome, png + bytes(cluster.OTHER_BYTES + 1000)),
+        (outcome, png + bytes(dask_cluster.OTHER_BYTES + 1000)),
         (outcome, None),
         (outcome._replace(message=1), png),
         (outcome._replace(losses={"total": "x"}), png),
@@ -199,7 +199,7 @@ def test_what_is_no_result_is_not_written(scheduler, tmp_path):
         *["out.png: the worker sent back no result of this program: install the same"] * 9,
     ]
     options = options_of(tmp_path, len(expected))
-    events = list(cluster.run(options, scheduler.address, False, work=lying))
+    events = list(dask_cluster.run(options, scheduler.address, False, work=lying))
     told = {event.job: event.value for event in events if event.kind == "done"}
     for number, message in enumerate(expected):
         assert told[number].status == "failed" and message in told[number].message
@@ -287,7 +287,7 @@ def test_tls_that_cannot_be_is_told_before_anything_starts(certificates, tmp_pat
 
 def test_a_cluster_here_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "7")
-    events = cluster.run(options_of(tmp_path, 1), "local", True, (1, 3), work=environment)
+    events = dask_cluster.run(options_of(tmp_path, 1), "local", True, (1, 3), work=environment)
     done = [event.value.message for event in events if event.kind == "done"]
     assert done == ["3"] and os.environ["TF_NUM_INTRAOP_THREADS"] == "7"
 
@@ -297,5 +297,7 @@ def environment(parcel, topic, number):
 
 
 def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():
-    of_two = {waiting: cluster._ahead(range(waiting), range(2)) for waiting in (12, 8, 4, 3, 1, 0)}
+    of_two = {
+        waiting: dask_cluster._ahead(range(waiting), range(2)) for waiting in (12, 8, 4, 3, 1, 0)
+    }
     assert of_two == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}

@@ -28,7 +28,7 @@ from PIL import Image
 
 from neural_style_tf.batch import jobs
 from neural_style_tf.batch.jobs import Outcome
-from neural_style_tf.batch.workers import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
+from neural_style_tf.batch.processes import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
 from neural_style_tf.errors import UsageError, UserError, message_of
 from neural_style_tf.machine import hardware
 from neural_style_tf.pictures import files, images
@@ -76,11 +76,12 @@ def run(
     timeout: float = math.inf,
     tls: Sequence[str] | None = None,
 ) -> Iterator[Event]:
-    """Paints the pictures of the options, as `workers.run` does.
+    """Paints the pictures of the options, as `processes.run` does.
 
     address: of a scheduler, or "local" for one on this machine, with as many workers, of as many
     threads, as `here` says. is_shared: whether all machines see the same files. note: reports what
-    there is to wait for. kinds, timeout: as in `workers.run`. work: instead of `paint_parcel`. tls:
+    there is to wait for. kinds, timeout: as in `processes.run`. work: instead of `paint_parcel`.
+    tls:
     the files of the authority's certificate, ours, and its key, for a scheduler that is encrypted.
 
     Raises `UserError` without Dask, and if nobody answers there any more. Whoever closes the

@@ -10,7 +10,7 @@ import time
 import pytest
 from shared import ROOT, wait_for
 
-from neural_style_tf.batch import workers
+from neural_style_tf.batch import processes
 from neural_style_tf.errors import UserError
 
 
@@ -56,18 +56,18 @@ def broken():
 
 
 def test_every_job_is_done_and_told_of():
-    events = list(workers.run(range(7), 2, doubler, (3,)))
+    events = list(processes.run(range(7), 2, doubler, (3,)))
     assert {event.job: event.value for event in events if event.kind == "done"} == {
         job: 3 * job for job in range(7)
     }
     assert [event.job for event in events if event.kind == "begun"] == list(range(7))
     assert sorted(event.value for event in events if event.kind == "progress") == list(range(7))
     assert {event.worker for event in events} <= {0, 1}
-    assert list(workers.run([], 2, doubler)) == []
+    assert list(processes.run([], 2, doubler)) == []
 
 
 def test_a_job_whose_process_dies_is_tried_again_twice_at_most(tmp_path):
-    events = list(workers.run([1, 2, 13, 3, 4], 2, fragile, (str(tmp_path),)))
+    events = list(processes.run([1, 2, 13, 3, 4], 2, fragile, (str(tmp_path),)))
     ends = {event.job: event.kind for event in events if event.kind in ("done", "died")}
     assert ends == {0: "done", 1: "done", 2: "died", 3: "done", 4: "done"}
     begun = [event.job for event in events if event.kind == "begun"]
@@ -91,7 +91,9 @@ def hanging(folder):
 def test_a_job_whose_process_hangs_is_tried_again_twice_at_most(tmp_path):
     ended = []
     jobs = [1, 2, 13, 3]
-    events = list(workers.run(jobs, 2, hanging, (str(tmp_path),), ended=ended.append, timeout=0.5))
+    events = list(
+        processes.run(jobs, 2, hanging, (str(tmp_path),), ended=ended.append, timeout=0.5)
+    )
     ends = {event.job: event.kind for event in events if event.kind in ("done", "hung", "died")}
     assert ends == {0: "done", 1: "done", 2: "hung", 3: "done"}
     begun = [event.job for event in events if event.kind == "begun"]
@@ -116,17 +118,17 @@ def lively():
 
 
 def test_a_job_that_tells_of_progress_does_not_hang():
-    events = list(workers.run([7], 1, lively, timeout=2))
+    events = list(processes.run([7], 1, lively, timeout=2))
     assert [event.kind for event in events] == ["begun", *["progress"] * 30, "done"]
 
 
 def test_processes_that_were_stopped_with_us_do_not_hang(monkeypatch):
     """As Ctrl-Z stops all of them; here only who asks was away."""
-    monkeypatch.setattr(workers, "STOPPED_SECONDS", 1.0)
-    events = workers.run([7], 1, lively, timeout=2)
+    monkeypatch.setattr(processes, "STOPPED_SECONDS", 1.0)
+    events = processes.run([7], 1, lively, timeout=2)
     kinds = [next(events).kind, next(events).kind]
     time.sleep(2.5)
-    monkeypatch.setattr(workers._Pool, "listen", once(workers._Pool.listen))
+    monkeypatch.setattr(processes._Pool, "listen", once(processes._Pool.listen))
     assert [*kinds, *(event.kind for event in events)] == ["begun", *["progress"] * 30, "done"]
 
 
@@ -146,20 +148,22 @@ def stuck():
 
 
 def test_a_process_that_hangs_before_its_first_job_is_told(monkeypatch):
-    monkeypatch.setattr(workers, "START_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "START_SECONDS", 0.2)
     with pytest.raises(UserError, match="worker processes cannot start"):
-        list(workers.run([1], 1, stuck, timeout=0.1))
+        list(processes.run([1], 1, stuck, timeout=0.1))
 
 
 def test_there_are_no_more_processes_than_can_be_waited_for(monkeypatch):
-    monkeypatch.setattr(workers, "MOST", 2)
-    events = list(workers.run(range(9), 5, doubler))
+    monkeypatch.setattr(processes, "MOST", 2)
+    events = list(processes.run(range(9), 5, doubler))
     assert {event.worker for event in events} <= {0, 1}
     assert sum(event.kind == "done" for event in events) == 9
 
 
 def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
-    events = workers.run([1, 2, 3], 1, late, (str(tmp_path),), again=lambda value: value == "busy")
+    events = processes.run(
+        [1, 2, 3], 1, late, (str(tmp_path),), again=lambda value: value == "busy"
+    )
     assert [event.value for event in events if event.kind == "done"] == [1, 2, 3]
 
 
@@ -168,8 +172,8 @@ def own_process():
 
 
 def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
-    monkeypatch.setattr(workers, "KINDS", 2)
-    events = list(workers.run(range(7), 1, own_process, kinds=[1, 1, 2, 2, 3, 4, 5]))
+    monkeypatch.setattr(processes, "KINDS", 2)
+    events = list(processes.run(range(7), 1, own_process, kinds=[1, 1, 2, 2, 3, 4, 5]))
     done = [event.value for event in events if event.kind == "done"]
     assert [job for job, _ in done] == list(range(7))
     first, second, third = (done[job][1] for job in (0, 4, 6))
@@ -180,7 +184,7 @@ def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
 def test_a_process_goes_on_with_jobs_of_one_kind(tmp_path):
     jobs = [10, 20, 11, 21, 12, 13, 22, 23]
     kinds = [job // 10 for job in jobs]
-    events = workers.run(jobs, 2, slowly, (str(tmp_path),), kinds=kinds)
+    events = processes.run(jobs, 2, slowly, (str(tmp_path),), kinds=kinds)
     done = [(event.worker, jobs[event.job]) for event in events if event.kind == "done"]
     first, second = ([job for worker, job in done if worker == place] for place in (0, 1))
     assert sorted([first[:2], second[:2]]) == [[10, 11], [20, 21]]
@@ -201,11 +205,11 @@ def slowly(folder):
 
 def test_a_process_that_cannot_start_is_told():
     with pytest.raises(UserError, match="worker processes cannot start"):
-        list(workers.run([1], 1, broken))
+        list(processes.run([1], 1, broken))
 
 
 ASKS = """
-from neural_style_tf.batch import workers
+from neural_style_tf.batch import processes
 from neural_style_tf.errors import UserError
 
 def start():
@@ -214,7 +218,7 @@ def start():
 
 if __name__ == "__main__":
     try:
-        events = list(workers.run(range(4), 2, start, imported="needed"))
+        events = list(processes.run(range(4), 2, start, preload="needed"))
         print(*{event.value for event in events if event.kind == "done"})
     except UserError as error:
         print(error)
@@ -258,11 +262,11 @@ def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
 
 def test_who_asks_no_more_leaves_no_process():
     ended = []
-    events = workers.run([1, 2], 2, sleeper, ended=ended.append)
-    processes = [event.value for event in (next(events) for _ in range(4)) if event.value]
-    assert len(processes) == 2
+    events = processes.run([1, 2], 2, sleeper, ended=ended.append)
+    numbers = [event.value for event in (next(events) for _ in range(4)) if event.value]
+    assert len(numbers) == 2
     events.close()
-    assert sorted(ended) == sorted(processes)
-    for process in processes:
+    assert sorted(ended) == sorted(numbers)
+    for process in numbers:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)

@@ -68,7 +68,7 @@ def run(
     again: Callable[[Any], bool] = never,
     kinds: Sequence[Hashable] = (),
     ended: Callable[[int], None] = ignore,
-    imported: str | None = None,
+    preload: str | None = None,
     timeout: float = math.inf,
 ) -> Iterator[Event]:
     """Does the jobs in `count` processes, `MOST` at most, in order; but a process goes on with jobs
@@ -78,13 +78,13 @@ def run(
     start: called in each with the arguments; it returns what does a job, which may `tell` what it
     likes on the way. again: whether a result says that the job has to wait, and be asked for once
     more. kinds: of the jobs; they are all of one unless given. ended: called with every
-    process's number once it has ended, whichever way. imported: a module that they all need, if it
+    process's number once it has ended, whichever way. preload: a module that they all need, if it
     takes long to import; the same one for all runs of a process. timeout: seconds; a process that
     has a job and reports nothing for longer hangs, and is killed.
 
     Raises `UserError` if a process cannot even start. Whoever closes the iterator ends them all.
     """
-    begin = functools.partial(_Worker, _processes(imported), start, arguments, ended)
+    begin = functools.partial(_Worker, _context(preload), start, arguments, ended)
     pool = _Pool(jobs, min(count, MOST), begin, again, kinds or of_one_kind(jobs), timeout)
     try:
         while pool.is_busy():
@@ -187,15 +187,15 @@ class _Pool:
             yield Event(number, place, kind, value)
 
 
-def _processes(imported: str | None) -> BaseContext:
+def _context(preload: str | None) -> BaseContext:
     """What makes processes: a fork of one that has imported that module, and done nothing else, for
     TensorFlow's threads do not survive a fork; or each imports anew."""
-    if imported is None or sys.platform != "linux":
+    if preload is None or sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver, resource_tracker  # not every system has them
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([imported])
+    context.set_forkserver_preload([preload])
     resource_tracker.ensure_running()  # it unblocks signals
     with _inherited():
         forkserver.ensure_running()
@@ -237,7 +237,7 @@ class _Worker:
 
     def __init__(
         self,
-        processes: BaseContext,
+        context: BaseContext,
         start: Callable[..., Work],
         arguments: tuple,
         ended: Callable[[int], None],
@@ -247,10 +247,8 @@ class _Worker:
         self._kinds: set[Hashable] = set()  # of all
         self.is_ready = False
         self.heard = time.monotonic()  # when it last said something, or was given a job
-        self.connection, theirs = processes.Pipe()
-        self._process = processes.Process(
-            target=_serve, args=(theirs, start, arguments), daemon=True
-        )
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, start, arguments), daemon=True)
         try:
             self._process.start()
         except (OSError, EOFError) as error:  # what they are forked from is gone

@@ -10,7 +10,6 @@ from typing import Any
 
 from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
 
-VERSION = "1.0.0"
 BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-verydeep-19.mat"
 
 # Gatys, Ecker and Bethge 2016, section 2: the layers that stand for style.

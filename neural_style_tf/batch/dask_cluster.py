@@ -88,7 +88,7 @@ def run(
     iterator cancels what is not done.
     """
     if not importlib.util.find_spec("distributed"):
-        raise UserError("--cluster needs Dask: pip install -r requirements-cluster.txt")
+        raise UserError("--cluster needs Dask: pip install 'neural-style-tf[cluster]'")
     if here:
         threads = {"threads": here[1]}
         options = [argparse.Namespace(**vars(each) | threads) for each in options]

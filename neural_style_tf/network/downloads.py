@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import VERSION
+from neural_style_tf.version import VERSION
 
 TIMEOUT_SECONDS = 30.0  # without a byte
 BLOCK_BYTES = 1 << 20

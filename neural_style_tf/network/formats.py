@@ -94,9 +94,9 @@ def import_library(path: str | Path, form: Format) -> None:
     try:
         library = importlib.import_module(form.library)
     except ModuleNotFoundError as error:
-        requirements = f"requirements{'-torch' if form.library == 'torch' else ''}.txt"
+        extra = "[torch]" if form.library == "torch" else ""
         raise UserError(
-            f"network {path} needs {error.name}: pip install -r {requirements}"
+            f"network {path} needs {error.name}: pip install 'neural-style-tf{extra}'"
         ) from None
     except (ImportError, OSError) as error:  # built for another machine
         raise UserError(
@@ -106,7 +106,7 @@ def import_library(path: str | Path, form: Format) -> None:
     if form.library == "torch" and _version(library.__version__) < SAFE_TORCH:
         raise UserError(
             f"network {path} needs torch {'.'.join(map(str, SAFE_TORCH))} or newer, and "
-            f"{library.__version__} is installed: pip install -r requirements-torch.txt"
+            f"{library.__version__} is installed: pip install 'neural-style-tf[torch]'"
         )
 
 

@@ -35,7 +35,8 @@ from neural_style_tf.errors import SettingName, UsageError, UserError, nearest
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.pictures.files import StrPath
-from neural_style_tf.settings import MAX_MEGAPIXELS, SMALLEST_SIDE, VERSION, Settings
+from neural_style_tf.settings import MAX_MEGAPIXELS, SMALLEST_SIDE, Settings
+from neural_style_tf.version import VERSION
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -16,7 +16,8 @@ from neural_style_tf.errors import (
 )
 from neural_style_tf.runs import recipe
 from neural_style_tf.runs.access import OPTIONS, Option, is_remote
-from neural_style_tf.settings import BUNDLED_NETWORK, MAX_MEGAPIXELS, VERSION, Settings
+from neural_style_tf.settings import BUNDLED_NETWORK, MAX_MEGAPIXELS, Settings
+from neural_style_tf.version import VERSION
 
 GROUPS = {
     "size": "size",

@@ -78,9 +78,7 @@ class Preview:
         """port: 0 for a free one."""
         missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
         if missing:
-            raise UserError(
-                f"--preview needs {missing[0]}: pip install -r requirements-preview.txt"
-            )
+            raise UserError(f"--preview needs {missing[0]}: pip install 'neural-style-tf[preview]'")
         self._listener = listener.listen(host, port)
         self._names = listener.names_of(host)
         self._token = secrets.token_urlsafe(16)

@@ -27,7 +27,8 @@ from neural_style_tf.runs.access import (
     SHA256,
     base_name,
 )
-from neural_style_tf.settings import VERSION, Settings, settings_from, shapes_picture
+from neural_style_tf.settings import Settings, settings_from, shapes_picture
+from neural_style_tf.version import VERSION
 
 NEEDED = ("content", "styles", "network")  # inputs that every run has
 MOST_FILES = 1000  # of an option

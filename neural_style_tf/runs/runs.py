@@ -82,9 +82,9 @@ def _check_files(options: argparse.Namespace, settings: Settings, own: Collectio
 
     results.check(options, settings, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
-        raise UserError("--progress-plot needs matplotlib: pip install -r requirements-plot.txt")
+        raise UserError("--progress-plot needs matplotlib: pip install 'neural-style-tf[plot]'")
     if options.log_dir and not importlib.util.find_spec("tensorboard"):
-        raise UserError("--log-dir needs tensorboard: pip install -r requirements-logs.txt")
+        raise UserError("--log-dir needs tensorboard: pip install 'neural-style-tf[logs]'")
     files.open_to_read(options.network).close()
 
 

@@ -45,7 +45,7 @@ class Timelapse:
             imageio_ffmpeg.get_ffmpeg_exe()
         except (ImportError, RuntimeError):
             raise UserError(
-                "a .mp4 needs imageio-ffmpeg: pip install -r requirements-video.txt"
+                "a .mp4 needs imageio-ffmpeg: pip install 'neural-style-tf[video]'"
             ) from None
 
     def __init__(self, path: files.StrPath, height: int, width: int):

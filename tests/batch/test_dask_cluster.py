@@ -96,7 +96,7 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
         monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1)
         list(dask_cluster.run([jobs], "tcp://127.0.0.1:9", False))
     monkeypatch.setattr(dask_cluster.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match="needs Dask: pip install -r requirements-cluster"):
+    with pytest.raises(UserError, match=r"needs Dask: pip install 'neural-style-tf\[cluster\]'"):
         list(dask_cluster.run([], "local", False))
 
 

@@ -246,9 +246,8 @@ def test_without_torch_one_line_says_what_to_install(tmp_path, stand_in):
     stand_in('raise ModuleNotFoundError("No module named torch", name="torch")')
     path = tmp_path / "vgg19-dcbb9e9d.pth"
     path.write_bytes(LEGACY_PTH)
-    told = f"network {path} needs torch: pip install -r requirements-torch.txt"
+    told = f"network {path} needs torch: pip install 'neural-style-tf[torch]'"
     assert error_of(vgg.load, path) == told
-    assert (Path(weights.PROGRAM_FOLDER) / "requirements-torch.txt").exists()
 
 
 def test_a_torch_that_cannot_be_imported_is_told_in_one_line(tmp_path, stand_in):
@@ -270,7 +269,7 @@ def test_a_torch_that_runs_code_from_files_is_refused_before_it_loads_one(
     path.write_bytes(LEGACY_PTH)
     assert error_of(vgg.load, path) == (
         f"network {path} needs torch 2.6 or newer, and {version} is installed: "
-        "pip install -r requirements-torch.txt"
+        "pip install 'neural-style-tf[torch]'"
     )
     assert not ran.exists()
 

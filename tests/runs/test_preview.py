@@ -482,7 +482,7 @@ def test_a_port_that_is_taken_is_told(preview):
 
 def test_missing_packages_are_told(monkeypatch):
     monkeypatch.setattr("neural_style_tf.runs.preview.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install -r requirements-preview\.txt"):
+    with pytest.raises(UserError, match=r"pip install 'neural-style-tf\[preview\]'"):
         Preview("127.0.0.1", 0, "out")
 
 

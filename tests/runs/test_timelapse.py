@@ -80,7 +80,7 @@ def test_a_film_that_cannot_be_made_is_told(monkeypatch):
     with pytest.raises(UsageError, match=r"no known ending \(did you mean .gif\?\): end it in"):
         Timelapse.check("film.gifs")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match=r"pip install -r requirements-video.txt"):
+    with pytest.raises(UserError, match=r"pip install 'neural-style-tf\[video\]'"):
         Timelapse.check("film.mp4")
 
 

@@ -1,0 +1,9 @@
+"""`python -m neural_style_tf` is the command `neural-style`."""
+
+import sys
+
+from neural_style_tf.commands.neural_style import start
+
+if __name__ == "__main__":
+    sys.argv[0] = "python -m neural_style_tf"
+    start()

@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
             parse(arguments, {})  # prints it, and exits
         if "--list-layers" in arguments:
             return list_layers(parse(expand(arguments).arguments, {}))
+        if "--clear-cache" in arguments:
+            parse(expand(arguments).arguments, {})
+            return clear_cache()
         return paint(arguments)
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
@@ -141,6 +144,15 @@ def list_layers(options: argparse.Namespace) -> int:
     from neural_style_tf.network import vgg
 
     print("\n".join(vgg.load(options.network).names))
+    return 0
+
+
+def clear_cache() -> int:
+    """Removes what is kept for faster starts, and prints how much that was."""
+    from neural_style_tf.network import cache
+
+    folder, count, size = cache.clear()
+    print(f"removed {count} file{'s' * (count != 1)} ({size / 1e6:.1f} MB) from {folder}")
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import streams
+from neural_style_tf.machine import streams, user_cache
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -175,8 +175,6 @@ def _fastest_precision() -> "tf.DType":
     as it once was measured on this kind of processor: so it always paints the same."""
     import tensorflow as tf
 
-    from neural_style_tf.network import cache
-
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
@@ -185,7 +183,7 @@ def _fastest_precision() -> "tf.DType":
             return tf.bfloat16
         return tf.float16 if capability >= (7, 0) else tf.float32
     known = ("float32", "bfloat16")
-    return tf.as_dtype(cache.word(f"precision-{_kind_of_processor()}", known, _faster))
+    return tf.as_dtype(user_cache.remembered(f"precision-{_kind_of_processor()}", known, _faster))
 
 
 def _kind_of_processor() -> str:

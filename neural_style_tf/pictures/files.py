@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from neural_style_tf.errors import UserError, nearest
+from neural_style_tf.machine import user_cache
 
 StrPath = str | os.PathLike[str]
 
@@ -325,10 +326,9 @@ def _home() -> str:
 
 
 def _cache() -> str:
-    from neural_style_tf.network import cache  # late: it writes files with this module
-
-    cache.folder().mkdir(parents=True, exist_ok=True)
-    return str(cache.folder())
+    folder = user_cache.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
 
 
 def _is_in_memory(folder: str) -> bool:

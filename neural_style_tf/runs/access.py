@@ -59,6 +59,7 @@ OPTIONS = {
     "log_dir": _output(),
     "save_settings": Option("output", batch=False),
     "list_layers": _behaviour(batch=False),
+    "clear_cache": _behaviour(batch=False),
     "settings_from": Option("input", batch=False),
     "resume": Option("input", batch=False),
     "state_iterations": _behaviour("save_state", "resume", record=True),

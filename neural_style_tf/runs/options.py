@@ -47,7 +47,7 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> argparse.Namesp
             one if given.keys() & other else set()
         )
     inherited = {name: value for name, value in inherited.items() if name not in rivals}
-    parser = build_parser(paints="--list-layers" not in arguments)
+    parser = build_parser(paints={"--list-layers", "--clear-cache"}.isdisjoint(arguments))
     parser.set_defaults(**inherited)
     for action in parser._actions:
         action.required = action.required and action.dest not in inherited
@@ -175,6 +175,11 @@ def add_file_options(group: Any, required: bool) -> None:
         "--list-layers",
         action="store_true",
         help="print the names of the network's layers, and do nothing else",
+    )
+    group.add_argument(
+        "--clear-cache",
+        action="store_true",
+        help="empty the cache of networks and of the measured precision, and do nothing else",
     )
     group.add_argument(
         "--settings-from",

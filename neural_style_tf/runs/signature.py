@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from neural_style_tf.network import cache
+from neural_style_tf.machine import user_cache
 
 KEY = "signing.key"
 KEY_BYTES = 32
@@ -41,17 +41,17 @@ def _signature(content: Mapping[str, Any], key: bytes) -> str:
 
 def _key(make: bool) -> bytes | None:
     """The user's key. make: where there is none yet, it is made."""
-    key = cache.private_bytes(KEY, KEY_BYTES)
+    key = user_cache.read(KEY, KEY_BYTES)
     if key is None and make:
         with contextlib.suppress(OSError):
             _make_key()
-        key = cache.private_bytes(KEY, KEY_BYTES)
+        key = user_cache.read(KEY, KEY_BYTES)
     return key if key and len(key) == KEY_BYTES and not _others_may_read() else None
 
 
 def _make_key() -> None:
     """Whole or not at all; of two processes that make one at the same time, the first wins."""
-    place = cache.private_folder()
+    place = user_cache.private_folder()
     if place is None:
         return
     descriptor, temporary = tempfile.mkstemp(".tmp", "", place)  # for this user alone
@@ -69,5 +69,5 @@ def _make_key() -> None:
 def _others_may_read() -> bool:
     """As far as the system says; Windows has its own rules."""
     with contextlib.suppress(OSError):
-        return hasattr(os, "getuid") and bool(os.stat(cache.folder() / KEY).st_mode & 0o077)
+        return hasattr(os, "getuid") and bool(os.stat(user_cache.folder() / KEY).st_mode & 0o077)
     return True

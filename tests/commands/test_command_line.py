@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +61,25 @@ def test_list_layers(folder, command_line):
     names = result.stdout.split()
     assert len(names) == 36 and names[:3] == ["conv1_1", "relu1_1", "conv1_2"]
     assert result.stderr == ""
+
+
+def test_clear_cache(tmp_path):
+    """Networks and the measured precision are removed; what signs saved runs is not, and neither
+    is what somebody else keeps there."""
+    variables = {name: str(tmp_path) for name in ("XDG_CACHE_HOME", "HOME", "LOCALAPPDATA")}
+    environment = os.environ | variables
+    code = "from neural_style_tf.machine import user_cache; print(user_cache.private_folder())"
+    create = [sys.executable, "-c", code]
+    created = subprocess.run(create, env=environment, cwd=ROOT, capture_output=True, text=True)
+    cache = Path(created.stdout.strip())
+    for name in ("0123456789abcdef.network", "precision-0123.txt", "signing.key", "my.npz"):
+        (cache / name).write_bytes(bytes(600_000))
+    for removed in ("2 files (1.2 MB)", "0 files (0.0 MB)"):
+        command = [*COMMAND, "--clear-cache"]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout == f"removed {removed} from {cache}\n"
+        assert {path.name for path in cache.iterdir()} == {"signing.key", "my.npz"}
 
 
 def test_version():

@@ -7,8 +7,7 @@ import tensorflow as tf
 from shared import FASTEST_PRECISION
 
 from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import hardware
-from neural_style_tf.network import cache
+from neural_style_tf.machine import hardware, user_cache
 
 
 @pytest.fixture
@@ -142,7 +141,7 @@ def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "caches" / "neural-style")
+    monkeypatch.setattr(user_cache, "folder", lambda: tmp_path / "caches" / "neural-style")
     monkeypatch.setattr(hardware, "_fastest_precision", FASTEST_PRECISION)
     FASTEST_PRECISION.cache_clear()
     yield

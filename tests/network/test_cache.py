@@ -4,16 +4,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
-import platformdirs
 import pytest
 import reference
-from platformdirs import macos, unix, windows
 from shared import ROOT
 
 from neural_style_tf.errors import UserError
+from neural_style_tf.machine import user_cache
 from neural_style_tf.network import cache, packed, weights
 
 
@@ -21,7 +19,7 @@ from neural_style_tf.network import cache, packed, weights
 def path(tiny, tmp_path, monkeypatch):
     """A network's file, and an empty cache that takes small files too."""
     monkeypatch.setattr(cache, "SMALLEST", 0)
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "caches" / "neural-style")
+    monkeypatch.setattr(user_cache, "folder", lambda: tmp_path / "caches" / "neural-style")
     path = tmp_path / "network.mat"
     path.write_bytes(tiny.read_bytes())
     return path
@@ -77,7 +75,7 @@ def test_a_file_that_changed_is_read_again(path, reads):
 @pytest.mark.parametrize("harm", ["empty", "half", "other", "pickle", "folder"])
 def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
     expected = cache.read(path)
-    (kept,) = cache.folder().iterdir()
+    (kept,) = user_cache.folder().iterdir()
     whole = kept.read_bytes()
     if harm == "folder":
         kept.unlink()
@@ -96,7 +94,7 @@ def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
 
 
 def kept_file():
-    (kept,) = cache.folder().iterdir()
+    (kept,) = user_cache.folder().iterdir()
     return kept
 
 
@@ -174,11 +172,11 @@ def test_what_others_could_have_written_is_ignored_and_replaced(path, reads, mod
 @needs_owners
 def test_a_folder_that_others_can_write_is_made_private_before_it_is_used(path, reads):
     cache.read(path)
-    assert cache.folder().stat().st_mode & 0o777 == 0o700
-    cache.folder().chmod(0o777)
+    assert user_cache.folder().stat().st_mode & 0o777 == 0o700
+    user_cache.folder().chmod(0o777)
     cache.read(path)
     assert len(reads) == 2
-    assert cache.folder().stat().st_mode & 0o777 == 0o700
+    assert user_cache.folder().stat().st_mode & 0o777 == 0o700
     cache.read(path)
     assert len(reads) == 2
 
@@ -190,7 +188,7 @@ def test_in_a_folder_of_another_user_nothing_is_read_or_kept(path, reads, monkey
     monkeypatch.setattr(os, "geteuid", lambda: before.st_uid + 1)
     for _ in range(2):
         assert_same(cache.read(path), expected)
-        assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
+        assert user_cache.remembered("drink", ("tea", "coffee"), lambda: "tea") == "tea"
     assert len(reads) == 3
     after = kept_file().stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -201,29 +199,70 @@ def test_no_link_and_no_pipe_is_followed(path, reads, tmp_path):
     expected = cache.read(path)
     elsewhere = tmp_path / "elsewhere"
     kept_file().rename(elsewhere)
-    (cache.folder() / cache._name(path)).symlink_to(elsewhere)
+    (user_cache.folder() / cache._name(path)).symlink_to(elsewhere)
     assert_same(cache.read(path), expected)
     kept_file().unlink()
-    os.mkfifo(cache.folder() / cache._name(path), 0o600)
+    os.mkfifo(user_cache.folder() / cache._name(path), 0o600)
     assert_same(cache.read(path), expected)
     assert len(reads) == 3
 
 
 def test_the_networks_that_were_used_last_are_kept(path, reads, tmp_path):
-    (cache.folder()).mkdir(parents=True, mode=0o700)
-    others = [cache.folder() / name for name in ("0123456789abcdef.npz", "old.tmp", "my.npz")]
+    (user_cache.folder()).mkdir(parents=True, mode=0o700)
+    others = [user_cache.folder() / name for name in ("0123456789abcdef.npz", "old.tmp", "my.npz")]
     for place in others:
         place.touch()
     os.utime(others[1], (0, 0))
-    copies = [tmp_path / f"{number}.mat" for number in range(cache.MOST_NETWORKS + 1)]
+    copies = [tmp_path / f"{number}.mat" for number in range(cache.MAX_NETWORKS + 1)]
     for number, copy in enumerate(copies):
         copy.write_bytes(path.read_bytes())
         cache.read(copy)
-        os.utime(cache.folder() / cache._name(copy), (number, number))
-        if number == cache.MOST_NETWORKS - 1:
+        os.utime(user_cache.folder() / cache._name(copy), (number, number))
+        if number == cache.MAX_NETWORKS - 1:
             cache.read(copies[0])  # used again
-    names = {place.name for place in cache.folder().iterdir()}
+    names = {place.name for place in user_cache.folder().iterdir()}
     assert names == {cache._name(copy) for copy in (copies[0], *copies[2:])} | {"my.npz"}
+
+
+def test_it_is_cleared_of_all_but_the_key_and_what_is_not_ours(path, reads):
+    cache.read(path)
+    assert user_cache.remembered("precision-0123", ("float32",), lambda: "float32") == "float32"
+    folder = user_cache.folder()
+    for name in ("0123456789abcdef.npz", "old.tmp", "being-written.tmp", "signing.key", "my.npz"):
+        (folder / name).write_bytes(bytes(100))
+    os.utime(folder / "old.tmp", (0, 0))
+    (folder / "folder.network").mkdir()
+    removed = ["0123456789abcdef.npz", "old.tmp", "precision-0123.txt", cache._name(path)]
+    size = sum((folder / name).stat().st_size for name in removed)
+    assert cache.clear() == (folder, len(removed), size)
+    rest = {"being-written.tmp", "signing.key", "my.npz", "folder.network"}
+    assert {entry.name for entry in folder.iterdir()} == rest
+    assert cache.clear() == (folder, 0, 0)
+    cache.read(path)
+    assert reads == [path, path]
+
+
+def test_a_cache_that_does_not_exist_or_is_another_users_is_not_cleared(path, monkeypatch):
+    assert cache.clear() == (user_cache.folder(), 0, 0)
+    assert not user_cache.folder().exists()
+    cache.read(path)
+    if hasattr(os, "geteuid"):
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert cache.clear() == (user_cache.folder(), 0, 0)
+        assert kept_file().exists()
+
+
+def test_a_cache_that_cannot_be_cleared_is_reported_in_one_line(path, monkeypatch):
+    cache.read(path)
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "unlink", refuse)
+    message = f"cannot clear the cache {user_cache.folder()} (Permission denied)"
+    with pytest.raises(UserError) as error:
+        cache.clear()
+    assert str(error.value) == message
 
 
 def test_a_name_that_is_no_unicode_is_cached_too(path, reads):
@@ -232,34 +271,6 @@ def test_a_name_that_is_no_unicode_is_cached_too(path, reads):
     expected = cache.read(other)
     assert_same(cache.read(other), expected)
     assert len(reads) == 1
-
-
-@needs_owners
-def test_without_a_home_the_folder_is_the_users_own_among_temporary_files(monkeypatch, tmp_path):
-    def unknown(_):
-        raise KeyError("no such user")
-
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr("pwd.getpwuid", unknown)
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    assert cache.folder() == tmp_path / f"neural-style-{os.getuid()}"
-    assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
-    assert cache.folder().stat().st_mode & 0o777 == 0o700
-
-    def nowhere():
-        raise FileNotFoundError("no usable temporary folder")
-
-    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
-    assert cache.word("drink", ("tea", "coffee"), lambda: "coffee") == "coffee"
-
-
-@pytest.mark.parametrize("kept", [b"", b"te", b"tea\n", b"\xff", b"\0", b"tea" * 10**6])
-def test_a_word_that_is_damaged_is_found_again(path, kept):
-    assert cache.word("drink", ("tea", "coffee"), lambda: "tea") == "tea"
-    kept_file().write_bytes(kept)
-    assert cache.word("drink", ("tea", "coffee"), lambda: "coffee") == "coffee"
-    assert kept_file().read_bytes() == b"coffee"
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(path, reads, tmp_path):
@@ -276,7 +287,7 @@ def test_a_network_that_is_gone_is_told_though_it_is_in_the_cache(path):
 
 
 def test_small_files_are_not_kept(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "caches")
+    monkeypatch.setattr(user_cache, "folder", lambda: tmp_path / "caches")
     cache.read(tiny)
     assert not (tmp_path / "caches").exists()
 
@@ -303,34 +314,3 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
     assert len(kept) == 1 and kept[0].suffix == ".network"
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert again.stdout == told[0]
-
-
-@pytest.mark.parametrize(
-    "platform, variables, expected",
-    [
-        (unix.Unix, {"XDG_CACHE_HOME": "/x/cache"}, "/x/cache/neural-style"),
-        (unix.Unix, {}, "/home/her/.cache/neural-style"),
-        (macos.MacOS, {}, "/home/her/Library/Caches/neural-style"),
-        (windows.Windows, {"LOCALAPPDATA": "/local"}, "/local/neural-style"),
-    ],
-)
-def test_the_folder_is_the_platforms(monkeypatch, platform, variables, expected):
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (variables | {"HOME": "/home/her"}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(platformdirs, "PlatformDirs", platform)
-    monkeypatch.setattr(windows, "get_win_folder", windows.get_win_folder_from_env_vars)
-    assert cache.folder().as_posix() == expected
-
-
-def test_a_word_is_found_once_and_two_who_look_at_once_agree(path, tmp_path):
-    folder = tmp_path / "caches" / "neural-style"
-
-    def meanwhile():
-        folder.mkdir(parents=True)
-        (folder / "drink.txt").write_text("tea")
-        return "coffee"
-
-    for _ in range(2):
-        assert cache.word("drink", ("tea", "coffee"), meanwhile) == "tea"

@@ -29,6 +29,7 @@ import scipy.io
 import scipy.sparse
 
 from neural_style_tf.errors import UserError
+from neural_style_tf.machine import user_cache
 from neural_style_tf.machine.kept import Kept
 from neural_style_tf.network import cache, formats, packed, reader, weights
 from soak import limits
@@ -182,7 +183,10 @@ def _cached(folder: Path, data: bytes) -> str | None:
     or what the cache says if its digest is right."""
     source, caches = _source(folder), folder / "caches"
     place = caches / cache._name(source)
-    with mock.patch.multiple(cache, SMALLEST=0, folder=lambda: caches):
+    with (
+        mock.patch.multiple(user_cache, folder=lambda: caches),
+        mock.patch.object(cache, "SMALLEST", 0),
+    ):
         place.unlink(missing_ok=True)
         expected = packed.pack(cache.read(source))
         content = data[len(cache.FORMAT) + cache.DIGEST_BYTES :]
@@ -192,7 +196,8 @@ def _cached(folder: Path, data: bytes) -> str | None:
         problem = _problem(lambda: results.append(packed.pack(cache.read(source))))
         (caches / "word.txt").write_bytes(data[:9])
         words = ("float32", "bfloat16")
-        problem = problem or _problem(lambda: cache.word("word", words, lambda: "float32"))
+        choice = ("word", words, lambda: "float32")
+        problem = problem or _problem(lambda: user_cache.remembered(*choice))
     if problem is None and not is_sealed and results != [expected]:
         return "cache: another network"
     return problem

@@ -25,7 +25,7 @@ from PIL import Image, PngImagePlugin
 from neural_style_tf.batch import gallery, jobs
 from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.errors import UserError, message_of
-from neural_style_tf.network import cache
+from neural_style_tf.machine import user_cache
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import options as command_line
@@ -43,7 +43,7 @@ SETTINGS = [field.name for field in fields(Settings)]
 # Options that no file may set: what they do is not about the picture.
 OF_THE_COMMAND_LINE = {
     *("overwrite", "save_settings", "preview", "preview_host", "open", "debug", "list_layers"),
-    *("allow_changes", "settings_from", "resume", "version", "help"),
+    *("allow_changes", "settings_from", "resume", "version", "help", "clear_cache"),
 }
 NOT_OPTIONS = {"asked", "recipes"}
 FILES = {"content", "styles", "initial", "content_mask", "style_masks", "style_source_masks"}
@@ -163,7 +163,7 @@ class Judge:
     def _watched(self, document: str, read: Callable, generator: random.Random) -> str | None:
         told, seen = io.StringIO(), []
         # a table and a recipe name files on their own, a picture and a state only those beside
-        reads = [Path(), cache.folder()] if read in (read_picture, read_state) else None
+        reads = [Path(), user_cache.folder()] if read in (read_picture, read_state) else None
         try:
             with (
                 contextlib.redirect_stderr(told),

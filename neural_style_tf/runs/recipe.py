@@ -7,17 +7,20 @@ line; quotes hold together what has spaces, `#` begins a comment, and a backslas
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
-from neural_style_tf.errors import UsageError, UserError, one_line, shortened
+from neural_style_tf.errors import UsageError, UserError, nearest, one_line, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import access
 from neural_style_tf.settings import Settings, shapes_picture
 
 MOST_BYTES = 1_000_000
 MOST_NESTED = 8  # recipes that a recipe reads, one within the other
+_PACKAGE = Path(__file__).resolve().parents[1]
+BUNDLED_FOLDERS = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")  # installed; in a checkout
 
 Check = Callable[[list[str]], None]  # raises `UsageError` for arguments that a recipe may not hold
 
@@ -30,10 +33,11 @@ class Expanded(NamedTuple):
 
 
 def expand(arguments: list[str], check: Check) -> Expanded:
-    """Puts the arguments of each @FILE in its place. Raises `UserError` for a file that cannot be
-    read, and `UsageError`, with file and line, for one that is not a recipe."""
+    """Puts the arguments of each @FILE and each `--recipe NAME` in its place. Raises `UserError`
+    for a file that cannot be read, and `UsageError`, with file and line, for one that is not a
+    recipe."""
     read: list[str] = []
-    return Expanded(_expand(arguments, check, read, ()), read)
+    return Expanded(_expand(_bundled_as_files(arguments), check, read, ()), read)
 
 
 def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) -> list[str]:
@@ -46,7 +50,8 @@ def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) 
     return expanded
 
 
-def _arguments_of(path: str, check: Check, read: list[str], within: tuple) -> list[str]:
+def _arguments_of(name: str, check: Check, read: list[str], within: tuple) -> list[str]:
+    path = _path_of(name)
     if within and access.is_remote(path):
         raise UsageError(f"recipe {within[-1]} reads {shortened(path)}: that is another machine")
     place = os.path.realpath(path)
@@ -54,17 +59,56 @@ def _arguments_of(path: str, check: Check, read: list[str], within: tuple) -> li
         raise UsageError(f"recipe {path} reads itself: remove its @ line")
     if len(within) == MOST_NESTED:
         raise UsageError(f"recipe {path} is the {MOST_NESTED + 1}th within another: use fewer")
-    arguments = [
+    arguments = _bundled_as_files(
         argument
         for number, line in enumerate(_text(path).splitlines(), 1)
         for argument in _split(line, path, number)
-    ]
+    )
     read.append(path)
     try:
         check([argument for argument in arguments if not argument.startswith("@")])
     except UsageError as error:
         raise UsageError(f"recipe {path}: ", *error.args) from error
     return _expand(arguments, check, read, (*within, place))
+
+
+def _bundled_as_files(arguments: Iterable[str]) -> list[str]:
+    """The arguments with `@FILE` in place of each `--recipe NAME`. Raises `UsageError` for a name
+    that no bundled recipe has."""
+    files_named, remaining = [], iter(arguments)
+    for argument in remaining:
+        option, equals, name = argument.partition("=")
+        if option == "--recipe" and (name := name if equals else next(remaining, "")):
+            argument = f"@{bundled(name)}"
+        files_named.append(argument)
+    return files_named
+
+
+def bundled(name: str) -> str:
+    """The file of a bundled recipe. Raises `UsageError` for an unknown name."""
+    names = bundled_names()
+    if name not in names:
+        raise UsageError(
+            f"unknown recipe {shortened(name)}{nearest(name, names)}: "
+            f"use one of {', '.join(names)}, or @FILE for a file of options"
+        )
+    return str(_bundled_folder() / f"{name}.args")
+
+
+def bundled_names() -> list[str]:
+    return sorted(path.stem for path in _bundled_folder().glob("*.args"))
+
+
+def _bundled_folder() -> Path:
+    return next(folder for folder in BUNDLED_FOLDERS if folder.is_dir())
+
+
+def _path_of(name: str) -> str:
+    """The file that @NAME stands for: the bundled one for `recipes/prisma.args`, where no file has
+    that name."""
+    path = Path(name)
+    is_bundled = path.parent == Path("recipes") and path.suffix == ".args"
+    return bundled(path.stem) if is_bundled and not os.path.lexists(path) else name
 
 
 def _text(path: str) -> str:

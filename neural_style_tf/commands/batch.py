@@ -348,12 +348,12 @@ def check_names(pairs: Sequence[Pair]) -> None:
 def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence[str]) -> None:
     """Raises `UsageError` for a file that would replace one that the batch reads. others: inputs
     beside those of the pairs. written: outputs likewise."""
-    from neural_style_tf.runs import results
+    from neural_style_tf.runs import outputs
 
     inputs, written = set(others), list(written)  # many pairs have the same inputs
     for pair in pairs:
         inputs.update(runs.files_read(pair.options))
-        written += results.outputs(pair.options, runs.settings_of(pair.options))
+        written += outputs.paths(pair.options, runs.settings_of(pair.options))
     read = set(map(os.path.realpath, inputs))
     for path in written:
         if os.path.realpath(path) in read:

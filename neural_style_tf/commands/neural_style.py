@@ -16,7 +16,7 @@ from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, option_na
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import inputs, painting, provenance, recipe, runs
+from neural_style_tf.runs import failures, inputs, provenance, recipe, runs
 from neural_style_tf.runs.access import OPTIONS
 from neural_style_tf.runs.options import expand, given_options, parse
 from neural_style_tf.runs.resumed import Resumed
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {painting.in_words(error)}", file=sys.stderr)
+        print(f"error: {failures.in_words(error)}", file=sys.stderr)
         return getattr(error, "exit_status", UserError.exit_status)
 
 
@@ -79,15 +79,15 @@ def failure_shown(preview: "Preview") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        preview.tell(painting.in_words(error), "failed")
+        preview.tell(failures.in_words(error), "failed")
         raise
 
 
 def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
     """Raises `UserError` if another run is going to write one of the same files."""
-    from neural_style_tf.runs import results
+    from neural_style_tf.runs import outputs
 
-    for path in results.claimed(options):
+    for path in outputs.claimed(options):
         if not stack.enter_context(files.claim(path)):
             raise UserError(
                 f"another run is writing {path}: wait until it has ended, or choose another name"

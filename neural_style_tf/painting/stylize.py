@@ -4,7 +4,7 @@ import functools
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +27,7 @@ from neural_style_tf.optimizers.optimizers import (
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.descent import Descent, Scored, resized
 from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.step import Step
 from neural_style_tf.pictures import colors, images
 from neural_style_tf.pictures.masks import GivenMasks, Masks
 from neural_style_tf.runs import states
@@ -35,18 +36,6 @@ from neural_style_tf.settings import LEARNING_RATE, SMALLEST_SIDE, Settings, set
 __all__ = ["NotFiniteError", "Step", "stylize"]
 
 NOISE_DEVIATION = 0.256  # grey levels; the published program's start, see initial_picture
-
-
-class Step(NamedTuple):
-    """What `on_step` is told. Only who calls `losses` or `image` waits for the device."""
-
-    iteration: int | None  # from 0; None at the end, when the best picture has been chosen
-    total: int
-    stage: Stage
-    seconds: float  # since the first step began
-    losses: Callable[[], dict[str, float]]  # of the picture that the step set out from
-    image: Callable[[], np.ndarray]  # as it stands: [H, W, 3] float32 RGB, 0..255, of the stage
-    state: Callable[[], State]  # named tensors, for `resume` to go on from here
 
 
 def stylize(

@@ -1,11 +1,8 @@
-"""Progress: a step -> terminal bar, log lines, table and plot of the losses."""
+"""Progress: a step -> a bar in the terminal, or a line in a log."""
 
 import contextlib
-import csv
-import io
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -14,40 +11,24 @@ from rich.progress import Progress as Bar
 from neural_style_tf.machine.streams import logged, tolerant
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import files
+from neural_style_tf.painting.step import LOSSES, Step
 from neural_style_tf.settings import Settings
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from neural_style_tf.painting.stylize import Step
-
-LINE_EVERY_SECONDS = 5.0  # where stderr is no terminal
-LOOK_EVERY_SECONDS = 0.25  # a look at the losses waits for the device
-WIDE = 100  # columns of a terminal that hold the bar and every loss
-LOSSES = ("content", "style", "tv", "total")
-COLUMNS = ("iteration", "seconds", *LOSSES)
+LINE_EVERY_SECONDS = 5.0  # where stderr is not a terminal
+LOSSES_EVERY_SECONDS = 0.25  # reading the losses waits for the device
+WIDE = 100  # columns: a terminal that has room for the bar and every loss
 
 
 class Progress:
     """Shows a run on stderr: a bar in a terminal, a line every few seconds elsewhere.
 
-    plan: the stages of the run, which say how much a step costs.
-    keep_losses: remember the losses of every step, for `save_table` and `save_plot`.
+    plan: the stages of the run, which determine how much work each step is.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        plan: list[Stage],
-        quiet: bool = False,
-        keep_losses: bool = False,
-    ):
+    def __init__(self, settings: Settings, plan: list[Stage], quiet: bool = False):
         self._plan = plan
         self._total = settings.iterations
         self._print_iterations = settings.print_iterations
-        self._keep_losses = keep_losses
-        self.rows: list[list[float]] = []  # losses of each step, as in the table
         self._last: Step | None = None
         self._done = 0
         self._is_first = True
@@ -77,20 +58,14 @@ class Progress:
         self._logged.__exit__(None, None, None)
 
     def note(self, text: str) -> None:
-        """A line of its own, above the bar."""
+        """Prints a line above the bar, unless the run is quiet."""
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def tell_error(self, text: str) -> None:
-        """The same, and where only errors are wanted, too."""
+    def show_error(self, text: str) -> None:
+        """Prints a line above the bar, even if the run is quiet."""
         self._errors.print(text, markup=False, soft_wrap=True)
 
-    def keep(self, step: "Step") -> None:
-        """Remembers the losses of a step, if they are wanted."""
-        if step.iteration is not None and self._keep_losses:
-            losses = step.losses()
-            self.rows.append([step.iteration, step.seconds, *(losses[name] for name in LOSSES)])
-
-    def show(self, step: "Step") -> None:
+    def show(self, step: Step) -> None:
         """Takes a step in: moves the bar, or prints the losses when it is time."""
         self._last = step
         if step.iteration is None:
@@ -115,57 +90,39 @@ class Progress:
                 self.last_words += f", {losses_in_words(self._last)}"
         self.note(self.last_words)
 
-    def go_on(self, iterations: int, rows: "np.ndarray") -> None:
-        """Continues another's: so many steps are done, with these `rows`."""
+    def resume(self, iterations: int) -> None:
+        """Begins after that many steps."""
         self._done = iterations
-        self.rows = [[int(row[0]), *map(float, row[1:])] for row in rows if row[0] < iterations]
 
-    def save_table(self, path: str) -> None:
-        """Writes the losses of every step as CSV with a header."""
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow(COLUMNS)
-        table.writerows(self.rows)
-        files.write(path, text.getvalue().encode())
-
-    def save_plot(self, path: str) -> None:
-        """Plots the losses over the steps, as a PNG. Needs matplotlib."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel="weighted loss", yscale="log")
-        steps = [row[0] + 1 for row in self.rows]
-        for column, name in enumerate(LOSSES, 2):
-            axes.plot(steps, [row[column] for row in self.rows], label=name)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=120)
-        files.write(path, data.getvalue())
-
-    def _show_in_bar(self, step: "Step") -> None:
+    def _show_in_bar(self, step: Step) -> None:
         now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY_SECONDS or self._is_first:
+        if now - self._looked >= LOSSES_EVERY_SECONDS or self._is_first:
             self._looked = now
             names = LOSSES if self._console.width >= WIDE else ("total",)
             description = f"{losses_in_words(step, names)}  {self._times(step)}"
             self._bar.update(self._task, description=description)
         self._bar.update(self._task, completed=step.iteration + 1)
 
-    def _show_in_line(self, step: "Step") -> None:
+    def _show_in_line(self, step: Step) -> None:
         now = time.monotonic()
         if now - self._looked >= LINE_EVERY_SECONDS:
             self._looked = now
             done = f"{step.iteration + 1}/{self._total}"
             self.note(f"{done}  {losses_in_words(step)}  {self._times(step)}")
 
-    def _times(self, step: "Step") -> str:
-        done = stages.work_done(self._plan, step.iteration + 1)
-        left = step.seconds / done * (1 - done)
-        return f"{time_in_words(step.seconds)} gone, {time_in_words(left)} left"
+    def _times(self, step: Step) -> str:
+        """0:10 elapsed, 0:20 remaining"""
+        elapsed = time_in_words(step.seconds)
+        return f"{elapsed} elapsed, {time_in_words(seconds_remaining(self._plan, step))} remaining"
 
 
-def losses_in_words(step: "Step", names: tuple[str, ...] = LOSSES) -> str:
+def seconds_remaining(plan: list[Stage], step: Step) -> float:
+    """An estimate, from the work that the steps so far and all others are."""
+    done = stages.work_done(plan, step.iteration + 1)
+    return step.seconds / done * (1 - done)
+
+
+def losses_in_words(step: Step, names: tuple[str, ...] = LOSSES) -> str:
     """content 9.16e+05  style 3.49e+05  tv 8.05e+04  total 1.35e+06"""
     losses = step.losses()
     return "  ".join(f"{name} {losses[name]:.3g}" for name in names)

@@ -88,10 +88,10 @@ def _recorded(options: Any, path: str) -> dict[str, Any]:
 
 
 def _outputs(options: dict[str, Any], description: provenance.Description) -> tuple[str, ...]:
-    from neural_style_tf.runs import results
+    from neural_style_tf.runs import outputs
 
     settings = Settings(**provenance.settings_in(description))
-    return tuple(results.outputs(argparse.Namespace(**options), settings))
+    return tuple(outputs.paths(argparse.Namespace(**options), settings))
 
 
 def _of_a_stranger(

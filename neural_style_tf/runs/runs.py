@@ -17,7 +17,7 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import knob_names
-from neural_style_tf.runs.painting import Painting
+from neural_style_tf.runs.painting_run import PaintingRun
 from neural_style_tf.runs.resumed import Resumed
 from neural_style_tf.settings import Settings, settings_from
 
@@ -70,17 +70,17 @@ def paint(
     preview: "Preview | None" = None,
     watch: "Callable[[Step], None] | None" = None,
 ) -> int:
-    """Paints, and saves what comes out, as `painting.Painting` does. Returns the exit status."""
-    return Painting(run, pictures, device, preview, watch).paint()
+    """Paints, and saves what comes out, as `PaintingRun` does. Returns the exit status."""
+    return PaintingRun(run, pictures, device, preview, watch).paint()
 
 
 def _check_files(options: argparse.Namespace, settings: Settings, own: Collection[str]) -> None:
     """Raises `UserError` for what could not be read or written, or would cost a file. own: those
     of the run that goes on."""
     from neural_style_tf.pictures import files
-    from neural_style_tf.runs import results
+    from neural_style_tf.runs import outputs
 
-    results.check(options, settings, files_read(options), own)
+    outputs.check(options, settings, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install 'neural-style-tf[plot]'")
     if options.log_dir and not importlib.util.find_spec("tensorboard"):

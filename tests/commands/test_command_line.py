@@ -19,7 +19,7 @@ from shared import COMMAND, ROOT, error_of, size_of, start, wait_for
 from neural_style_tf.commands import neural_style
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import images
-from neural_style_tf.runs import results
+from neural_style_tf.runs import outputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 
 # Help
@@ -381,7 +381,7 @@ def test_an_existing_checkpoint_is_kept_unless_told(run, folder):
     ],
 )
 def test_checkpoint_names(pattern, name):
-    assert results.checkpoint_path(pattern, 7) == name
+    assert outputs.checkpoint_path(pattern, 7) == name
 
 
 # Interruption

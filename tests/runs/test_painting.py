@@ -21,7 +21,7 @@ from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import files, images
-from neural_style_tf.runs import logs, options, progress, results, states
+from neural_style_tf.runs import options, outputs, progress, states, tensorboard, writer
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_display_that_breaks_is_told_once_and_costs_nothing(main, monkeypatch,
 
 @pytest.mark.parametrize("name", ["see", "add_picture"])
 def test_a_log_that_breaks_fails_the_run_at_its_end(main, monkeypatch, capsys, name):
-    fail_at(monkeypatch, logs.Logs, name, 1, ValueError("no"))
+    fail_at(monkeypatch, tensorboard.TensorBoardLog, name, 1, ValueError("no"))
     assert main("--log-dir", "logs", "--checkpoint-iterations", 2) == 1
     assert "(ValueError: no): the run goes on without it" in capsys.readouterr().err
     assert images.metadata("out.png")["losses"]
@@ -202,10 +202,11 @@ def test_a_checkpoint_that_fails_on_its_thread_is_told(main, folder, monkeypatch
 
 
 def test_a_picture_that_cannot_be_enlarged_is_saved_as_it_is(main, monkeypatch, capsys):
-    fail_at(monkeypatch, results.Results, "_at_full_size", 0, MemoryError())
+    fail_at(monkeypatch, writer.Writer, "_at_full_size", 0, MemoryError())
     fail_at_evaluation(monkeypatch, 2, RuntimeError("no"))
     assert main("--scales", 2) == 1
-    assert "the picture is saved with 22x17 pixels, for it could not be" in capsys.readouterr().err
+    message = "error: the picture is saved with 22x17 pixels, because it could not be enlarged ("
+    assert message in capsys.readouterr().err
     assert images.read("out.png").pixels.shape == (17, 22, 3)
 
 
@@ -233,26 +234,29 @@ def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, caps
     def full(path, *_):
         raise UserError(f"cannot write {path} (No space left on device): make room there")
 
-    before = set(os.listdir(files.tempfile.gettempdir()))
+    places = [tmp_path / "temporary", tmp_path / "home"]
+    for place in places:
+        place.mkdir()
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(places[0]))
+    monkeypatch.setattr(files.Path, "home", lambda: places[1])
     monkeypatch.setattr(images, "save", full)
     assert main() == 1
     assert "error: the picture could not be saved anywhere" in capsys.readouterr().err
-    after = set(os.listdir(files.tempfile.gettempdir()))
-    assert not [name for name in after - before if name.startswith("neural-style-")]
+    assert [os.listdir(place) for place in places] == [[], []]
 
 
 def test_a_current_folder_that_is_removed_costs_no_picture(main, folder, monkeypatch):
     """The output is beside it."""
     place = folder / "place"
     place.mkdir()
-    see, calls = results.Results.see, itertools.count()
+    see, calls = writer.Writer.see, itertools.count()
 
     def leave(self, step):
         if next(calls) == 2:
             place.rmdir()
         see(self, step)
 
-    monkeypatch.setattr(results.Results, "see", leave)
+    monkeypatch.setattr(writer.Writer, "see", leave)
     monkeypatch.chdir(place)
     given = ["--content", "../photo.png", "--styles", "../painting.png", "--output", "../out.png"]
     given += ["--network", "../network.mat", "--precision", "float32", "--iterations", "4", *QUICK]
@@ -358,4 +362,4 @@ def test_the_namespace_of_a_run_has_what_is_claimed():
         progress_write=False,
         progress_plot=False,
     )
-    assert results.claimed(namespace) == ["film.gif"]  # the folder a is not there
+    assert outputs.claimed(namespace) == ["film.gif"]  # the folder a is not there

@@ -23,10 +23,8 @@ pytest.importorskip("uvicorn")
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.painting.stylize import Step
-from neural_style_tf.runs import listener
-from neural_style_tf.runs import preview as module
-from neural_style_tf.runs.preview import Preview
+from neural_style_tf.painting.step import Step
+from neural_style_tf.runs.preview import Preview, listener, server, state
 
 STAGE = Stage(1, 1, 30, 40, 100)
 LOSSES = {"content": 1.0, "style": float("nan"), "tv": 3.0, "total": 4.0}
@@ -102,7 +100,7 @@ def test_a_viewer_is_told_of_steps_and_gets_the_picture(preview, picture):
     image = picture(30, 40, seed=3)
     preview.see(step(0, image))
     message = viewer.until(lambda message: message["version"])
-    assert message["iteration"] == 1 and message["total"] == 100 and message["left"] == 99
+    assert message["iteration"] == 1 and message["total"] == 100 and message["remaining"] == 99
     assert message["losses"] == {"content": 1, "style": None, "tv": 3, "total": 4}
     assert message["curves"] == [[1, 1, None, 3, 4]]
     status, data = ask(preview, "/picture")
@@ -131,7 +129,7 @@ def test_pictures_cost_a_fiftieth_of_the_time(preview, picture, monkeypatch):
     class Clock:
         monotonic = perf_counter = staticmethod(lambda: now)
 
-    monkeypatch.setattr(module, "time", Clock)
+    monkeypatch.setattr(state, "time", Clock)
     for iteration in range(1000):
         now += 0.5
         preview.see(step(iteration, None)._replace(image=image))
@@ -150,7 +148,7 @@ def test_viewers_come_and_go(preview, picture):
 
 
 def test_curves_stay_short(preview, monkeypatch):
-    monkeypatch.setattr("neural_style_tf.runs.preview.LOSSES_EVERY", 0)
+    monkeypatch.setattr(state, "LOSSES_EVERY_SECONDS", 0)
     for iteration in range(3000):
         preview.see(step(iteration, None))
     curves = Viewer(preview).next()["curves"]
@@ -171,16 +169,16 @@ def test_nothing_is_shown_without_the_token(preview, path):
         for method in ("GET", "HEAD", "POST", "OPTIONS", "PUT"):
             status, headers, data = answer(preview, path + query, method)
             assert status == 403 and headers["X-Content-Type-Options"] == "nosniff"
-            assert data == (b"" if method == "HEAD" else module.FORBIDDEN.encode())
-            assert headers["Content-Length"] == str(len(module.FORBIDDEN))
-    assert "open the address that the run printed" in module.FORBIDDEN
+            assert data == (b"" if method == "HEAD" else server.FORBIDDEN.encode())
+            assert headers["Content-Length"] == str(len(server.FORBIDDEN))
+    assert "open the address that the run printed" in server.FORBIDDEN
 
 
 def test_every_answer_is_protected(preview):
     for path in [*PATHS[:4], "/nothing"]:
         for method in ("GET", "HEAD", "DELETE"):
             _, headers, _ = answer(preview, path, method, **{"X-Token": split(preview.address)[1]})
-            for name, value in module.HEADERS.items():
+            for name, value in server.HEADERS.items():
                 assert headers.get_all(name) == [value], (path, name)
 
 
@@ -315,6 +313,10 @@ def port_of(preview):
     return split(preview.address)[0]
 
 
+def connections_of(preview):
+    return preview._server._listener._accepted
+
+
 def test_connections_without_progress_are_closed(preview, monkeypatch):
     monkeypatch.setattr(listener, "SECONDS_WITHOUT_PROGRESS", 0.5)
     starts = b"", b"GET / HTTP/1.1\r\nHost: loc", b"POST /stop HTTP/1.1\r\nContent-Length: 9\r\n"
@@ -327,17 +329,17 @@ def test_connections_without_progress_are_closed(preview, monkeypatch):
 
 def test_a_viewer_who_never_reads_is_left(preview, picture, monkeypatch):
     monkeypatch.setattr(listener, "SECONDS_WITHOUT_PROGRESS", 0.5)
-    monkeypatch.setattr(module, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(server, "HEARTBEAT_SECONDS", 0.1)
     sleeper = socket.socket()
     sleeper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sleeper.connect(("127.0.0.1", port_of(preview)))
     sleeper.sendall(f"GET /events?token={split(preview.address)[1]} HTTP/1.1\r\n".encode())
     sleeper.sendall(b"Host: localhost\r\n\r\n")
-    wait_for(lambda: preview._viewers == 1)
+    wait_for(lambda: preview.viewers == 1)
 
     def is_left():
         preview.tell("x" * 200_000)
-        return preview._viewers == 0
+        return preview.viewers == 0
 
     wait_for(is_left)
     sleeper.close()
@@ -353,9 +355,9 @@ def test_many_connections_leave_the_run_its_descriptors(preview, monkeypatch):
     connections = []
     for _ in range(50):  # two descriptors each: theirs and ours
         connections.append(socket.create_connection(("127.0.0.1", port_of(preview)), 20))
-        wait_for(lambda: preview._listener._accepted)  # the first, before ours use them up
+        wait_for(lambda: connections_of(preview))  # the first, before ours use them up
     time.sleep(0.2)
-    accepted = [each for each in preview._listener._accepted.values() if each.socket.fileno() != -1]
+    accepted = [each for each in connections_of(preview).values() if each.socket.fileno() != -1]
     assert 1 <= len(accepted) <= 40 and all(each.socket.fileno() < limit for each in accepted)
     for connection in connections:
         connection.close()
@@ -368,7 +370,7 @@ def test_more_connections_than_there_may_be_wait(preview, monkeypatch):
     connections = [socket.create_connection(address, 20) for _ in range(20)]
     late = connect(preview)
     late.request("GET", "/photo", headers={"X-Token": split(preview.address)[1]})
-    assert len(preview._listener._accepted) <= 3
+    assert len(connections_of(preview)) <= 3
     for connection in connections:
         connection.close()
     assert late.getresponse().status == 200
@@ -390,14 +392,14 @@ def test_connections_that_come_too_fast_wait(preview, monkeypatch):
 
 
 def test_more_viewers_than_there_may_be_are_refused(preview, monkeypatch):
-    monkeypatch.setattr(module, "MOST_VIEWERS", 2)
+    monkeypatch.setattr(server, "MOST_VIEWERS", 2)
     viewers = [Viewer(preview) for _ in range(2)]
     for viewer in viewers:
         viewer.next()
     assert ask(preview, "/events") == (503, b"too many viewers")
     viewers[0].leave()
     preview.tell("")  # it is noticed that one has left
-    wait_for(lambda: preview._viewers == 1)
+    wait_for(lambda: preview.viewers == 1)
     Viewer(preview).next()
 
 
@@ -410,7 +412,7 @@ def test_the_run_never_waits_for_a_picture_to_be_encoded(preview, picture, monke
         assert release.wait(20)
         return b"jpeg"
 
-    monkeypatch.setattr(module, "_jpeg", slowly)
+    monkeypatch.setattr(state, "_jpeg", slowly)
     preview.show(picture(30, 40))
     answers = []
     threads = [
@@ -435,7 +437,7 @@ def test_a_server_that_fails_leaves_the_run_alone(picture, monkeypatch, capfd):
 
     monkeypatch.setattr("uvicorn.Server.serve", fail)
     preview = Preview("127.0.0.1", 0, "out")
-    preview._thread.join(20)
+    preview._server._thread.join(20)
     preview.begin(picture(30, 40), [STAGE], lambda: None, lambda image: image)
     preview.see(step(0, picture(30, 40)))
     preview.tell("goes on")
@@ -605,8 +607,9 @@ def says(page, text):
 
 def cut(preview):
     """Ends the server without a word, as an interrupted connection does."""
-    preview._server.force_exit = preview._server.should_exit = True
-    preview._thread.join(20)
+    server = preview._server
+    server._server.force_exit = server._server.should_exit = True
+    server._thread.join(20)
 
 
 def replaced(preview, monkeypatch, token):

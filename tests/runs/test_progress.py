@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.painting.stylize import Step
+from neural_style_tf.painting.step import Step
+from neural_style_tf.runs.loss_table import LossTable
 from neural_style_tf.runs.progress import Progress, time_in_words
 from neural_style_tf.settings import Settings
 
@@ -50,7 +51,7 @@ def test_a_line_comes_every_few_seconds_without_a_terminal(capsys, monkeypatch):
         for step in steps(3):
             progress.show(step)
     assert capsys.readouterr().err.splitlines()[1] == (
-        "2/3  content 5e+05  style 1e+05  tv 1.5e+04  total 6.15e+05  0:02 gone, 0:01 left"
+        "2/3  content 5e+05  style 1e+05  tv 1.5e+04  total 6.15e+05  0:02 elapsed, 0:01 remaining"
     )
 
 
@@ -73,16 +74,16 @@ def test_losses_are_only_looked_at_when_somebody_wants_them():
 
 
 def test_table_and_plot(tmp_path):
-    with Progress(Settings(iterations=4), PLAN, keep_losses=True) as progress:
-        for step in steps(4):
-            progress.keep(step)
-    progress.save_table(tmp_path / "losses.csv")
+    table = LossTable()
+    for step in steps(4):
+        table.add(step)
+    table.save_csv(tmp_path / "losses.csv")
     with open(tmp_path / "losses.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["iteration", "seconds", "content", "style", "tv", "total"]
     assert [row["iteration"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[1]["total"]) == pytest.approx(1.23e6 / 2)
-    progress.save_plot(tmp_path / "losses.png")
+    table.save_plot(tmp_path / "losses.png")
     plot = np.asarray(Image.open(tmp_path / "losses.png").convert("RGB"))
     assert plot.shape[1] > plot.shape[0] and len(np.unique(plot.reshape(-1, 3), axis=0)) > 50
 

@@ -121,12 +121,12 @@ def test_a_folder_that_cannot_be_logged_to_is_told_before_the_run(run, folder):
 
 
 def test_a_log_that_breaks_is_told_once_and_costs_no_picture(tmp_path):
-    from neural_style_tf.runs.logs import Logs
+    from neural_style_tf.runs.tensorboard import TensorBoardLog
 
     def breaks(*_):
         raise OSError(28, "No space left on device")
 
-    logs = Logs(str(tmp_path), {})
+    logs = TensorBoardLog(str(tmp_path), {})
     logs._add_picture = breaks
     with pytest.raises(UserError, match=r"cannot write to the folder .* \(No space left on device"):
         logs.add_picture(0, None)

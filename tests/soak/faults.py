@@ -44,10 +44,11 @@ OF_PYTHON = ("RuntimeError", "MemoryError", "ValueError", "KeyError", "OSError")
 OF_SYSTEM = ("open", "os.open", "write", "read", "os.fsync", "os.replace", "os.mkdir", "os.unlink")
 OF_DEVICE = ("eager", "graph", "fetch", "objective")
 WATCHERS = {
-    "runs.progress.Progress": ("show", "keep", "note", "save_table", "save_plot"),
-    "runs.logs.Logs": ("see", "add_picture"),
+    "runs.progress.Progress": ("show", "note"),
+    "runs.loss_table.LossTable": ("add", "save_csv", "save_plot"),
+    "runs.tensorboard.TensorBoardLog": ("see", "add_picture"),
     "runs.timelapse.Timelapse": ("add", "save"),
-    "runs.results.Results": ("_write", "_write_checkpoint", "_at_full_size"),
+    "runs.writer.Writer": ("_write", "_write_checkpoint", "_at_full_size"),
     "runs.states": ("save",),
     "pictures.images": ("save", "resize"),
 }
@@ -318,17 +319,17 @@ def _method(called: Callable, target: str, method: Callable) -> Callable:
 
 
 def _wrap_watchers(called: Callable) -> None:
-    from neural_style_tf.runs import painting
+    from neural_style_tf.runs.painting_run import PaintingRun
 
     for place, names in WATCHERS.items():
         owner = forks.owner_of(place)
         wrap = _method if isinstance(owner, type) else _wrapped
         for name in names:
             setattr(owner, name, wrap(called, f"{place}.{name}", getattr(owner, name)))
-    prepare = painting.Painting._prepare
+    prepare = PaintingRun._prepare
 
     def prepared(self: Any) -> None:
         _painting.append(self)
         prepare(self)
 
-    painting.Painting._prepare = prepared
+    PaintingRun._prepare = prepared

@@ -29,7 +29,7 @@ from neural_style_tf.machine import user_cache
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import images
 from neural_style_tf.runs import options as command_line
-from neural_style_tf.runs import provenance, recipe, results, runs
+from neural_style_tf.runs import outputs, provenance, recipe, runs
 from neural_style_tf.runs.resumed import Resumed
 from neural_style_tf.settings import Settings, settings_from, shapes_picture
 from soak import ground, values
@@ -277,7 +277,7 @@ def checked(found: argparse.Namespace, resumed: Resumed | None) -> str | None:
     or that their settings are not read back from the recipe that is written of them."""
     settings = runs.settings_of(found)
     run = runs.check(found, resumed)
-    for path in results.outputs(run.options, run.settings):
+    for path in outputs.paths(run.options, run.settings):
         if not os.path.realpath(path).startswith(os.getcwd() + os.sep):
             return f"writes outside: {path[:300]!r}"
         if os.path.basename(path).startswith(("victim", "photo", "painting.", "network")):

@@ -1,6 +1,6 @@
-"""Painting: a checked run -> its picture, watched, and saved whatever ends it.
+"""Painting a run: a checked run -> its picture, watched, and saved whatever ends it.
 
-NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
+NumPy, Pillow and TensorFlow are imported late, as in commands/neural_style.py.
 """
 
 import contextlib
@@ -10,39 +10,38 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from neural_style_tf.errors import UserError, message_of, one_line
+from neural_style_tf.errors import NotFiniteError, UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.painting import stages
-from neural_style_tf.pictures import files
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import provenance
+from neural_style_tf.runs.failures import Failures, in_words
+from neural_style_tf.runs.inputs import Pictures
+from neural_style_tf.runs.loss_table import LossTable
 from neural_style_tf.runs.stopping import Stop
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from neural_style_tf.painting.stages import Stage
-    from neural_style_tf.painting.stylize import Step
-    from neural_style_tf.runs.inputs import Pictures
     from neural_style_tf.runs.preview import Preview
     from neural_style_tf.runs.runs import Run
 
-LOWER = "choose a smaller --size or --tile, or --optimizer adam, which needs less"
 
+class PaintingRun:
+    """A run, from what was checked to what is saved.
 
-class Painting:
-    """One run, from what was checked to what is saved of it.
-
-    device: what it is painted on, in words. watch: called after every step; an error of it costs
-    no picture.
+    device: what it is painted on, in words. watch: called after every step; if it fails, the run
+    continues without it.
     """
 
     def __init__(
         self,
         run: "Run",
-        pictures: "Pictures",
+        pictures: Pictures,
         device: str,
         preview: "Preview | None" = None,
-        watch: "Callable[[Step], None] | None" = None,
+        watch: Callable[[Step], None] | None = None,
     ):
         self._options, self._settings, self._description, self._resumed = run
         self._pictures, self._preview, self._watch = pictures, preview, watch
@@ -58,10 +57,8 @@ class Painting:
         from neural_style_tf.runs.progress import Progress
 
         self._prepare()
-        options, settings = self._options, self._settings
-        keep_losses = options.progress_write or options.progress_plot
         with (
-            Progress(settings, self._plan, options.quiet, keep_losses) as self._progress,
+            Progress(self._settings, self._plan, self._options.quiet) as self._progress,
             Stop(self._progress.note) as self._stop,
         ):
             self._announce()
@@ -79,8 +76,8 @@ class Painting:
                     raise
                 raise UserError(in_words(error)) from error
             finally:
-                self._results.finish_writing()
-            return self._results.exit_status
+                self._writer.finish_writing()
+            return self._failures.exit_status
 
     def _prepare(self) -> None:
         """Loads the network, and settles what depends on it."""
@@ -125,66 +122,71 @@ class Painting:
                 f"as {self._settings.iterations} steps at once have it, goes on after step {first} "
                 f"of {done}"
             )
-        self._progress.go_on(first, self._resumed.state["rows"])
+        self._progress.resume(first)
 
     def _first_iteration(self) -> int:
         return int(self._state["iterations"]) if self._state else 0
 
     def _begin(self) -> None:
         """Makes what saves the run, and what watches it."""
-        from neural_style_tf.runs.results import Results
+        from neural_style_tf.runs.writer import Writer
 
-        preview = self._preview
-        self._results = results = Results(
-            self._options,
+        options, preview = self._options, self._preview
+        self._failures = Failures(self._progress.show_error)
+        table = LossTable(is_wanted=options.progress_write or options.progress_plot)
+        if self._resumed:
+            table.resume(self._first_iteration(), self._resumed.state["rows"])
+        self._writer = Writer(
+            options,
             self._settings,
             self._pictures,
             self._description,
-            self._progress,
+            table,
+            self._failures,
             self._first_iteration(),
             preview and preview.add_checkpoint,
         )
-        fenced, progress = results.fenced, self._progress
+        fenced = self._failures.fenced
         self._watchers = [
-            fenced("the table of losses", progress.keep, is_asked=True),
-            fenced("the progress display", progress.show),
-            results.see,
+            fenced("the table of losses", table.add, is_required=True),
+            fenced("the progress display", self._progress.show),
+            self._writer.see,
         ]
         if self._watch:
             self._watchers.append(fenced("what reports the progress", self._watch))
         self._add_picture_to_log = None
-        if self._options.log_dir:
-            self._begin_log()
+        if options.log_dir:
+            self._begin_log(options.log_dir)
         self._show_in_preview = None
         if preview:
             self._begin_preview(preview)
 
-    def _begin_log(self) -> None:
-        from neural_style_tf.runs.logs import Logs
+    def _begin_log(self, folder: str) -> None:
+        from neural_style_tf.runs.tensorboard import TensorBoardLog
 
-        logs = Logs(self._options.log_dir, self._description)
-        results, fenced = self._results, self._results.fenced
+        log = TensorBoardLog(folder, self._description)
+        writer, fenced = self._writer, self._failures.fenced
 
         def add_picture(iteration: int, image: "np.ndarray") -> None:
-            logs.add_picture(iteration, results.in_its_colors(image))
+            log.add_picture(iteration, writer.in_its_colors(image))
 
-        self._watchers.append(fenced("the log of losses", logs.see, is_asked=True))
-        self._add_picture_to_log = fenced("the log of pictures", add_picture, is_asked=True)
+        self._watchers.append(fenced("the log of losses", log.see, is_required=True))
+        self._add_picture_to_log = fenced("the log of pictures", add_picture, is_required=True)
 
     def _begin_preview(self, preview: "Preview") -> None:
-        results, fenced = self._results, self._results.fenced
+        writer, fenced = self._writer, self._failures.fenced
 
         def show(image: "np.ndarray", message: str) -> None:
-            preview.show(results.in_its_colors(image))
+            preview.show(writer.in_its_colors(image))
             preview.tell(message, "done")
 
-        def save_if_asked(step: "Step") -> None:
+        def save_if_asked(step: Step) -> None:
             if step.iteration is not None and preview.save_is_asked_for():
                 message = f"saved as {self._options.output} after step {step.iteration + 1}"
-                results.save_meanwhile(step.image(), lambda: preview.tell(message))
+                writer.save_meanwhile(step.image(), lambda: preview.tell(message))
 
         begin = fenced("the preview", preview.begin)
-        begin(self._pictures.content, self._plan, self._stop.request, results.in_its_colors)
+        begin(self._pictures.content, self._plan, self._stop.request, writer.in_its_colors)
         self._watchers.append(fenced("the preview", preview.see))
         self._watchers.append(fenced("the preview's button", save_if_asked))
         self._show_in_preview = fenced("the preview", show)
@@ -212,7 +214,7 @@ class Painting:
             self._state = None
         return images
 
-    def _see(self, step: "Step") -> None:
+    def _see(self, step: Step) -> None:
         self._latest = step
         for watch in self._watchers:
             watch(step)
@@ -221,16 +223,19 @@ class Painting:
     def _save_each(self, images: "Iterator[tuple[int | None, np.ndarray]]") -> None:
         for iteration, image in images:
             if iteration is None:
-                self._results.fetched = image
+                self._writer.fetched = image
                 self._save(image, is_whole=True)
                 continue
-            self._results.save_checkpoint(iteration, image)
+            self._writer.save_checkpoint(iteration, image)
             if self._add_picture_to_log:
                 self._add_picture_to_log(iteration, image)
 
     def _save(self, image: "np.ndarray", is_whole: bool = False) -> str | None:
         """Saves a picture as the result; returns where it is. is_whole: it is finished."""
-        path = self._results.save(image, self._latest.losses() if is_whole else None)
+        path = self._writer.save(image, self._latest.losses() if is_whole else None)
+        if path:
+            self._progress.finish(path)
+        self._writer.save_others(image)
         if self._show_in_preview:
             self._show_in_preview(image, self._progress.last_words)
         return path
@@ -238,18 +243,16 @@ class Painting:
     def _save_unfinished(self, error: Exception | None = None) -> None:
         """Saves the picture as it stands, and the state, and says how to go on. error: what ended
         the run, if it was not asked to stop."""
-        from neural_style_tf.errors import NotFiniteError
-
         if self._latest is None:
             return
         image = self._sound_image(error)
         if image is None:
-            self._results.tell_error("no picture could be saved: the device does not answer")
+            self._failures.report("no picture could be saved: the device does not answer")
         else:
             self._save(image)
         if isinstance(error, NotFiniteError):
             return  # the state would lead there again
-        state = self._results.save_state(self._latest, elsewhere=True)
+        state = self._writer.save_state(self._latest, elsewhere=True)
         if state:
             command = ["python", sys.argv[0], "--resume", state]
             self._progress.note(f"to go on: {shlex.join(command)}")
@@ -265,25 +268,10 @@ class Painting:
             image = self._latest.image()
             if np.isfinite(image).all():
                 return image
-        return self._results.fetched
+        return self._writer.fetched
 
 
-def in_words(error: BaseException) -> str:
-    """What ended a run, expected or not, in one line."""
-    return message_of(error) if isinstance(error, UserError) else one_line(_unexpected(error))
-
-
-def _unexpected(error: BaseException) -> str:
-    kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
-        return f"out of memory: {LOWER}"
-    if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{files.reason(error)} (--debug shows where)"
-    return f"{files.in_short(error)} (--debug shows where)"
-
-
-def _size_in_words(stage: "Stage") -> str:
+def _size_in_words(stage: Stage) -> str:
     """512x384 in tiles of 256 pixels"""
     is_cut = stage.tile and stage.tile**2 < stage.width * stage.height  # or only a painting is
     tiles = f" in tiles of {stage.tile} pixels" if is_cut else ""

@@ -1,21 +1,19 @@
-"""Logs: a run's losses, pictures and settings -> TensorBoard's files."""
+"""TensorBoard: a run's losses, pictures and settings -> TensorBoard's files."""
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UserError
+from neural_style_tf.painting.step import Step
 from neural_style_tf.pictures import files
 
-if TYPE_CHECKING:
-    from neural_style_tf.painting.stylize import Step
 
-
-class Logs:
-    """One run in a folder, which TensorBoard shows: `tensorboard --logdir FOLDER`."""
+class TensorBoardLog:
+    """One run in a folder, which `tensorboard --logdir FOLDER` shows."""
 
     def __init__(self, folder: str, description: Mapping[str, Any]):
         """Raises `UserError` for a folder that cannot be written to, as `see` and `add_picture` do;
@@ -23,7 +21,7 @@ class Logs:
         self._folder, self._is_broken, self._last = folder, False, 0
         self._try(lambda: self._begin(json.dumps(description, indent=2)))
 
-    def see(self, step: "Step") -> None:
+    def see(self, step: Step) -> None:
         """Takes the losses of a step in."""
         self._try(lambda: self._add_losses(step))
 
@@ -36,7 +34,7 @@ class Logs:
         with self._writer.as_default(step=0):
             tf.summary.text("settings", f"```\n{settings}\n```")
 
-    def _add_losses(self, step: "Step") -> None:
+    def _add_losses(self, step: Step) -> None:
         self._last = self._last + 1 if step.iteration is None else step.iteration
         with self._writer.as_default(step=self._last):
             for name, loss in step.losses().items():

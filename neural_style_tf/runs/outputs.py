@@ -1,0 +1,116 @@
+"""Outputs: the names of the files that a run writes, and whether it may write them."""
+
+import argparse
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.pictures import files, images
+from neural_style_tf.runs.timelapse import Timelapse
+from neural_style_tf.settings import Settings
+
+# %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
+PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
+
+
+def check(
+    options: argparse.Namespace, settings: Settings, inputs: list[str], own: Collection[str]
+) -> None:
+    """Raises `UserError` for what could not be written, or would cost a file. own: those that the
+    run has written before, and may write again."""
+    checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
+    read, written = set(map(os.path.realpath, inputs)), set()
+    for path in paths(options, settings):
+        place = os.path.realpath(path)
+        if place in read or any(is_same_file(path, name) for name in inputs):
+            raise UsageError(f"the output {path} is also an input: choose another name")
+        if place in written:
+            raise UsageError(f"two outputs would both be written to {path}: name each differently")
+        written.add(place)
+
+    def may_replace(path: str) -> bool:
+        return options.overwrite or os.path.realpath(path) in own
+
+    images.check_output(options.output, may_replace(options.output))
+    for path in checkpoints[:1]:
+        images.check_output(path, may_replace(path), make_folder=True)
+    for path in checkpoints[1:]:
+        files.check_free(path, may_replace(path))
+    for path in _other_outputs(options):
+        files.check_writable(path, may_replace(path))
+    if options.timelapse:
+        Timelapse.check(options.timelapse)
+
+
+def paths(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """Every file that a run writes."""
+    return [options.output, *checkpoint_paths(options, settings), *_other_outputs(options)]
+
+
+def claimed(options: argparse.Namespace) -> list[str]:
+    """The files that two runs may not write at the same time: checkpoints by their first. Their
+    folder may not be there yet."""
+    pattern = checkpoint_pattern(options)
+    checkpoint = [checkpoint_path(pattern, 0)] if pattern else []
+    paths = [options.output, *_other_outputs(options), *checkpoint]
+    return [path for path in paths if os.path.isdir(os.path.dirname(os.path.abspath(path)))]
+
+
+def _other_outputs(options: argparse.Namespace) -> list[str]:
+    named = (getattr(options, name, None) for name in ("save_state", "timelapse", "save_settings"))
+    return [*filter(None, named), *filter(None, loss_paths(options))]
+
+
+def make_folder(path: str) -> None:
+    try:
+        os.makedirs(path or os.curdir, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder {path} ({files.reason(error)}): choose another"
+        ) from error
+
+
+def is_same_file(path: str, other: str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
+    has no place for the step, or one that lacks its other option."""
+    pattern, every = checkpoint_pattern(options), settings.checkpoint_iterations
+    example = "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50"
+    if not pattern and (not every or options.timelapse or options.log_dir):
+        return []
+    if not pattern or not every:
+        given, lacking = ("output", "iterations") if pattern else ("iterations", "output")
+        raise UsageError(f"--checkpoint-{given} needs --checkpoint-{lacking}, as in {example}")
+    if len(PLACEHOLDER.findall(pattern)) != 1:
+        raise UsageError(
+            f"--checkpoint-output {pattern} needs one place for the step, as in {example}"
+        )
+    return [checkpoint_path(pattern, step) for step in range(0, settings.iterations, every)]
+
+
+def checkpoint_pattern(options: argparse.Namespace) -> str | None:
+    """The pattern with the names of the pictures in place of {content} and {style}."""
+    if options.checkpoint_output is None:
+        return None
+    content, *styles = (Path(path).stem for path in [options.content, *options.styles])
+    pattern = options.checkpoint_output.replace("{content}", content)
+    return pattern.replace("{style}", "+".join(styles))
+
+
+def checkpoint_path(pattern: str, iteration: int) -> str:
+    """step-%05d.jpg -> step-00050.jpg; also %s, %d, {} and {:05}."""
+    return PLACEHOLDER.sub(lambda match: format(iteration, match[1] or match[2] or ""), pattern)
+
+
+def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Where the losses go, beside the output: the table and the plot, or None for each."""
+    stem = os.path.splitext(options.output)[0]
+    return (
+        f"{stem}-progress.csv" if options.progress_write else None,
+        f"{stem}-progress.png" if options.progress_plot else None,
+    )

@@ -36,40 +36,42 @@ PUBLISHED = {
         "6d6bbae143d832006294945121d1f1fc",
     ),
 }
-PROGRAM_FOLDER = Path(__file__).resolve().parents[2]
 
-MOST_BYTES = 2_000_000_000  # of a file: a VGG-19 of Keras with its optimizer's state has 1.7 GB
-MOST_LAYERS = 100  # a VGG-19 has 36
-MOST_CHANNELS = 4096  # as its classifier has; its convolutions have 512
+MAX_BYTES = 2_000_000_000  # of a file: a VGG-19 of Keras with its optimizer's state has 1.7 GB
+MAX_LAYERS = 100  # a VGG-19 has 36
+MAX_CHANNELS = 4096  # as its classifier has; its convolutions have 512
 _LAYER_NAME = re.compile(r"[a-z0-9_]{1,40}")
 
 _recent = Kept(20_000_000)  # bytes of networks that were read, by digest: tiny ones are read often
 
 
 def find(name: str | Path) -> str | Path:
-    """Where a network is: `vgg19` and `vgg16` name Keras's files, all else is a path already.
+    """The path of a network's file. `vgg19` and `vgg16` name the files that Keras publishes; any
+    other name is a path and is returned unchanged.
 
-    The bundled network is found by its name from every folder. Keras's files are looked for beside
-    the program and in Keras's own folder, and otherwise downloaded to the latter. Raises
-    `UserError` if that fails, or if a file is not the published one.
+    The bundled network is found by its file name from every folder. Keras's files are searched for
+    in the current folder and in Keras's own, and otherwise downloaded to the latter. Raises
+    `UserError` if the download fails, or if a file found there is not the published one.
     """
     if name == BUNDLED_NETWORK.name and not os.path.exists(name):
         return BUNDLED_NETWORK
     if name not in PUBLISHED:
         return name
     address, checksum = PUBLISHED[name]
-    places = [folder / address.rpartition("/")[2] for folder in folders()]
-    for path in places:
-        if os.path.isfile(path):
+    file = address.rpartition("/")[2]
+    in_keras_folder = _keras_folder() / file
+    for path in (Path(file), in_keras_folder):
+        if path.is_file():
             _check_published(str(name), path, checksum, files.version(path))
             return path
-    downloads.fetch(f"network {name}", address, places[-1], checksum, MOST_BYTES)
-    return places[-1]
+    downloads.fetch(f"network {name}", address, in_keras_folder, checksum, MAX_BYTES)
+    return in_keras_folder
 
 
 def folders() -> list[Path]:
-    """Where networks are looked for: beside the program, and in Keras's own folder."""
-    return [PROGRAM_FOLDER, _keras_folder()]
+    """The folders where a network is searched for if only the name of its file is known: the
+    current folder, the package's own and Keras's."""
+    return [Path(), BUNDLED_NETWORK.parent, _keras_folder()]
 
 
 def read(path: str | Path) -> Weights:
@@ -101,11 +103,11 @@ def open_to_read(path: str | Path) -> BinaryIO:
         raise UserError(f"network {path} is a device or a pipe: choose a file")
     file = files.open_to_read(path)
     size = os.fstat(file.fileno()).st_size
-    if size > MOST_BYTES:
+    if size > MAX_BYTES:
         file.close()
         raise UserError(
             f"network {path} has {size / 1e9:.1f} GB: choose a VGG network, none of which has more "
-            f"than {MOST_BYTES / 1e9:.0f} GB"
+            f"than {MAX_BYTES / 1e9:.0f} GB"
         )
     return file
 
@@ -163,7 +165,7 @@ def _check(path: str | Path, network: Weights) -> None:
         raise UserError(f"network {path} has no layer conv1_1: choose a VGG network")
     names = [layer.name for layer in layers]
     plain = all(map(_LAYER_NAME.fullmatch, names)) and len(set(names)) == len(names)
-    if len(layers) > MOST_LAYERS or not plain:
+    if len(layers) > MAX_LAYERS or not plain:
         raise UserError(f"network {path} has layers that no VGG has: choose a VGG network")
     channels = 3
     for layer in layers:
@@ -182,7 +184,7 @@ def _fits(layer: Layer, channels: int) -> bool:
     kernel, bias = layer.kernel, layer.bias
     return (
         kernel.shape[:3] in ((3, 3, channels), (1, 1, channels))
-        and 1 <= kernel.shape[3] <= MOST_CHANNELS
+        and 1 <= kernel.shape[3] <= MAX_CHANNELS
         and bias.shape == kernel.shape[3:]
         and bool(np.isfinite(kernel).all() and np.isfinite(bias).all())
     )

@@ -23,8 +23,13 @@ import scipy.sparse
 import tensorflow as tf
 
 from neural_style_tf import settings
+from neural_style_tf.batch import dask_cluster
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import cache, downloads, reader, vgg, weights
+from neural_style_tf.runs import provenance
+from neural_style_tf.runs.access import RECORDED_INPUTS
+from neural_style_tf.runs.options import parse
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_MEAN_PIXEL = (123.68, 116.779, 103.939)
@@ -630,14 +635,14 @@ def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """The program's folder and Keras's; and a download that must not happen."""
-    program, keras = tmp_path / "program", tmp_path / "keras"
-    program.mkdir()
+    """The current folder and Keras's; and a download that must not happen."""
+    current, keras = tmp_path / "current", tmp_path / "keras"
+    current.mkdir()
     (keras / "models").mkdir(parents=True)
-    monkeypatch.setattr(weights, "PROGRAM_FOLDER", program)
+    monkeypatch.chdir(current)
     monkeypatch.setenv("KERAS_HOME", str(keras))
     monkeypatch.setattr(downloads, "fetch", lambda *_: pytest.fail("downloaded"))
-    return program, keras / "models"
+    return current, keras / "models"
 
 
 @pytest.fixture
@@ -660,14 +665,14 @@ def test_anything_but_a_well_known_name_is_a_path(places):
         assert weights.find(path) is path
 
 
-def test_well_known_networks_are_looked_up_beside_the_program_then_in_keras_folder(
+def test_well_known_networks_are_searched_for_in_the_current_folder_then_in_keras_folder(
     places, published
 ):
-    program, keras = places
-    in_cache = published(keras / KERAS_FILE)
-    assert weights.find("vgg19") == in_cache
-    beside = published(program / KERAS_FILE)
-    assert weights.find("vgg19") == beside
+    current, keras = places
+    in_keras_folder = published(keras / KERAS_FILE)
+    assert weights.find("vgg19") == in_keras_folder
+    in_current_folder = published(current / KERAS_FILE)
+    assert weights.find("vgg19").resolve() == in_current_folder
     assert vgg.load("vgg19").names[-1] == "relu2_2"
     sixteen = published(keras / KERAS_FILE.replace("19", "16"))
     assert weights.find("vgg16") == sixteen
@@ -683,9 +688,10 @@ def test_without_keras_home_the_folder_is_in_the_users_home(
     assert weights.find("vgg19") == path
 
 
-def test_a_file_of_a_well_known_name_that_is_another_is_refused(places, published):
-    _, keras = places
-    path = published(keras / KERAS_FILE)
+@pytest.mark.parametrize("place", ["current folder", "Keras's folder"])
+def test_a_file_of_a_well_known_name_that_is_another_is_refused(places, published, place):
+    folder = {"current folder": Path(), "Keras's folder": places[1]}[place]
+    path = published(folder / KERAS_FILE)
     assert weights.find("vgg19") == path
     save_h5(path, reference.tiny_weights(seed=3))
     assert error_of(vgg.load, "vgg19") == (
@@ -693,6 +699,35 @@ def test_a_file_of_a_well_known_name_that_is_another_is_refused(places, publishe
         f"or choose it with --network {path}"
     )
     assert vgg.load(path).names[-1] == "relu5_4"
+
+
+def test_the_bundled_network_is_found_by_its_name_from_every_folder(places):
+    current, _ = places
+    name = BUNDLED_NETWORK.name
+    assert weights.find(name) == BUNDLED_NETWORK
+    assert vgg.load(name) is vgg.load(BUNDLED_NETWORK)
+    recorded = {"network": name, "sha256": {"network": provenance.digest(BUNDLED_NETWORK)}}
+    others = set(RECORDED_INPUTS) - {"network"}
+    inputs = provenance.inputs_of(recorded, others, [current])  # of a picture that it made
+    assert inputs == {"network": str(BUNDLED_NETWORK)}
+    own = reference.save_mat(current / name, reference.tiny_weights())
+    assert Path(weights.find(name)).resolve() == own  # a file of that name comes first
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_the_bundled_network_is_found_by_its_name_on_a_cluster(folder, monkeypatch, is_shared):
+    monkeypatch.chdir(folder)
+    files = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    options = parse([*files, "--network", BUNDLED_NETWORK.name], {})
+    parcel = dask_cluster.pack(options, is_shared)
+    monkeypatch.chdir("/")  # where a worker may run
+    assert weights.find(parcel.options.network) == BUNDLED_NETWORK
+
+
+def test_the_bundled_network_is_loaded_by_its_name_from_every_folder(run):
+    result = run("--network", BUNDLED_NETWORK.name, "--content-layers", "relu9_9")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: the network has no layer relu9_9 ")
 
 
 @pytest.mark.parametrize("name", ["vgg19", "vgg16"])
@@ -706,7 +741,7 @@ def test_what_is_nowhere_is_downloaded_with_kerass_own_checksum(places, monkeypa
     module = {"vgg19": vgg19, "vgg16": vgg16}[name]
     [(what, address, target, md5, most)] = calls
     assert (what, address, target) == (f"network {name}", module.WEIGHTS_PATH_NO_TOP, place)
-    assert f'"{md5}"' in Path(module.__file__).read_text() and most == weights.MOST_BYTES
+    assert f'"{md5}"' in Path(module.__file__).read_text() and most == weights.MAX_BYTES
 
 
 # Downloads

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from neural_style_tf.network import backprop, vgg
 from neural_style_tf.objective import losses
-from neural_style_tf.objective.objective import Evaluation
+from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.settings import Settings
 
 POOLINGS = {

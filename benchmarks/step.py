@@ -88,7 +88,7 @@ def make_step(
     from benchmarks import plain
     from neural_style_tf.network import vgg
     from neural_style_tf.objective.objective import make_objective, measure_targets
-    from neural_style_tf.optimizers.optimizers import Adam
+    from neural_style_tf.optimizers.adam import Adam
 
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting, picture = pictures(height, width)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import memory
 from neural_style_tf.machine import hardware
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -65,14 +64,15 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
     hardware.start_tensorflow(debug=False)
     from benchmarks.step import pictures
     from neural_style_tf.network import vgg
-    from neural_style_tf.objective import tiling
+    from neural_style_tf.objective import memory
+    from neural_style_tf.painting import tiling
 
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting, picture = pictures(size, size)
     dtype = hardware.precision(precision)
     sizes = [photo.shape[1:3], painting.shape[1:3]]
     pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
-    evaluate, _ = tiling.make_objective(
+    evaluate, _ = memory.make_objective(
         network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
     )
     evaluate(picture)

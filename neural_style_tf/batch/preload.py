@@ -4,6 +4,6 @@ from neural_style_tf.machine import hardware
 
 hardware.import_tensorflow()
 
-from neural_style_tf.optimizers import optimizers  # noqa: E402, F401
+from neural_style_tf.optimizers import adam, lbfgs, scipy_lbfgsb  # noqa: E402, F401
 from neural_style_tf.painting import stylize  # noqa: E402, F401
 from neural_style_tf.runs import painting_run, progress, writer  # noqa: E402, F401

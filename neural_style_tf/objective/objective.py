@@ -14,18 +14,9 @@ from neural_style_tf.machine import kept
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses
+from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
 from neural_style_tf.settings import Settings
-
-
-class Evaluation(NamedTuple):
-    """What an objective says of a picture [1, H, W, 3] float32 RGB, 0..255."""
-
-    gradient: tf.Tensor  # [1, H, W, 3] float32, d total / d picture
-    losses: dict[str, tf.Tensor]  # weighted float32 scalars: content, style, tv, total
-
-
-Objective = Callable[[tf.Tensor], Evaluation]
 
 
 class Targets(NamedTuple):

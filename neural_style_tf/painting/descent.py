@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, UserError
 from neural_style_tf.machine.streams import LOGGER
-from neural_style_tf.objective.objective import Evaluation, Objective
-from neural_style_tf.optimizers.optimizers import Optimizer, State
+from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.optimizers.base import Optimizer, State, under, within
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures.masks import NO_FRAME, Frame
-from neural_style_tf.runs import states
 from neural_style_tf.settings import Settings
 
 LOSSES = ("content", "style", "tv", "total")
@@ -78,8 +77,8 @@ class Descent:
         return {
             "picture": self.picture,
             "best/picture": best.picture,
-            **states.under("best/", best.losses),
-            **states.under("optimizer/", self._state),
+            **under("best/", best.losses),
+            **under("optimizer/", self._state),
             **{name: tf.constant(number, tf.float64) for name, number in numbers.items()},
         }
 
@@ -90,7 +89,7 @@ class Descent:
         """A descent that goes on where `state` was taken, with that optimizer. Raises `UsageError`
         for a state of another optimizer."""
         descent = cls(tf.convert_to_tensor(state["picture"]), settings)
-        best, own = (_tensors(states.within(part, state)) for part in ("best/", "optimizer/"))
+        best, own = (_tensors(within(part, state)) for part in ("best/", "optimizer/"))
         descent.best = Scored(best.pop("picture"), best)
         descent._optimizer, descent._state = optimizer, own
         if _forms(own) != _forms(optimizer.init(descent.picture)):

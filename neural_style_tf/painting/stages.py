@@ -116,7 +116,7 @@ def fitted(
 
     Raises `UsageError` for fewer than have been taken, and for a state that has no earlier stages.
     """
-    from neural_style_tf.runs import states
+    from neural_style_tf.optimizers.base import under, within
 
     rows = [list(map(int, row)) for row in state["plan"]]
     planned, taken = sum(row[2] for row in rows), int(state["iterations"])
@@ -143,7 +143,7 @@ def fitted(
                 f" is {iterations}, fewer at this size than are done already: use {planned}",
             )
         return dict(state), plan
-    found = states.within(f"{ENDS}{other}/", state)
+    found = within(f"{ENDS}{other}/", state)
     if not found:
         raise UsageError(
             SettingName("iterations"),
@@ -151,7 +151,7 @@ def fitted(
         )
     for number in range(1, other):
         end = f"{ENDS}{number}/"
-        found |= states.under(end, states.within(end, state))
+        found |= under(end, within(end, state))
     return found, plan
 
 

@@ -13,24 +13,17 @@ from numpy.typing import ArrayLike
 from neural_style_tf.errors import NotFiniteError, UsageError
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
-from neural_style_tf.objective import tiling
-from neural_style_tf.optimizers.optimizers import (
-    LBFGS,
-    LBFGSB,
-    Adam,
-    Optimizer,
-    ShorterWhenFull,
-    State,
-    history_in,
-    history_of,
-)
-from neural_style_tf.painting import stages
+from neural_style_tf.objective import memory
+from neural_style_tf.optimizers.adam import Adam
+from neural_style_tf.optimizers.base import Optimizer, State, under, within
+from neural_style_tf.optimizers.lbfgs import LBFGS, ShorterWhenFull, history_in, history_of
+from neural_style_tf.optimizers.scipy_lbfgsb import LBFGSB
+from neural_style_tf.painting import stages, tiling
 from neural_style_tf.painting.descent import Descent, Scored, resized
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
 from neural_style_tf.pictures import colors, images
 from neural_style_tf.pictures.masks import GivenMasks, Masks
-from neural_style_tf.runs import states
 from neural_style_tf.settings import LEARNING_RATE, SMALLEST_SIDE, Settings, settings_from
 
 __all__ = ["NotFiniteError", "Step", "stylize"]
@@ -153,7 +146,7 @@ class _Run:
         self._settings, self._plan = settings, plan
         self._precision = hardware.precision(settings.precision)
         self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
-        self._ends = states.under(stages.ENDS, states.within(stages.ENDS, resume or {}))
+        self._ends = under(stages.ENDS, within(stages.ENDS, resume or {}))
         self._descent: Descent | None = None
         self._objective = self._losses = None
 
@@ -167,7 +160,7 @@ class _Run:
                 break
             if self._keep_stages and stage is not plan[-1]:
                 state = self._descent.state() | _where(stage, plan)
-                self._ends |= states.under(f"{stages.ENDS}{stage.number}/", state)
+                self._ends |= under(f"{stages.ENDS}{stage.number}/", state)
         self._tell_best(stage)
         yield None, self._last_image(stage)
 
@@ -182,7 +175,7 @@ class _Run:
             pictures.append(images.resize(style, *size))
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, self._frame = self._given.at(photo, paintings)
-        self._objective, self._losses = tiling.make_objective(
+        self._objective, self._losses = memory.make_objective(
             self._network, photo, paintings, self._settings, self._precision, stage.tile, masks
         )
         if self._resume is not None:
@@ -199,7 +192,7 @@ class _Run:
     def _go_on(self, stage: Stage) -> None:
         """Takes the descent to where the other run was."""
         resume, self._resume = self._resume, None  # it may be large
-        state = states.within("optimizer/", resume)
+        state = within("optimizer/", resume)
         optimizer = _optimizer(self._settings, stage, state)
         self._descent = Descent.restored(resume, optimizer, self._settings)
 

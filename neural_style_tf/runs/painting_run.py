@@ -82,7 +82,7 @@ class PaintingRun:
     def _prepare(self) -> None:
         """Loads the network, and settles what depends on it."""
         from neural_style_tf.network import vgg
-        from neural_style_tf.objective import tiling
+        from neural_style_tf.painting import tiling
 
         settings, resumed, plan = self._settings, self._resumed, self._pictures.plan
         self._network = vgg.load(self._options.network)

@@ -149,14 +149,14 @@ def _check_state(state: "Mapping[str, np.ndarray]", path: str) -> None:
 
 def _ends(state: "Mapping[str, np.ndarray]") -> "Iterator[Mapping[str, np.ndarray]]":
     """The state itself, and those of the ends of its earlier stages (see `stages.fitted`)."""
-    from neural_style_tf.runs import states
+    from neural_style_tf.optimizers.base import within
 
     yield state
     numbers = {name.split("/")[1] for name in state if name.startswith("ends/")}
     for number in sorted(numbers):
         if not (number.isascii() and number.isdecimal() and len(number) < 4):
             raise ValueError(f"ends/{shortened(number)}")
-        yield states.within(f"ends/{number}/", state)
+        yield within(f"ends/{number}/", state)
 
 
 def _check_arrays(state: "Mapping[str, np.ndarray]") -> None:

@@ -33,18 +33,6 @@ def save(path: str | os.PathLike, state: Mapping[str, ArrayLike], about: Mapping
         np.savez(file, **{ABOUT: text}, **state)
 
 
-def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state as a part of another: its names begin with the prefix."""
-    return {f"{prefix}{name}": value for name, value in state.items()}
-
-
-def within(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a state that `under` put there."""
-    return {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
-
-
 class Saved(NamedTuple):
     state: dict[str, np.ndarray]
     about: dict[str, Any]  # "options" and "description", each of anything that JSON can hold

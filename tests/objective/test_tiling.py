@@ -19,7 +19,10 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Passes
-from neural_style_tf.objective import objective, tiling
+from neural_style_tf.objective import memory, objective
+from neural_style_tf.objective.tiled import TiledObjective
+from neural_style_tf.objective.tiles import cut
+from neural_style_tf.painting import tiling
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import files
 from neural_style_tf.settings import Settings
@@ -35,7 +38,7 @@ from neural_style_tf.settings import Settings
 )
 def test_insides_cover_the_picture_once(height, width, size, margin, stride):
     size, margin = size * stride, margin * stride
-    tiles = tiling.cut(height, width, size, margin, stride)
+    tiles = cut(height, width, size, margin, stride)
     covered = np.zeros((height, width), int)
     for tile in tiles:
         top, bottom, left, right = tile.inside
@@ -87,7 +90,7 @@ def both(network, picture, settings, size, tile, dtype=tf.float32):
     styles = styles[: len(settings.style_blend_weights or [1])]
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
     for pixels in (None, tile):
-        evaluate, losses = tiling.make_objective(network, content, styles, settings, dtype, pixels)
+        evaluate, losses = memory.make_objective(network, content, styles, settings, dtype, pixels)
         yield evaluate(ours), losses(ours)
 
 
@@ -105,7 +108,7 @@ def assert_alike(whole, tiled, tolerance=1e-5):
 
 def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):
     content, style = (picture(*size)[np.newaxis] for size in ((403, 299), (40, 50)))
-    tiled = tiling.TiledObjective(network, content, [style], Settings(), tf.float32, 64)
+    tiled = TiledObjective(network, content, [style], Settings(), tf.float32, 64)
     assert len(tiled._tiles) == 4 * 3
     for size, tile in (((403, 299), 64), ((224, 225), 64), ((224, 224), None)):
         chosen = tiling.choose_size(network, [size], Settings(tile=64), tf.float32)
@@ -206,13 +209,13 @@ def test_when_memory_runs_out_the_run_goes_on_in_tiles(network, picture, monkeyp
 
         return evaluate_thrice
 
-    class Watched(tiling.TiledObjective):
+    class Watched(TiledObjective):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             tiled.append(arguments[5])
 
     monkeypatch.setattr(objective, "make_objective", runs_out)
-    monkeypatch.setattr(tiling, "TiledObjective", Watched)
+    monkeypatch.setattr(memory, "TiledObjective", Watched)
     found = list(stylize(network, content, [style], iterations=5, tile="off"))
     assert tiled == [164]
     np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
@@ -230,15 +233,15 @@ def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, mon
 def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
     content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
     expected = list(stylize(network, content, [style], iterations=3, tile="off"))
-    evaluate, sizes = tiling.TiledObjective.__call__, []
+    evaluate, sizes = TiledObjective.__call__, []
 
     def runs_out_once(self, picture):
-        sizes.append(self._part._size)
+        sizes.append(self._grid.size)
         if len(sizes) == 2:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM")
         return evaluate(self, picture)
 
-    monkeypatch.setattr(tiling.TiledObjective, "__call__", runs_out_once)
+    monkeypatch.setattr(TiledObjective, "__call__", runs_out_once)
     found = list(stylize(network, content, [style], iterations=3, tile=128))
     assert sizes == [128, 128, 64, 64, 64]
     np.testing.assert_allclose(found[-1][1], expected[-1][1], atol=0.1)
@@ -259,7 +262,7 @@ class Full:
 def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
     monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
     photo = picture(20, 30)
-    parked = tiling._Parked([photo])
+    parked = memory._Parked([photo])
     parked.park()
     assert parked.fetch()[0] is photo
 
@@ -279,7 +282,7 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
     def exhausted(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
-    monkeypatch.setattr(tiling.TiledObjective, "__call__", exhausted)
+    monkeypatch.setattr(TiledObjective, "__call__", exhausted)
     content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
     with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: choose a s"):
         list(stylize(network, content, [style], iterations=2, tile=128))

@@ -6,9 +6,9 @@ import tensorflow as tf
 from PIL import Image
 
 from neural_style_tf.errors import UsageError
-from neural_style_tf.objective import tiling
-from neural_style_tf.objective.objective import Evaluation
-from neural_style_tf.optimizers import optimizers
+from neural_style_tf.objective import memory
+from neural_style_tf.objective.evaluation import Evaluation
+from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.descent import resized
 from neural_style_tf.painting.stylize import stylize
@@ -112,13 +112,13 @@ def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer)
 )
 def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch, options, first):
     sizes = []
-    make = tiling.make_objective
+    make = memory.make_objective
 
     def noted(network, content, styles, *rest):
         sizes.append([tuple(shape.shape[1:3]) for shape in (content, *styles)])
         return make(network, content, styles, *rest)
 
-    monkeypatch.setattr(tiling, "make_objective", noted)
+    monkeypatch.setattr(memory, "make_objective", noted)
     styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
     options = {"scales": 2, "iterations": 3} | options
     list(stylize(network, picture(64, 80), styles, **options))
@@ -127,7 +127,7 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
 
 def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture, monkeypatch):
     photos, bests = [], []
-    make = tiling.make_objective
+    make = memory.make_objective
 
     def noted(network, content, *rest):
         photos.append(content[0])
@@ -136,7 +136,7 @@ def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture,
     def keep(step):
         bests.append(np.array(step.state()["best/picture"])[0])
 
-    monkeypatch.setattr(tiling, "make_objective", noted)
+    monkeypatch.setattr(memory, "make_objective", noted)
     photo, options = picture(64, 83), {"iterations": 4, "on_step": keep}
     ((_, painted),) = stylize(network, photo, [picture(seed=1)], scales=2, **options)
     assert [one.shape[:2] for one in photos] == [(40, 50), (80, 99)]
@@ -178,7 +178,7 @@ def test_patience_ends_its_stage_only(network, picture):
 
 
 def test_adams_moments_are_carried_over():
-    adam = optimizers.Adam(20.0, 0.9, 0.999, 1e-8, "constant", 100)
+    adam = Adam(20.0, 0.9, 0.999, 1e-8, "constant", 100)
     small = tf.constant(np.random.default_rng(0).uniform(50, 200, (1, 20, 24, 3)), tf.float32)
 
     def steady(picture):

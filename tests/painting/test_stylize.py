@@ -125,7 +125,8 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
     """And L-BFGS's but one for all sizes."""
     from neural_style_tf.machine import kept
     from neural_style_tf.objective import objective
-    from neural_style_tf.optimizers import optimizers
+    from neural_style_tf.optimizers.adam import Adam
+    from neural_style_tf.optimizers.lbfgs import LBFGS
 
     monkeypatch.setattr(kept, "_graphs", kept.Kept(20))
     traced = []
@@ -135,8 +136,8 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
         monkeypatch.setattr(module, name, lambda *given: traced.append(name) or original(*given))
 
     counted(objective, "compare_and_derive")
-    counted(optimizers.LBFGS, "_arrived")
-    counted(optimizers.Adam, "_rate")
+    counted(LBFGS, "_arrived")
+    counted(Adam, "_rate")
     first = {"compare_and_derive", "_arrived" if optimizer == "lbfgs" else "_rate"}
     other = first - {"_arrived"}
     options = {"iterations": 4, "optimizer": optimizer, "beta2": 0.99}

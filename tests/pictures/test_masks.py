@@ -8,7 +8,7 @@ from PIL import Image
 from variants import apart
 
 from neural_style_tf.errors import UsageError
-from neural_style_tf.objective import losses, objective, tiling
+from neural_style_tf.objective import losses, memory, objective
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures.masks import GivenMasks, Masks
 from neural_style_tf.settings import Settings
@@ -69,7 +69,7 @@ def test_the_gradient_is_that_of_the_losses_whole_and_in_tiles(
     photo, paintings, masks, _ = given(picture, SIZE)
     ours = tf.constant(picture(*SIZE, seed=9)[np.newaxis])
     made = [
-        tiling.make_objective(network, photo, paintings, settings, tf.float32, tile, masks)
+        memory.make_objective(network, photo, paintings, settings, tf.float32, tile, masks)
         for tile in (None, 64)
     ]
     (whole, whole_losses), (tiled, tiled_losses) = made
@@ -88,7 +88,7 @@ def test_low_precision_agrees(network, picture):
     photo, paintings, masks, _ = given(picture, (120, 90))
     ours = tf.constant(picture(120, 90, seed=9)[np.newaxis])
     plain, bfloat16, float16 = (
-        tiling.make_objective(network, photo, paintings, Settings(), dtype, None, masks)[0](ours)
+        memory.make_objective(network, photo, paintings, Settings(), dtype, None, masks)[0](ours)
         for dtype in (tf.float32, tf.bfloat16, tf.float16)
     )
     assert apart(bfloat16.gradient.numpy(), plain.gradient.numpy()) < 0.03

@@ -1,134 +1,26 @@
-"""Optimizers: a picture and its objective -> a better picture. Their state is named tensors."""
+"""L-BFGS: pairs of steps and gradient changes -> steps that know the curvature of the loss."""
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
-import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from neural_style_tf.machine import kept
 from neural_style_tf.machine.streams import LOGGER
-from neural_style_tf.objective.objective import Evaluation, Objective
-from neural_style_tf.optimizers.filters import Filter
-from neural_style_tf.runs import states
+from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.optimizers.base import State, under, within
+from neural_style_tf.optimizers.preconditioner import Filter
 
-State = dict[str, tf.Tensor]
-
-CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
 HISTORY = 30  # pairs that L-BFGS remembers
 HISTORY_BYTES = 600 << 20  # that they may take, but for one: two of 13 megapixels
 LARGE = 16_000_000  # values of a picture: memory counts for more than time
 FILTER = "filter_"  # begins the names of what the filter knows
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
-
-
-class Optimizer(Protocol):
-    """What `stylize` asks of an optimizer. Pictures are [1, H, W, 3] float32 RGB, 0..255."""
-
-    recovers: ClassVar[bool]  # goes back by itself where a loss is no finite number
-
-    def init(self, picture: tf.Tensor) -> State:
-        """The state before the first step."""
-
-    def rescale(self, state: State, picture: tf.Tensor) -> State:
-        """The state to go on with at the size of `picture`."""
-
-    def step(
-        self, objective: Objective, picture: tf.Tensor, state: State
-    ) -> tuple[tf.Tensor, State, Evaluation]:
-        """The next picture and state, and the evaluation of the picture that was given."""
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma and Ba 2015, algorithm 1). With `clip` every step ends within the valid range.
-
-    A file clips the picture when it is saved: what was not clipped on the way is worse then
-    than what was.
-    """
-
-    recovers: ClassVar[bool] = False
-
-    learning_rate: float
-    beta1: float
-    beta2: float
-    eps: float
-    schedule: str  # of the learning rate: constant, cosine or step
-    total: int  # steps
-    decay_every: int = 1  # steps; for the schedule "step", as is the factor
-    decay_factor: float = 1.0
-    clip: bool = True
-
-    def init(self, picture: tf.Tensor) -> State:
-        return {
-            "steps": tf.zeros((), tf.float32),  # of the schedule
-            "averaged": tf.zeros((), tf.float32),  # gradients in the moments
-            "first": tf.zeros_like(picture),
-            "second": tf.zeros_like(picture),
-        }
-
-    def rescale(self, state: State, picture: tf.Tensor) -> State:
-        """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
-        size soon gives way to what is found there. The schedule starts again. Where there is no
-        memory for that, so do the moments."""
-        try:
-            return self._rescaled(state, picture)
-        except tf.errors.ResourceExhaustedError:
-            LOGGER.warning("out of memory: Adam starts without what it knew of the smaller size")
-        return self.init(picture)
-
-    def _rescaled(self, state: State, picture: tf.Tensor) -> State:
-        size, averaged = picture.shape[1:3], state["averaged"]
-        carried = tf.minimum(averaged, CARRIED_STEPS)
-        first = tf.image.resize(state["first"], size, "bicubic")
-        second = tf.nn.relu(tf.image.resize(state["second"], size, "bilinear"))
-        return {
-            "steps": tf.zeros((), tf.float32),
-            "averaged": carried,
-            "first": first * (1 - self.beta1**carried) / (1 - self.beta1**averaged),
-            "second": second * (1 - self.beta2**carried) / (1 - self.beta2**averaged),
-        }
-
-    def step(
-        self, objective: Objective, picture: tf.Tensor, state: State
-    ) -> tuple[tf.Tensor, State, Evaluation]:
-        evaluation, state = objective(picture), dict(state)
-        # each old moment goes as soon as the new one is there: pictures may be large
-        first, second, moved = (  # compiled, or there are temporary pictures
-            _compiled(one, picture.shape) for one in (self._first, self._second, self._moved)
-        )
-        state["first"] = first(state.pop("first"), evaluation.gradient)
-        state["second"] = second(state.pop("second"), evaluation.gradient)
-        state["steps"] += 1
-        state["averaged"] += 1
-        return moved(picture, state), state, evaluation
-
-    def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        return self.beta1 * first + (1 - self.beta1) * gradient
-
-    def _second(self, second: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        return self.beta2 * second + (1 - self.beta2) * tf.square(gradient)
-
-    def _moved(self, picture: tf.Tensor, state: State) -> tf.Tensor:
-        mean = state["first"] / (1 - self.beta1 ** state["averaged"])
-        deviation = tf.sqrt(state["second"] / (1 - self.beta2 ** state["averaged"]))
-        picture = picture - self._rate(state["steps"]) * mean / (deviation + self.eps)
-        return tf.clip_by_value(picture, 0.0, 255.0) if self.clip else picture
-
-    def _rate(self, steps: tf.Tensor) -> tf.Tensor | float:
-        """The learning rate of a step, numbered from 1."""
-        if self.schedule == "constant":
-            return self.learning_rate
-        if self.schedule == "step":
-            return self.learning_rate * self.decay_factor ** ((steps - 1) // self.decay_every)
-        done = (steps - 1) / self.total
-        # Loshchilov and Hutter 2017 eq. 5, one period that ends at 0
-        return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
@@ -182,7 +74,7 @@ class LBFGS:
             "best_gradient": tf.zeros_like(picture),
             "best_loss": tf.constant(math.inf),
             "first_length": tf.ones(()),  # grey levels, of a step without history
-            **({} if self._filter is None else states.under(FILTER, self._filter.init())),
+            **({} if self._filter is None else under(FILTER, self._filter.init())),
         }
 
     def _no_pairs(self, picture: tf.Tensor) -> State:
@@ -258,7 +150,7 @@ class LBFGS:
         if self._filter is None:
             return {}
         make = functools.partial(self._filter.grid, *picture.shape[1:3])
-        return states.under(FILTER, kept.graph((self._filter, picture.shape), make))
+        return under(FILTER, kept.graph((self._filter, picture.shape), make))
 
     def _arrived(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
@@ -313,7 +205,7 @@ class LBFGS:
             lambda: self._filter.learn(known, displacement, change),
             lambda: {name: known[name] for name in self._filter.init()},
         )
-        return states.under(FILTER, learnt)
+        return under(FILTER, learnt)
 
     def _free(self, picture: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         """Which values are free to move: all but those at a bound that the gradient drives out of
@@ -394,13 +286,6 @@ class ShorterWhenFull:
             )
 
 
-def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
-    """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
-    equal share theirs."""
-    key = method.__func__, method.__self__, shape
-    return kept.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))
-
-
 def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
     """A picture, spectrum or other tensor as a graph for every size of picture has to know it."""
     shape = {4: [1, None, None, 3], 2: [None, None]}.get(tensor.shape.rank, tensor.shape)
@@ -453,7 +338,7 @@ def _remembered(
 
 def _known(state: State) -> State:
     """What the filter knows."""
-    return states.within(FILTER, state)
+    return within(FILTER, state)
 
 
 def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
@@ -473,87 +358,3 @@ def _dot_by_rows(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """The same with no room for another picture, slower."""
     rows = (tf.reshape(picture, [tf.shape(picture)[1], -1]) for picture in (one, other))
     return tf.reduce_sum(tf.einsum("hi,hi->h", *rows))
-
-
-@dataclass(frozen=True)
-class LBFGSB:
-    """SciPy's L-BFGS-B (Zhu et al. 1997): one step is one round of evaluations.
-
-    Each round begins without history, as in the published programs, which clip no pixel until
-    the end: `bounds=False`. SciPy looks at the count between iterations only: a round may take
-    a line search more than its evaluations.
-    """
-
-    recovers: ClassVar[bool] = True
-
-    evaluations: int = 20  # a round
-    bounds: bool = True
-    low: float = 0.0
-    high: float = 255.0
-
-    def init(self, picture: tf.Tensor) -> State:
-        return {"rounds": tf.zeros((), tf.int32)}
-
-    def rescale(self, state: State, picture: tf.Tensor) -> State:
-        return state
-
-    def step(
-        self, objective: Objective, picture: tf.Tensor, state: State
-    ) -> tuple[tf.Tensor, State, Evaluation]:
-        import scipy.optimize  # late: who takes another optimizer does not wait for it
-
-        evaluations = _Round(objective, picture)
-        bounds = scipy.optimize.Bounds(self.low, self.high) if self.bounds else None
-        options = {"maxfun": self.evaluations}
-        try:
-            found = scipy.optimize.minimize(
-                evaluations,
-                evaluations.best,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=bounds,
-                options=options,
-            ).x
-        except _NotFiniteError:
-            found = evaluations.best
-        if self.bounds:
-            found = np.clip(found, self.low, self.high)
-        made = tf.constant(found.reshape(picture.shape).astype(np.float32))
-        return made, {"rounds": state["rounds"] + 1}, evaluations.first
-
-
-class _Round:
-    """An objective in SciPy's terms: vector [H*W*3] float64 -> loss and gradient, likewise.
-
-    Keeps the evaluation of the picture that the round began with, and the best vector so far.
-    """
-
-    def __init__(self, objective: Objective, picture: tf.Tensor):
-        self.first = objective(picture)
-        self.best = _vector(picture)
-        self._best_loss = math.inf
-        self._objective = objective
-        self._shape = picture.shape
-        self._start = self.best
-
-    def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        evaluation = self._evaluate(vector)
-        loss, gradient = float(evaluation.losses["total"]), _vector(evaluation.gradient)
-        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
-            raise _NotFiniteError
-        if loss < self._best_loss:
-            self.best, self._best_loss = vector.copy(), loss
-        return loss, gradient
-
-    def _evaluate(self, vector: np.ndarray) -> Evaluation:
-        if np.array_equal(vector, self._start):
-            return self.first
-        return self._objective(tf.constant(vector.reshape(self._shape).astype(np.float32)))
-
-
-class _NotFiniteError(Exception):
-    """SciPy would not survive this evaluation."""
-
-
-def _vector(picture: tf.Tensor) -> np.ndarray:
-    return np.asarray(picture, np.float64).ravel()

@@ -1,0 +1,17 @@
+"""What an optimizer knows of an objective: a picture goes in, an evaluation comes out."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Evaluation(NamedTuple):
+    """What an objective says of a picture [1, H, W, 3] float32 RGB, 0..255."""
+
+    gradient: "tf.Tensor"  # [1, H, W, 3] float32, d total / d picture
+    losses: "dict[str, tf.Tensor]"  # weighted float32 scalars: content, style, tv, total
+
+
+Objective = Callable[["tf.Tensor"], Evaluation]

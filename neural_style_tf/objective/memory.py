@@ -1,0 +1,149 @@
+"""Memory: how large tiles may be, and smaller ones when it runs out all the same."""
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from neural_style_tf.errors import UserError
+from neural_style_tf.machine import hardware
+from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.network import vgg
+from neural_style_tf.objective import objective
+from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.objective.tiled import TiledObjective
+from neural_style_tf.objective.tiles import Grid
+from neural_style_tf.pictures import files
+from neural_style_tf.pictures.masks import NO_MASKS, Masks
+from neural_style_tf.settings import SMALLEST_TILE, Settings
+
+Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+SHARE_OF_FREE = 0.8  # of the memory that is free
+
+
+def choose_size(
+    network: vgg.Network,
+    sizes: list[tuple[int, int]],
+    settings: Settings,
+    dtype: tf.DType,
+    pictures_beside: int,
+) -> int | None:
+    """The pixels a side of the tiles for a run with pictures of those sizes, the content's first,
+    or of squares as large; None if it is to run whole, as what one tile holds does. "auto" tiles
+    only what does not fit in free memory, and then takes the largest tiles that do.
+
+    pictures_beside: float32 pictures of the content's size that the run holds beside its features.
+    """
+    if settings.tile == "off":
+        return None
+    passes = objective.passes_of(network, settings.layers(), settings, dtype)
+    if settings.tile != "auto":
+        grid = Grid(passes.reach(), int(settings.tile))
+        return int(settings.tile) if any(len(grid.tiles(size)) > 1 for size in sizes) else None
+    free = hardware.free_memory()
+    if free is None:
+        return None
+    height, width = sizes[0]
+    free = SHARE_OF_FREE * free - pictures_beside * 12 * height * width
+    pixels = free / passes.bytes_per_pixel()
+    if max(height * width for height, width in sizes) <= pixels:
+        return None
+    grid = Grid(passes.reach(), SMALLEST_TILE)
+    side = int(max(pixels, 0) ** 0.5) - 2 * grid.margin
+    return max(SMALLEST_TILE, side // grid.stride * grid.stride)
+
+
+def make_objective(
+    network: vgg.Network,
+    content: np.ndarray,
+    styles: list[np.ndarray],
+    settings: Settings,
+    dtype: tf.DType,
+    size: int | None,
+    masks: Masks = NO_MASKS,
+) -> tuple[Objective, Losses]:
+    """The objective of pictures of the content's size; and their losses alone, in float32.
+
+    content, styles: [1, H, W, 3] float32 RGB, 0..255; of large ones a copy as a tensor would be
+    one too many. size: of the tiles; None for whole pictures. When memory runs out tiles are halved
+    and the same is asked again; raises `UserError` when the smallest do not fit either.
+    """
+    pictures = _Parked([content, *styles])
+
+    def make(size: int | None) -> tuple[Objective, Losses]:
+        content, *styles = pictures.fetch()
+        if size is None:
+            paintings = [tf.constant(style) for style in styles]
+            photo = tf.constant(content)
+            targets = objective.measure_targets(network, photo, paintings, settings, masks)
+            whole = objective.make_objective(network, targets, settings, dtype, masks)
+            return whole, objective.make_losses(network, targets, settings, masks)
+        tiled = TiledObjective(network, content, styles, settings, dtype, size, masks)
+        pictures.park()
+        return tiled, tiled.losses
+
+    largest = max(math.prod(picture.shape[1:3]) for picture in (content, *styles))
+    halving = _Halving(make, size, math.isqrt(largest))
+    return halving.evaluate, halving.losses
+
+
+class _Parked:
+    """Pictures that will hardly be asked for again: once parked, they are in a file, if there is
+    room for one."""
+
+    def __init__(self, pictures: list[np.ndarray]):
+        self._pictures, self._count = pictures, len(pictures)
+        self._file = None
+
+    def fetch(self) -> list[np.ndarray]:
+        if self._pictures:
+            return self._pictures
+        self._file.seek(0)
+        return [np.load(self._file) for _ in range(self._count)]
+
+    def park(self) -> None:
+        if not self._pictures:
+            return
+        with contextlib.suppress(OSError):
+            self._file = files.temporary(sum(picture.nbytes for picture in self._pictures))
+            for picture in self._pictures:
+                np.save(self._file, picture)
+            self._file.flush()
+            self._pictures = []
+
+
+class _Halving:
+    """What `make` makes, and with smaller tiles whenever memory runs out."""
+
+    def __init__(self, make: Callable, size: int | None, whole: int):
+        self._make, self._size, self._whole = make, size, whole
+        self._made = None
+        self._attempt(lambda *_: None)
+
+    def evaluate(self, picture: tf.Tensor) -> Evaluation:
+        return self._attempt(lambda evaluate, _: evaluate(picture))
+
+    def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._attempt(lambda _, losses: losses(picture))
+
+    def _attempt(self, ask: Callable) -> Any:
+        while True:
+            try:
+                if self._made is None:
+                    self._made = self._make(self._size)
+                return ask(*self._made)
+            except (tf.errors.ResourceExhaustedError, MemoryError):
+                self._made = None  # before the next is made
+                if self._size == SMALLEST_TILE:
+                    raise UserError(
+                        f"out of memory, even in tiles of {SMALLEST_TILE} pixels: choose a smaller "
+                        "size, or the optimizer adam, which needs less"
+                    ) from None
+                self._size = max(SMALLEST_TILE, (self._size or self._whole) // 2)
+            LOGGER.warning("out of memory: goes on in tiles of %d pixels", self._size)
+            gc.collect()  # graphs are held in circles

@@ -1,0 +1,109 @@
+"""Adam: moments of the gradient -> steps of about equal length."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from neural_style_tf.machine import kept
+from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.optimizers.base import State
+
+CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015, algorithm 1). With `clip` every step ends within the valid range.
+
+    A file clips the picture when it is saved: what was not clipped on the way is worse then
+    than what was.
+    """
+
+    recovers: ClassVar[bool] = False
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    schedule: str  # of the learning rate: constant, cosine or step
+    total: int  # steps
+    decay_every: int = 1  # steps; for the schedule "step", as is the factor
+    decay_factor: float = 1.0
+    clip: bool = True
+
+    def init(self, picture: tf.Tensor) -> State:
+        return {
+            "steps": tf.zeros((), tf.float32),  # of the schedule
+            "averaged": tf.zeros((), tf.float32),  # gradients in the moments
+            "first": tf.zeros_like(picture),
+            "second": tf.zeros_like(picture),
+        }
+
+    def rescale(self, state: State, picture: tf.Tensor) -> State:
+        """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
+        size soon gives way to what is found there. The schedule starts again. Where there is no
+        memory for that, so do the moments."""
+        try:
+            return self._rescaled(state, picture)
+        except tf.errors.ResourceExhaustedError:
+            LOGGER.warning("out of memory: Adam starts without what it knew of the smaller size")
+        return self.init(picture)
+
+    def _rescaled(self, state: State, picture: tf.Tensor) -> State:
+        size, averaged = picture.shape[1:3], state["averaged"]
+        carried = tf.minimum(averaged, CARRIED_STEPS)
+        first = tf.image.resize(state["first"], size, "bicubic")
+        second = tf.nn.relu(tf.image.resize(state["second"], size, "bilinear"))
+        return {
+            "steps": tf.zeros((), tf.float32),
+            "averaged": carried,
+            "first": first * (1 - self.beta1**carried) / (1 - self.beta1**averaged),
+            "second": second * (1 - self.beta2**carried) / (1 - self.beta2**averaged),
+        }
+
+    def step(
+        self, objective: Objective, picture: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State, Evaluation]:
+        evaluation, state = objective(picture), dict(state)
+        # each old moment goes as soon as the new one is there: pictures may be large
+        first, second, moved = (  # compiled, or there are temporary pictures
+            _compiled(one, picture.shape) for one in (self._first, self._second, self._moved)
+        )
+        state["first"] = first(state.pop("first"), evaluation.gradient)
+        state["second"] = second(state.pop("second"), evaluation.gradient)
+        state["steps"] += 1
+        state["averaged"] += 1
+        return moved(picture, state), state, evaluation
+
+    def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        return self.beta1 * first + (1 - self.beta1) * gradient
+
+    def _second(self, second: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        return self.beta2 * second + (1 - self.beta2) * tf.square(gradient)
+
+    def _moved(self, picture: tf.Tensor, state: State) -> tf.Tensor:
+        mean = state["first"] / (1 - self.beta1 ** state["averaged"])
+        deviation = tf.sqrt(state["second"] / (1 - self.beta2 ** state["averaged"]))
+        picture = picture - self._rate(state["steps"]) * mean / (deviation + self.eps)
+        return tf.clip_by_value(picture, 0.0, 255.0) if self.clip else picture
+
+    def _rate(self, steps: tf.Tensor) -> tf.Tensor | float:
+        """The learning rate of a step, numbered from 1."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        if self.schedule == "step":
+            return self.learning_rate * self.decay_factor ** ((steps - 1) // self.decay_every)
+        done = (steps - 1) / self.total
+        # Loshchilov and Hutter 2017 eq. 5, one period that ends at 0
+        return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))
+
+
+def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
+    """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
+    equal share theirs."""
+    key = method.__func__, method.__self__, shape
+    return kept.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))

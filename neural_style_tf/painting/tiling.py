@@ -1,0 +1,40 @@
+"""Tiling: which stages are painted in tiles, and how large these are."""
+
+import tensorflow as tf
+
+from neural_style_tf.network import vgg
+from neural_style_tf.objective import memory
+from neural_style_tf.optimizers import lbfgs
+from neural_style_tf.painting import stages
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.settings import Settings
+
+# Pictures [H, W, 3] that a run holds beside its features, but for the pairs of L-BFGS.
+PICTURES_BESIDE = {"adam": 20, "lbfgs": 20, "l-bfgs-b": 80}
+
+
+def in_tiles(
+    plan: list[Stage],
+    network: vgg.Network,
+    styles: list[tuple[int, int]],
+    settings: Settings,
+    dtype: tf.DType,
+) -> list[Stage]:
+    """The stages, each with the size of its tiles. styles: the sizes of the paintings at the
+    last."""
+
+    def tile(stage: Stage) -> int | None:
+        scaled = [stages.style_size(*size, stage, plan[-1], settings) for size in styles]
+        return choose_size(network, [stage.outer_size, *scaled], settings, dtype)
+
+    return [stage._replace(tile=tile(stage)) for stage in plan]
+
+
+def choose_size(
+    network: vgg.Network, sizes: list[tuple[int, int]], settings: Settings, dtype: tf.DType
+) -> int | None:
+    """`memory.choose_size` for a run with the settings' optimizer."""
+    beside = PICTURES_BESIDE[settings.optimizer]
+    if settings.optimizer == "lbfgs":
+        beside += 2 * lbfgs.history_of(*sizes[0])
+    return memory.choose_size(network, sizes, settings, dtype, beside)

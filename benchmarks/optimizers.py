@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import memory
 from neural_style_tf.machine import hardware
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, resampling, sizes, writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +100,7 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
         spent += time.monotonic() - began
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.png"
-            images.save(path, image)
+            writing.save(path, image)
             curve.append((done, spent, loss_of(path)))
         row = f"| {name} | {done} | {spent:.1f} | {curve[-1][2]:,.0f} | {memory.peak():.0f} MB |"
         print(row, flush=True)
@@ -122,16 +122,16 @@ def judge(
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width, names))
     losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
-    return lambda path: float(losses(tf.constant(images.read(path).pixels[np.newaxis]))["total"])
+    return lambda path: float(losses(tf.constant(reading.read(path).pixels[np.newaxis]))["total"])
 
 
 def pair(
     height: int, width: int, names: Sequence[str | Path] = PAIR
 ) -> tuple[np.ndarray, np.ndarray]:
     """An example photo at that size and its painting, as the command line sizes it."""
-    photo, painting = (images.read(ROOT / name).pixels for name in names)
-    size = images.style_size(*painting.shape[:2], width, 1)
-    return images.resize(photo, height, width), images.resize(painting, *size)
+    photo, painting = (reading.read(ROOT / name).pixels for name in names)
+    size = sizes.style_size(*painting.shape[:2], width, 1)
+    return resampling.resize(photo, height, width), resampling.resize(painting, *size)
 
 
 def draw(curves: dict[str, list[tuple[int, float, float]]], target: float) -> None:

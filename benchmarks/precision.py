@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.optimizers import judge, pair
 from benchmarks.quality import PAIRS, files_of, size_of
 from neural_style_tf.machine import hardware
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def painted(
     network = vgg.load(BUNDLED_NETWORK)
     path = folder / f"{names[0]}-{precision}.png"
     for _, image in stylize(network, photo, [painting], iterations=iterations, precision=precision):
-        images.save(path, image)
+        writing.save(path, image)
     return judge(Settings(), *size, files)(path)
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import memory
 from neural_style_tf.machine import hardware
 from neural_style_tf.painting import stages
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.runs.preview import Preview
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -48,7 +48,7 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
     from neural_style_tf.painting.stylize import stylize
 
     photo, painting = (
-        images.resize(images.read(ROOT / "examples" / name).pixels, size, size)
+        resampling.resize(reading.read(ROOT / "examples" / name).pixels, size, size)
         for name in ("china.jpg", "church-at-auvers.jpg")
     )
     steps = WARM_UP + 2 * rounds * STEPS

@@ -41,7 +41,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from neural_style_tf.machine import hardware
-from neural_style_tf.pictures import colors, images
+from neural_style_tf.pictures import colors, reading, resampling, sizes, writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+")
     options = parser.parse_args()
     if options.sizes:
-        table(sizes(options.folder, options.sizes))
+        table(compare_sizes(options.folder, options.sizes))
         return
     if options.curve:
         variants = {
@@ -144,20 +144,20 @@ def table(found: dict[str, dict[str, float]]) -> None:
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
 
 
-def sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]]:
+def compare_sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]]:
     """The first pair's measures at each size, and the sheet."""
     found, shown = {}, []
     for size in wanted:
         photo, painting, name = files_of(*PAIRS[0])
         paint_one(photo, painting, folder / f"size {size}" / name, [], size)
         found[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
-        shown.append(images.read(folder / f"size {size}" / name).pixels)
+        shown.append(reading.read(folder / f"size {size}" / name).pixels)
     height, width = size_of(files_of(*PAIRS[0])[0], 2 * SIZE)
-    rows = [np.hstack([images.resize(one, height, width) for one in shown[:2]])]
-    rows += [np.hstack([images.resize(one, height, width) for one in shown[2:4]])] * (
+    rows = [np.hstack([resampling.resize(one, height, width) for one in shown[:2]])]
+    rows += [np.hstack([resampling.resize(one, height, width) for one in shown[2:4]])] * (
         len(shown) > 3
     )
-    images.save(folder / "sizes.png", np.vstack(rows))
+    writing.save(folder / "sizes.png", np.vstack(rows))
     return found
 
 
@@ -185,7 +185,7 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
         subprocess.run(command, check=True, cwd=elsewhere)
         steps = sorted(Path(elsewhere).glob("step-*.png"))
         if steps:
-            images.save(path, average(images.read(step).pixels for step in steps))
+            writing.save(path, average(reading.read(step).pixels for step in steps))
 
 
 def average(pictures: Iterable[np.ndarray]) -> np.ndarray:
@@ -198,7 +198,7 @@ def average(pictures: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def size_of(photo: Path, size: int) -> tuple[int, int]:
-    return images.target_size(*images.read(photo).pixels.shape[:2], Settings(size=size))
+    return sizes.target_size(*reading.read(photo).pixels.shape[:2], Settings(size=size))
 
 
 def measured(folder: Path) -> dict[str, float]:
@@ -208,11 +208,11 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, float]:
-    picture = images.read(path).pixels
+    picture = reading.read(path).pixels
     height, width = picture.shape[:2]
-    photo = images.resize(images.read(photo_path).pixels, height, width)
-    painting = images.read(painting_path).pixels
-    painting = images.resize(painting, *images.style_size(*painting.shape[:2], width))
+    photo = resampling.resize(reading.read(photo_path).pixels, height, width)
+    painting = reading.read(painting_path).pixels
+    painting = resampling.resize(painting, *sizes.style_size(*painting.shape[:2], width))
     return {
         "style": style_distance(picture, painting),
         "affinity": affinity_divergence(picture, photo),
@@ -247,7 +247,7 @@ def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
     distances = []
     for factor in (1, 2, 4):
         small = (
-            images.resize(p, p.shape[0] // factor, p.shape[1] // factor)
+            resampling.resize(p, p.shape[0] // factor, p.shape[1] // factor)
             for p in (picture, painting)
         )
         for ours, theirs in zip(*(features(one, LAYERS) for one in small), strict=True):
@@ -272,7 +272,7 @@ def affinity_divergence(picture: np.ndarray, photo: np.ndarray) -> float:
     similarities = []
     for one in (picture, photo):
         height, width = one.shape[:2]
-        small = images.resize(
+        small = resampling.resize(
             one, round(height * SIZE / max(height, width)), round(width * SIZE / max(height, width))
         )
         (values,) = features(small, ["relu3_1"])

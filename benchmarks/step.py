@@ -112,11 +112,11 @@ def pictures(height: int, width: int) -> list:
     """A photo, a painting and what may become of them, as batches of one."""
     import tensorflow as tf
 
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading, resampling
 
     names = ("china.jpg", "church-at-auvers.jpg", "china-church.jpg")
-    found = [images.read(ROOT / "examples" / name).pixels for name in names]
-    return [tf.constant(images.resize(one, height, width)[np.newaxis]) for one in found]
+    found = [reading.read(ROOT / "examples" / name).pixels for name in names]
+    return [tf.constant(resampling.resize(one, height, width)[np.newaxis]) for one in found]
 
 
 def convolutions(precision: str, size: int) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bench, commands, memory, optimizers, precision, quality, step, tiling
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, resampling, writing
 from neural_style_tf.settings import Settings
 
 
@@ -49,13 +49,13 @@ def test_a_command_is_timed(tmp_path):
 def test_quality_knows_the_photo_the_painting_and_a_border(tmp_path, picture):
     photo, painting = (quality.ROOT / "examples" / f"{name}.jpg" for name in quality.PAIRS[0])
     width, height = 96, 64
-    pixels = images.resize(images.read(photo).pixels, height, width)
-    style = images.resize(images.read(painting).pixels, 121, width)
+    pixels = resampling.resize(reading.read(photo).pixels, height, width)
+    style = resampling.resize(reading.read(painting).pixels, 121, width)
     framed = pixels.copy()
     framed[:8:2] = framed[-8::2] = 0
     found = {}
     for name, one in (("photo", pixels), ("style", style[:height]), ("framed", framed)):
-        images.save(tmp_path / f"{name}.png", one)
+        writing.save(tmp_path / f"{name}.png", one)
         found[name] = quality.measures(tmp_path / f"{name}.png", photo, painting)
     assert found["photo"]["affinity"] < 0.01 and found["photo"]["ssim"] > 0.99
     assert found["photo"]["to photo"] < 1 and abs(found["photo"]["border"] - 1) < 0.1
@@ -70,7 +70,7 @@ def test_the_sheet_has_a_row_for_every_variant(tmp_path, picture):
     for folder in folders.values():
         folder.mkdir()
         for pair in quality.PAIRS:
-            images.save(folder / quality.files_of(*pair)[2], picture(20, 30))
+            writing.save(folder / quality.files_of(*pair)[2], picture(20, 30))
     assert quality.sheet(folders).size == (90, 2 * 34)
 
 
@@ -81,4 +81,4 @@ def test_the_heading_says_where_and_when():
 def test_precisions_are_compared_by_their_saved_pictures(tmp_path):
     for name in ("float32", "bfloat16"):
         assert precision.painted(precision.PAIRS[0], name, 48, 2, tmp_path) > 0
-        assert images.read(tmp_path / f"china-{name}.png").pixels.shape == (32, 48, 3)
+        assert reading.read(tmp_path / f"china-{name}.png").pixels.shape == (32, 48, 3)

@@ -14,7 +14,7 @@ from PIL import Image
 from shared import ROOT
 
 from neural_style_tf.commands import batch, neural_style
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata
 from neural_style_tf.runs import options
 from tools import paint_examples
 
@@ -83,7 +83,7 @@ def test_commands_that_continue(place):
     for name, size in (("out.jpg", (64, 48)), ("again.jpg", (64, 48)), ("cat.jpg", (64, 43))):
         with Image.open(name) as image:
             assert image.size == size
-    assert images.metadata("out.jpg")["iterations"] == 4
+    assert metadata.read("out.jpg")["iterations"] == 4
     assert "--size 64" in Path("mine.args").read_text()
 
 

@@ -11,7 +11,7 @@ from shared import ROOT
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets
 from neural_style_tf.painting.stylize import initial_picture, stylize
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.runs import options
 from neural_style_tf.settings import BUNDLED_NETWORK, settings_from
 
@@ -189,7 +189,7 @@ def test_each_lowers_its_own_loss_tenfold_with_the_bundled_network(name):
     settings, _ = read(name)
     shape = (64, 96)
     photo, painting = (
-        images.resize(images.read(ROOT / "examples" / path).pixels, *shape)
+        resampling.resize(reading.read(ROOT / "examples" / path).pixels, *shape)
         for path in ("china.jpg", "church-at-auvers.jpg")
     )
     quick = {"iterations": min(settings.iterations, 150), "max_evaluations": 150}

@@ -31,7 +31,7 @@ from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.processes import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
 from neural_style_tf.errors import UsageError, UserError, message_of
 from neural_style_tf.machine import hardware
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import files, formats
 from neural_style_tf.runs import access, provenance
 from neural_style_tf.settings import BUNDLED_NETWORK
 
@@ -438,7 +438,7 @@ def _is_sound(result: Any, is_shared: bool) -> bool:
 def _check_picture(data: bytes, path: str) -> None:
     """Raises `UserError` unless the bytes are a picture's file of the format of `path`, and not
     far more than its pixels take."""
-    wanted = images.FORMATS[Path(path).suffix.lower()]
+    wanted = formats.FORMATS[Path(path).suffix.lower()]
     pixels = math.inf
     try:
         with warnings.catch_warnings():

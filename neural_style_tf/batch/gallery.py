@@ -127,14 +127,14 @@ def _thumbnail(path: str, side: int, max_megapixels: float) -> bytes:
     """A JPEG file, no larger than the picture. Raises `UserError` if that cannot be read."""
     from PIL import Image
 
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading, writing
 
     def size_of(*size: int) -> tuple[int, int]:
         scale = min(1, side / max(size))
         height, width = (max(1, round(scale * length)) for length in size)
         return height, width
 
-    small = Image.fromarray(images.to_bytes(images.read(path, max_megapixels, size_of).pixels))
+    small = Image.fromarray(writing.to_bytes(reading.read(path, max_megapixels, size_of).pixels))
     data = io.BytesIO()
     small.save(data, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
     return data.getvalue()

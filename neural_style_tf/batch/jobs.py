@@ -79,9 +79,9 @@ def there_already(options: argparse.Namespace) -> Outcome | None:
     would be lost."""
     if options.overwrite or not os.path.exists(options.output):
         return None
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import metadata
 
-    found = images.metadata(options.output)
+    found = metadata.read(options.output)
     if not found:
         raise UserError(
             f"{options.output} exists, and does not say what made it: use --overwrite to replace "

@@ -274,7 +274,7 @@ def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pai
 def expanded(paths: Sequence[str]) -> list[str]:
     """The pictures that files, folders and patterns name, each once. Raises `UsageError` for one
     that names none."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import formats
 
     found = {}
     for path in paths:
@@ -282,7 +282,8 @@ def expanded(paths: Sequence[str]) -> list[str]:
             named = sorted(
                 os.path.join(path, name)
                 for name in os.listdir(path)
-                if Path(name).suffix.lower() in images.READABLE_ENDINGS and not name.startswith(".")
+                if Path(name).suffix.lower() in formats.READABLE_ENDINGS
+                and not name.startswith(".")
             )
             if not named:
                 raise UsageError(f"no picture in {path}: give another folder")
@@ -325,7 +326,7 @@ def make_pair(
 
 def check_names(pairs: Sequence[Pair]) -> None:
     """Raises `UserError` for results that would be one file, or that keep no settings."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import writing
 
     seen: dict[str, Pair] = {}
     for pair in pairs:
@@ -342,7 +343,7 @@ def check_names(pairs: Sequence[Pair]) -> None:
                 "{content_file} or {content_folder} or the like"
             )
     for ending in {Path(pair.output).suffix: pair.output for pair in pairs}.values():
-        images.check_ending(ending)
+        writing.check_ending(ending)
 
 
 def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence[str]) -> None:
@@ -520,14 +521,14 @@ def check_tls(address: str | None, paths: Sequence[str] | None) -> None:
 def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
     """By the numbers of the pairs: those of one kind are painted one after the other, and by one
     process, so that what was made for the first is used again."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading, sizes
 
-    size = functools.cache(images.size)
+    size = functools.cache(reading.size)
     found = {}
     for number in left:
         settings, height, width = runs.settings_of(pairs[number].options), 0, 0
         with contextlib.suppress(UserError):
-            height, width = images.target_size(*size(pairs[number].content), settings)
+            height, width = sizes.target_size(*size(pairs[number].content), settings)
         found[number] = Kind(height, width, settings.of_losses())
     return found
 

@@ -22,7 +22,7 @@ from neural_style_tf.painting import stages, tiling
 from neural_style_tf.painting.descent import Descent, Scored, resized
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
-from neural_style_tf.pictures import colors, images
+from neural_style_tf.pictures import colors, resampling
 from neural_style_tf.pictures.masks import GivenMasks, Masks
 from neural_style_tf.settings import LEARNING_RATE, SMALLEST_SIDE, Settings, settings_from
 
@@ -140,8 +140,8 @@ class _Run:
         keep_stages: bool,
     ):
         bleed = plan[-1].bleed
-        self._content, self._given = images.bled(content, bleed), given.bled(bleed)
-        self._initial = None if initial is None else images.bled(initial, bleed)
+        self._content, self._given = resampling.bled(content, bleed), given.bled(bleed)
+        self._initial = None if initial is None else resampling.bled(initial, bleed)
         self._network, self._styles = network, styles
         self._settings, self._plan = settings, plan
         self._precision = hardware.precision(settings.precision)
@@ -169,10 +169,10 @@ class _Run:
         if self._objective is not None:
             self._objective = self._losses = None  # gone before the next are made
             gc.collect()  # graphs are held in circles
-        pictures = [images.resize(self._content, *stage.outer_size)]
+        pictures = [resampling.resize(self._content, *stage.outer_size)]
         for style in self._styles:
             size = stages.style_size(*style.shape[:2], stage, self._plan[-1], self._settings)
-            pictures.append(images.resize(style, *size))
+            pictures.append(resampling.resize(style, *size))
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, self._frame = self._given.at(photo, paintings)
         self._objective, self._losses = memory.make_objective(
@@ -200,7 +200,7 @@ class _Run:
         """The picture that the first stage begins with. pictures: its photo and paintings."""
         settings, initial, base = self._settings, self._initial, pictures[0]
         if initial is not None:
-            base = images.resize(initial, *base.shape[:2])
+            base = resampling.resize(initial, *base.shape[:2])
         kind = settings.initial_colors or ("match" if initial is None else "own")
         base = colors.in_colors_of(base, pictures[1:], kind, settings, masks)
         return initial_picture(base, self._network.mean_pixel, settings)

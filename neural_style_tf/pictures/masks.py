@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import SettingName, UsageError
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import resampling
 from neural_style_tf.settings import Settings
 
 
@@ -119,9 +119,9 @@ class GivenMasks(NamedTuple):
     def bled(self, bleed: int) -> "GivenMasks":
         """Those of the photo with so many pixels more beyond each edge."""
         styles = self.styles and [
-            None if mask is None else images.bled(mask, bleed) for mask in self.styles
+            None if mask is None else resampling.bled(mask, bleed) for mask in self.styles
         ]
-        content = None if self.content is None else images.bled(self.content, bleed)
+        content = None if self.content is None else resampling.bled(self.content, bleed)
         return GivenMasks(styles, content, self.sources)
 
     def at(self, photo: np.ndarray, paintings: Sequence[np.ndarray]) -> tuple[Masks, Frame]:
@@ -144,7 +144,7 @@ class GivenMasks(NamedTuple):
 
 
 def _at(mask: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    return images.resize(mask, *picture.shape[1:3])[np.newaxis, ..., np.newaxis]
+    return resampling.resize(mask, *picture.shape[1:3])[np.newaxis, ..., np.newaxis]
 
 
 def _one_each(

@@ -44,14 +44,14 @@ class Pictures:
 
 def load(options: argparse.Namespace, settings: Settings) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading, sizes, writing
 
     most = options.max_megapixels
 
     def size_of_result(height: int, width: int) -> tuple[int, int]:
         """Checked before anything is enlarged to it."""
-        size = images.target_size(height, width, settings)
-        images.check_output_size(options.output, *size)
+        size = sizes.target_size(height, width, settings)
+        writing.check_output_size(options.output, *size)
         _check_memory(*size)
         return size
 
@@ -72,7 +72,7 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
             style = _read(
                 path,
                 most,
-                lambda *size, scale=scale: images.style_size(*size, width, scale),
+                lambda *size, scale=scale: sizes.style_size(*size, width, scale),
                 (width, scale),
             )
         else:
@@ -81,7 +81,7 @@ def load(options: argparse.Namespace, settings: Settings) -> Pictures:
         sources.append(load_mask(source, style.size, style.pixels.shape[:2], most))
     initial = None
     if options.initial:
-        initial = images.read(options.initial, most, lambda *_: (height, width)).pixels
+        initial = reading.read(options.initial, most, lambda *_: (height, width)).pixels
     masks = {
         "content_mask": load_mask(options.content_mask, content.size, (height, width), most),
         "style_masks": regions if options.style_masks else None,
@@ -113,10 +113,10 @@ def _read(
     asked: tuple,
 ) -> _Read:
     """A picture brought to the size that `size` makes of its own; asked: what `size` depends on."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading
 
     def read() -> _Read:
-        return _Read(*images.read(path, max_megapixels, size), images.size(path))
+        return _Read(*reading.read(path, max_megapixels, size), reading.size(path))
 
     key = (*files.version(path), max_megapixels, *asked)
     return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)
@@ -128,7 +128,7 @@ def load_mask(
     """The mask of a picture whose file has height and width `of`, brought to `size`; None without
     one.
     Raises `UserError` unless it has the picture's proportions, and something white."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import reading
 
     if path is None or path == NO_MASK:
         return None
@@ -142,7 +142,7 @@ def load_mask(
             )
         return size
 
-    mask = images.read_mask(path, max_megapixels, size_of)
+    mask = reading.read_mask(path, max_megapixels, size_of)
     if not mask.any():
         raise UsageError(f"mask {path} is all black: paint white what counts")
     return mask

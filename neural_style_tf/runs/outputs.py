@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from neural_style_tf.errors import UsageError, UserError
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import files, writing
 from neural_style_tf.runs.timelapse import Timelapse
 from neural_style_tf.settings import Settings
 
@@ -33,9 +33,9 @@ def check(
     def may_replace(path: str) -> bool:
         return options.overwrite or os.path.realpath(path) in own
 
-    images.check_output(options.output, may_replace(options.output))
+    writing.check_output(options.output, may_replace(options.output))
     for path in checkpoints[:1]:
-        images.check_output(path, may_replace(path), make_folder=True)
+        writing.check_output(path, may_replace(path), make_folder=True)
     for path in checkpoints[1:]:
         files.check_free(path, may_replace(path))
     for path in _other_outputs(options):

@@ -103,9 +103,9 @@ def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
     Raises `UserError` for a picture from elsewhere, for metadata that holds anything else, and for
     an input that is not what it was.
     """
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import metadata
 
-    description = images.metadata(picture)
+    description = metadata.read(picture)
     if not description:
         raise UserError(
             f"{picture} has no neural-style metadata: use a picture made by this program"

@@ -115,7 +115,7 @@ def _of_a_stranger(
 def _own_output(path: str, options: Any, description: provenance.Description) -> str | None:
     """The output of somebody else's run, if it lies here or beside its state, and the picture
     says itself that this run made it."""
-    from neural_style_tf.pictures import images
+    from neural_style_tf.pictures import metadata
 
     output = options.get("output") if isinstance(options, dict) else None
     name = os.path.basename(output) if isinstance(output, str) and "\0" not in output else ""
@@ -124,7 +124,7 @@ def _own_output(path: str, options: Any, description: provenance.Description) ->
         if not candidate.is_file():
             continue
         try:
-            made = provenance.checked(images.metadata(candidate), str(candidate))
+            made = provenance.checked(metadata.read(candidate), str(candidate))
         except UserError:
             continue
         wanted = description | description["asked"]

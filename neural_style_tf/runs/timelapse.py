@@ -14,7 +14,7 @@ from PIL import Image
 
 from neural_style_tf.errors import UsageError, UserError, nearest
 from neural_style_tf.machine.streams import LOGGER
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import files, resampling, writing
 
 FORMATS = (".mp4", ".gif", ".webp")
 FRAMES_PER_SECOND = 10
@@ -60,7 +60,7 @@ class Timelapse:
     def add(self, image: np.ndarray) -> None:
         """Takes one more frame, [H, W, 3] float RGB, 0..255, of any size. Raises `UserError` if
         there is no room for it."""
-        frame = images.to_bytes(images.resize(image, *self._size))
+        frame = writing.to_bytes(resampling.resize(image, *self._size))
         data = iio.imwrite("<bytes>", frame, extension=".png", compress_level=1)
         try:
             if self._frames is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from neural_style_tf.painting.step import Step
-from neural_style_tf.pictures import colors, files, images
+from neural_style_tf.pictures import colors, files, resampling, writing
 from neural_style_tf.runs import outputs, provenance, states
 from neural_style_tf.runs.failures import Failures
 from neural_style_tf.runs.inputs import Pictures
@@ -177,15 +177,15 @@ class Writer:
 
     def finish_writing(self) -> None:
         """Waits for what is being written."""
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+        pending, self._writing = self._writing, None
+        if pending:
+            pending.result()
 
     def in_its_colors(self, image: np.ndarray) -> np.ndarray:
         """The picture with the colours that its file has. [H, W, 3] float32 RGB, 0..255."""
         if self._settings.preserve_colors != "luma":
             return image
-        return colors.luma_only(image, images.resize(self._photo, *image.shape[:2]))
+        return colors.luma_only(image, resampling.resize(self._photo, *image.shape[:2]))
 
     def _write_checkpoint(self, iteration: int, image: np.ndarray) -> None:
         if self._add_to_film:
@@ -201,7 +201,7 @@ class Writer:
     def _at_full_size(self, image: np.ndarray) -> np.ndarray:
         if image.shape[:2] == self._size:
             return image
-        image = images.resize(image, *self._size)
+        image = resampling.resize(image, *self._size)
         if self._mask is None:
             return image
         mask = self._mask[..., None]  # the unpainted part of the photo had been reduced, too
@@ -210,5 +210,5 @@ class Writer:
     def _write(self, path: files.StrPath, image: np.ndarray) -> None:
         alpha = self._alpha
         if alpha is not None:
-            alpha = images.resize(alpha, *image.shape[:2])
-        images.save(path, self.in_its_colors(image), alpha, self._description)
+            alpha = resampling.resize(alpha, *image.shape[:2])
+        writing.save(path, self.in_its_colors(image), alpha, self._description)

@@ -18,7 +18,7 @@ from neural_style_tf.batch import jobs
 from neural_style_tf.commands import neural_style
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import files, metadata, reading, writing
 from neural_style_tf.runs import options
 
 
@@ -40,9 +40,9 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     before = {name: (folders / "gallery" / name).stat().st_mtime_ns for name in NAMES}
     (folders / "photos/three.jpg").unlink()
     half, whole = folders / "gallery" / NAMES[0], (folders / "gallery" / NAMES[0]).read_bytes()
-    described = images.metadata(half)
+    described = metadata.read(half)
     del described["losses"]
-    images.save(half, images.read(half).pixels, metadata=described)
+    writing.save(half, reading.read(half).pixels, metadata=described)
     done = batch("--workers", 1, "--threads", 1)
     assert done.returncode == 0 and "1 painted, 3 there already" in done.stderr
     assert half.read_bytes() == whole
@@ -58,7 +58,7 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     one = ["--contents", "photos/one.png", "--styles", "paintings/dots.png"]
     done = batch(*one, "--tv-weight", 5, "--overwrite", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
-    assert images.metadata(half)["tv_weight"] == 5
+    assert metadata.read(half)["tv_weight"] == 5
 
 
 def test_a_table_names_pairs_and_their_options(batch, folders, alone):
@@ -71,7 +71,7 @@ def test_a_table_names_pairs_and_their_options(batch, folders, alone):
     done = batch("--pairs", "pairs.csv", "--output-dir", "gallery", "--workers", 1, "--threads", 1)
     assert done.returncode == 0
     assert_as_alone(folders, alone, NAMES[:1])
-    assert images.metadata(folders / "gallery/both.jpg")["styles"] == ["dots.png", "lines.png"]
+    assert metadata.read(folders / "gallery/both.jpg")["styles"] == ["dots.png", "lines.png"]
     expected = alone(folders, "photos/one.png", "paintings/lines.png", "--content-weight", 1)
     assert (folders / "gallery/loose.png").read_bytes() == expected
 
@@ -176,10 +176,10 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
     given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
     given = [*map(str, [*given, *OPTIONS]), "--quiet"]
     assert neural_style.main(given) == 0
-    described = images.metadata("out.png")
+    described = metadata.read("out.png")
     assert jobs.there_already(options.parse(given, {})).status == "kept"
     del described["losses"]
-    images.save("out.png", images.read("out.png").pixels, metadata=described)
+    writing.save("out.png", reading.read("out.png").pixels, metadata=described)
     assert jobs.there_already(options.parse(given, {})) is None
     with pytest.raises(UserError, match="was made with other settings"):
         jobs.there_already(options.parse([*given, "--seed", "3"], {}))

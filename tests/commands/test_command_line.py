@@ -18,7 +18,7 @@ from shared import COMMAND, ROOT, error_of, size_of, start, wait_for
 
 from neural_style_tf.commands import neural_style
 from neural_style_tf.errors import UserError
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata, writing
 from neural_style_tf.runs import outputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 
@@ -123,7 +123,7 @@ def test_checkpoints_are_numbered_from_zero_and_the_settings_are_in_the_picture(
     assert result.returncode == 0
     names = sorted(path.name for path in (folder / "steps").iterdir())
     assert names == ["s-000.png", "s-002.png", "s-004.png"]
-    found = images.metadata(folder / "out.png")
+    found = metadata.read(folder / "out.png")
     assert found["tv_weight"] == 7 and found["iterations"] == 5
     assert found["content"] == "photo.png" and found["styles"] == ["painting.png", "other.png"]
     json.dumps(found)
@@ -142,7 +142,7 @@ def test_other_optimizers_run(run, folder, optimizer):
     layers = ["--content-layers", "block4_conv2", "--style-layers", "conv1_1=1", "relu2_2=0.5"]
     result = run("--optimizer", optimizer, "--iterations", 2, *layers)
     assert result.returncode == 0, result.stderr
-    assert images.metadata(folder / "out.png")["content_layers"] == {"relu4_2": 1}
+    assert metadata.read(folder / "out.png")["content_layers"] == {"relu4_2": 1}
 
 
 def test_losses_are_written_and_plotted_beside_the_output(run, folder):
@@ -160,7 +160,7 @@ def test_folders_with_spaces_and_other_scripts(run, folder):
     (folder / "photo.png").rename(place / "фото 1.png")
     content, output = "my pictures 絵画 é/фото 1.png", "my pictures 絵画 é/100% done.png"
     assert run("--iterations", 1, content=content, output=output).returncode == 0
-    assert images.metadata(place / "100% done.png")["content"] == "фото 1.png"
+    assert metadata.read(place / "100% done.png")["content"] == "фото 1.png"
 
 
 def test_the_bundled_network_is_found_from_any_folder(folder, command_line):
@@ -467,7 +467,7 @@ def test_end_to_end_with_the_bundled_network(run, folder):
 def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
     folder, monkeypatch, capsys, quiet
 ):
-    save = images.save
+    save = writing.save
 
     def full(path, *arguments):
         if "step" in str(path):
@@ -475,7 +475,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
         save(path, *arguments)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(images, "save", full)
+    monkeypatch.setattr(writing, "save", full)
     options = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     options += ["--network", "network.mat", "--iterations", "4", *quiet]
     options += ["--checkpoint-output", "step-%d.png", "--checkpoint-iterations", "3"]

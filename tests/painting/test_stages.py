@@ -12,7 +12,7 @@ from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.descent import resized
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata, resampling
 from neural_style_tf.settings import Settings
 
 
@@ -202,7 +202,7 @@ def test_enlarging_keeps_to_the_range(picture):
     enlarged = resized(tf.cast(edges, tf.float32), 40, 40)
     assert float(tf.reduce_min(enlarged)) >= 0 and float(tf.reduce_max(enlarged)) <= 255
     smooth = picture(20, 30)
-    expected = images.resize(smooth, 40, 60)
+    expected = resampling.resize(smooth, 40, 60)
     found = resized(tf.constant(smooth[None]), 40, 60)[0]
     assert np.abs(found - expected)[4:-4, 4:-4].mean() < 2
 
@@ -222,7 +222,7 @@ def test_the_command_line_paints_from_coarse_to_fine(run, folder):
     assert result.stderr.startswith("22x17, then 45x34 on ")
     sizes = {name: Image.open(folder / name).size for name in ("0.png", "5.png", "out.png")}
     assert sizes == {"0.png": (22, 17), "5.png": (45, 34), "out.png": (45, 34)}
-    assert images.metadata(folder / "out.png")["scales"] == "2"
+    assert metadata.read(folder / "out.png")["scales"] == "2"
     result = run(*options, "full-%d.png", "--checkpoint-full-size", output="again.png")
     assert Image.open(folder / "full-0.png").size == (45, 34)
     same = [Image.open(folder / name).tobytes() for name in ("out.png", "again.png")]

@@ -15,7 +15,7 @@ from neural_style_tf.machine import kept
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_losses, measure_targets
 from neural_style_tf.painting.stylize import NotFiniteError, initial_picture, stylize
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 
@@ -263,7 +263,7 @@ def test_graphs_are_let_go(network, picture, monkeypatch, optimizer):
 def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo():
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting = (
-        images.resize(images.read(ROOT / "examples" / name).pixels, 64, 80)
+        resampling.resize(reading.read(ROOT / "examples" / name).pixels, 64, 80)
         for name in ("china.jpg", "church-at-auvers.jpg")
     )
     batch = [tf.constant(array[np.newaxis]) for array in (photo, painting)]

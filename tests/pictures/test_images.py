@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -25,7 +26,18 @@ from soak.pictures import tiled_tiff
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.machine import hardware
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import (
+    decoding,
+    files,
+    formats,
+    metadata,
+    opening,
+    profiles,
+    reading,
+    resampling,
+    sizes,
+    writing,
+)
 from neural_style_tf.runs import inputs
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
@@ -67,7 +79,7 @@ def write(path, samples, mode=None, **options):
 
 def pixels_of(path, **options):
     """What `read` sees in an opaque file, having checked its type."""
-    found = images.read(path, **options)
+    found = reading.read(path, **options)
     assert found.alpha is None
     assert found.pixels.dtype == np.float32
     assert found.pixels.ndim == 3 and found.pixels.shape[2] == 3
@@ -166,7 +178,7 @@ def rgba_picture():
 def test_transparency_is_over_white_and_kept(tmp_path, ending):
     samples, over_white = rgba_picture()
     path = write(tmp_path / f"soft{ending}", samples, lossless=True, exact=True)
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_allclose(pixels, over_white, atol=1e-3)
     np.testing.assert_allclose(alpha, samples[..., 3] / 255, atol=1e-6)
     assert pixels.dtype == alpha.dtype == np.float32
@@ -177,7 +189,7 @@ def test_grey_with_alpha(tmp_path, ending):
     samples = np.dstack([grey_picture(), picture()[..., 0]])
     share = samples[..., 1] / 255
     path = write(tmp_path / f"soft{ending}", samples)
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     expected = samples[..., 0] * share + 255 * (1 - share)
     np.testing.assert_allclose(pixels, stacked(expected), atol=1e-3)
     np.testing.assert_allclose(alpha, share, atol=1e-6)
@@ -190,7 +202,7 @@ def test_full_alpha_is_none(tmp_path):
 
 def test_a_wholly_transparent_picture_is_white(tmp_path):
     path = write(tmp_path / "nothing.png", Image.new("RGBA", (WIDTH, HEIGHT), (9, 9, 9, 0)))
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     assert (pixels == 255).all() and (alpha == 0).all()
 
 
@@ -200,7 +212,7 @@ def test_palette_with_one_transparent_colour(tmp_path, ending):
     key = int(np.asarray(image)[0, 0])
     path = write(tmp_path / f"palette{ending}", image, transparency=key)
     visible = np.asarray(image) != key
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_array_equal(alpha, visible)
     expected = np.where(visible[..., np.newaxis], np.asarray(image.convert("RGB")), 255)
     np.testing.assert_array_equal(pixels, expected)
@@ -211,7 +223,7 @@ def test_palette_with_soft_transparency(tmp_path):
     shares = bytes(range(0, 256, 17))
     path = write(tmp_path / "palette.png", image, transparency=shares)
     share = np.frombuffer(shares, np.uint8)[np.asarray(image)] / 255
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_allclose(alpha, share, atol=1e-6)
     share = share[..., np.newaxis]
     over_white = np.asarray(image.convert("RGB")) * share + 255 * (1 - share)
@@ -221,14 +233,14 @@ def test_palette_with_soft_transparency(tmp_path):
 def test_one_transparent_colour_of_rgb(tmp_path):
     key = tuple(int(level) for level in picture()[3, 5])
     path = write(tmp_path / "key.png", picture(), transparency=key)
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_array_equal(alpha, (picture() != key).any(axis=-1))
     assert alpha[3, 5] == 0 and (pixels[3, 5] == 255).all()
 
 
 def test_one_transparent_level_of_grey(tmp_path):
     path = write(tmp_path / "key.png", grey_picture(), transparency=int(grey_picture()[0, 9]))
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_array_equal(alpha, np.ones((HEIGHT, 1)) * (np.arange(WIDTH) != 9))
     assert (pixels[:, 9] == 255).all()
 
@@ -238,7 +250,7 @@ def test_one_transparent_level_of_16_bit_grey(tmp_path):
     rows = b"".join(b"\0" + row.tobytes() for row in levels)
     path = tmp_path / "key.png"
     path.write_bytes(png(16, 0, rows, HEIGHT, WIDTH, transparent=struct.pack(">H", 300)))
-    alpha = images.read(path).alpha
+    alpha = reading.read(path).alpha
     assert alpha[300 // WIDTH, 300 % WIDTH] == 0 and alpha.sum() == alpha.size - 1
 
 
@@ -330,7 +342,7 @@ def test_orientation_of_a_palette_and_its_alpha(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = write(tmp_path / "palette.png", image, transparency=key, exif=exif)
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_array_equal(alpha, np.rot90(np.asarray(image) != key, -1))
     assert pixels.shape == (WIDTH, HEIGHT, 3)
 
@@ -412,7 +424,7 @@ def test_a_wide_gamut_is_converted(tmp_path, ending, color):
 def test_a_profile_leaves_alpha_alone(tmp_path):
     image = Image.new("RGBA", (WIDTH, HEIGHT), (200, 120, 80, 51))
     path = write(tmp_path / "p3.png", image, icc_profile=p3_profile())
-    pixels, alpha = images.read(path)
+    pixels, alpha = reading.read(path)
     np.testing.assert_allclose(alpha, 0.2, atol=1e-6)
     expected = srgb_of_p3((200, 120, 80)) * 0.2 + 255 * 0.8
     np.testing.assert_allclose(pixels[3, 4], expected, atol=1)
@@ -458,28 +470,28 @@ def test_an_srgb_profile_changes_nothing(tmp_path):
 
 def test_missing(tmp_path):
     write(tmp_path / "photo.jpg", picture())
-    assert error_of(images.read, tmp_path / "foto.jpg") == (
+    assert error_of(reading.read, tmp_path / "foto.jpg") == (
         f"no file {tmp_path}/foto.jpg (did you mean photo.jpg?): check the name"
     )
-    assert error_of(images.read, str(tmp_path / "xyz")) == (
+    assert error_of(reading.read, str(tmp_path / "xyz")) == (
         f"no file {tmp_path}/xyz: check the name"
     )
 
 
 def test_missing_folder(tmp_path):
     (tmp_path / "pictures").mkdir()
-    assert error_of(images.read, tmp_path / "picture" / "photo.jpg") == (
+    assert error_of(reading.read, tmp_path / "picture" / "photo.jpg") == (
         f"no folder {tmp_path}/picture for photo.jpg (did you mean pictures?): check it"
     )
 
 
 def test_folder(tmp_path):
-    assert error_of(images.read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
+    assert error_of(reading.read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
 
 
 def test_empty(tmp_path):
     (tmp_path / "photo.jpg").touch()
-    assert error_of(images.read, tmp_path / "photo.jpg") == (
+    assert error_of(reading.read, tmp_path / "photo.jpg") == (
         f"{tmp_path}/photo.jpg is empty: get a fresh copy"
     )
 
@@ -490,8 +502,8 @@ def test_permission_denied(tmp_path, monkeypatch):
     def refuse(*arguments):  # the tests may run as root, whom no mode keeps out
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(images.Path, "open", refuse)
-    assert error_of(images.read, path) == (
+    monkeypatch.setattr(files.Path, "open", refuse)
+    assert error_of(reading.read, path) == (
         f"cannot read {path} (Permission denied): check the file"
     )
 
@@ -505,8 +517,8 @@ def test_not_a_picture(tmp_path, content):
     expected = (
         f"{path} is not a picture, or a broken one: use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
     )
-    assert error_of(images.read, path) == expected
-    assert error_of(images.metadata, path) == expected
+    assert error_of(reading.read, path) == expected
+    assert error_of(metadata.read, path) == expected
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".bmp", ".webp", ".gif"])
@@ -517,14 +529,14 @@ def test_cut_short(tmp_path, ending, capfd):
         re.escape(f"{path} is broken or cut short (") + ".+" + re.escape("): get a fresh copy")
     )
     refused = re.escape(f"{path} is not a picture, or a broken one: ") + ".+"  # without its end
-    assert re.fullmatch(f"{cut_short}|{refused}", error_of(images.read, path))
+    assert re.fullmatch(f"{cut_short}|{refused}", error_of(reading.read, path))
     assert capfd.readouterr() == ("", "")
 
 
 def test_cut_short_by_its_full_text(tmp_path):
     path = write(tmp_path / "photo.bmp", noise())
     path.write_bytes(path.read_bytes()[:-100])
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} is broken or cut short (image file is truncated (68 bytes not processed)): "
         "get a fresh copy"
     )
@@ -533,7 +545,7 @@ def test_cut_short_by_its_full_text(tmp_path):
 def test_too_large_is_told_from_the_header(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png(8, 2, b"", height=20_000, width=50_000))
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} has 1000.0 megapixels, more than 200: shrink it, or raise --max-megapixels"
     )
 
@@ -542,7 +554,7 @@ def test_max_megapixels_is_the_largest_allowed(tmp_path):
     path = write(tmp_path / "photo.png", picture())
     megapixels = HEIGHT * WIDTH / 1e6
     pixels_of(path, max_megapixels=megapixels)
-    assert error_of(images.read, path, max_megapixels=0.002) == (
+    assert error_of(reading.read, path, max_megapixels=0.002) == (
         f"{path} has 0.0 megapixels, more than 0.002: shrink it, or raise --max-megapixels"
     )
 
@@ -552,7 +564,7 @@ def test_pillows_own_limit_does_not_interfere_and_is_restored(tmp_path, monkeypa
     path = write(tmp_path / "photo.png", picture())
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     pixels_of(path)
-    error_of(images.read, path, max_megapixels=0.001)
+    error_of(reading.read, path, max_megapixels=0.001)
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
@@ -562,14 +574,14 @@ def test_pillows_own_limit_does_not_interfere_and_is_restored(tmp_path, monkeypa
 def test_broken_exif_does_not_matter_and_is_not_told(tmp_path, capfd, ending, exif):
     path = write(tmp_path / f"photo{ending}", picture(), exif=b"Exif\0\0" + exif)
     assert np.abs(pixels_of(path) - picture()).mean() < 5
-    assert images.metadata(path) == {}
+    assert metadata.read(path) == {}
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), 0, -1])
 def test_a_limit_that_is_not_a_finite_number_above_0_is_refused(tmp_path, limit):
     path = write(tmp_path / "photo.png", picture())
-    assert error_of(images.read, path, max_megapixels=limit, kind=UsageError) == (
+    assert error_of(reading.read, path, max_megapixels=limit, kind=UsageError) == (
         f"--max-megapixels is {limit:g}, which is not a finite number above 0: "
         "set it to the megapixels of your largest picture"
     )
@@ -578,9 +590,9 @@ def test_a_limit_that_is_not_a_finite_number_above_0_is_refused(tmp_path, limit)
 def test_the_size_is_known_without_decoding(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png(8, 2, b"", height=2**31 - 1, width=2**31 - 1))
-    assert images.size(path) == (2**31 - 1, 2**31 - 1)
-    assert images.metadata(path) == {}
-    assert error_of(images.read, path) == (
+    assert reading.size(path) == (2**31 - 1, 2**31 - 1)
+    assert metadata.read(path) == {}
+    assert error_of(reading.read, path) == (
         f"{path} is 2147483647 pixels wide and 2147483647 high, but a side may have 500000: crop it"
     )
 
@@ -591,8 +603,8 @@ def test_the_size_is_upright(tmp_path, ending, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = write(tmp_path / f"photo{ending}", picture(), exif=exif)
-    assert images.size(path) == images.read(path).pixels.shape[:2]
-    assert images.size(path) == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
+    assert reading.size(path) == reading.read(path).pixels.shape[:2]
+    assert reading.size(path) == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
 
 
 def test_the_size_of_a_png_knows_exif_behind_the_pixels(tmp_path):
@@ -603,7 +615,7 @@ def test_the_size_of_a_png_knows_exif_behind_the_pixels(tmp_path):
     chunk = struct.pack(">I", len(content)) + b"eXIf" + content
     chunk += struct.pack(">I", zlib.crc32(b"eXIf" + content))
     path.write_bytes(data[:-12] + chunk + data[-12:])
-    assert images.size(path) == (WIDTH, HEIGHT)
+    assert reading.size(path) == (WIDTH, HEIGHT)
     np.testing.assert_array_equal(pixels_of(path), np.rot90(picture(), -1))
 
 
@@ -634,46 +646,46 @@ def files_of_all_kinds(folder):
 @pytest.mark.parametrize("band", [1, 1000])
 def test_a_picture_that_is_read_at_a_size_is_resized_to_the_bit(tmp_path, monkeypatch, band):
     for path in files_of_all_kinds(tmp_path):
-        monkeypatch.setattr(images, "_BAND_PIXELS", 1 << 20)
-        pixels, alpha = images.read(path)
-        mask = images.read_mask(path)
-        monkeypatch.setattr(images, "_BAND_PIXELS", band)
+        monkeypatch.setattr(decoding, "BAND_PIXELS", 1 << 20)
+        pixels, alpha = reading.read(path)
+        mask = reading.read_mask(path)
+        monkeypatch.setattr(decoding, "BAND_PIXELS", band)
         for size in SIZES:
-            found = images.read(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_array_equal(found.pixels, images.resize(pixels, *size))
+            found = reading.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(found.pixels, resampling.resize(pixels, *size))
             assert (found.alpha is None) == (alpha is None)
             if alpha is not None:
-                np.testing.assert_array_equal(found.alpha, images.resize(alpha, *size))
-            found = images.read_mask(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_array_equal(found, images.resize(mask, *size))
+                np.testing.assert_array_equal(found.alpha, resampling.resize(alpha, *size))
+            found = reading.read_mask(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(found, resampling.resize(mask, *size))
 
 
 def test_a_large_picture_is_resized_to_rounding(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_MOST_RESIZED_BY_PILLOW", 0)
-    monkeypatch.setattr(images, "_BAND_PIXELS", 150)
+    monkeypatch.setattr(resampling, "MOST_RESIZED_BY_PILLOW", 0)
+    monkeypatch.setattr(decoding, "BAND_PIXELS", 150)
     for path in files_of_all_kinds(tmp_path):
-        pixels, alpha = images.read(path)
+        pixels, alpha = reading.read(path)
         for size in SIZES:
-            found = images.read(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_allclose(found.pixels, images.resize(pixels, *size), atol=0.01)
+            found = reading.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_allclose(found.pixels, resampling.resize(pixels, *size), atol=0.01)
             assert (found.alpha is None) == (alpha is None)
             if alpha is not None:
-                np.testing.assert_allclose(found.alpha, images.resize(alpha, *size), atol=1e-4)
+                np.testing.assert_allclose(found.alpha, resampling.resize(alpha, *size), atol=1e-4)
 
 
 def test_the_wanted_size_is_made_of_the_size_of_the_file(tmp_path):
-    exif, sizes = Image.Exif(), []
+    exif, seen = Image.Exif(), []
     exif[0x0112] = 6
     path = write(tmp_path / "photo.jpg", picture(), exif=exif)
-    images.read(path, size_of=lambda *size: sizes.append(size) or size)
-    assert sizes == [(WIDTH, HEIGHT)]
+    reading.read(path, size_of=lambda *size: seen.append(size) or size)
+    assert seen == [(WIDTH, HEIGHT)]
 
 
 IN_LITTLE_MEMORY = r"""
 import re, sys, time
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading
 path, name = sys.argv[1:]
-began, call = time.process_time(), getattr(images, name)
+began, call = time.process_time(), getattr(reading, name)
 call(path, 200, lambda height, width: (512, 512 * width // height))
 peak = re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())
 print(int(peak[1]) / 1024, time.process_time() - began)
@@ -700,11 +712,11 @@ def test_a_picture_that_does_not_fit_is_refused_from_its_header(tmp_path, monkey
     path = tmp_path / "large.png"
     path.write_bytes(png(8, 2, b"", height=5_000, width=10_000))
     monkeypatch.setattr(hardware, "free_system_memory", lambda: 150_000_000)
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} takes 1.3 GB of memory to read, and 0.1 GB are free: "
         "shrink it, or close other programs"
     )
-    assert error_of(images.read, path, size_of=lambda *_: (50, 100)) == (
+    assert error_of(reading.read, path, size_of=lambda *_: (50, 100)) == (
         f"{path} takes 0.3 GB of memory to read, and 0.1 GB are free: "
         "shrink it, or close other programs"
     )
@@ -713,7 +725,7 @@ def test_a_picture_that_does_not_fit_is_refused_from_its_header(tmp_path, monkey
 def test_a_file_may_take_a_thousand_times_its_length(tmp_path):
     path = write(tmp_path / "empty.webp", Image.new("RGB", (9_000, 9_000)), lossless=True, method=0)
     length = path.stat().st_size
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} has only {length} bytes and takes 1.6 GB of memory to decode: "
         "shrink it, or save it as PNG"
     )
@@ -724,7 +736,7 @@ def test_a_tile_counts_as_what_is_decoded(tmp_path):
     path.write_bytes(tiled_tiff())
     np.testing.assert_array_equal(pixels_of(path), np.zeros((24, 36, 3)))
     path.write_bytes(tiled_tiff(32_768, 65_536))
-    assert error_of(images.read, path).endswith(
+    assert error_of(reading.read, path).endswith(
         "takes 2.1 GB of memory to decode: shrink it, or save it as PNG"
     )
 
@@ -736,10 +748,10 @@ def test_out_of_memory_is_one_line(tmp_path, monkeypatch):
     path = write(tmp_path / "photo.png", picture())
     expected = f"{path} takes more memory than is free: shrink it, or close other programs"
     with monkeypatch.context() as patch:
-        patch.setattr(images, "_resize_channel", fail)
-        assert error_of(images.read, path, size_of=lambda *_: (20, 30)) == expected
-    monkeypatch.setitem(images._READERS, "PNG", fail)
-    for reader in (images.read, images.read_mask, images.size, images.metadata):
+        patch.setattr(resampling, "_resize_channel", fail)
+        assert error_of(reading.read, path, size_of=lambda *_: (20, 30)) == expected
+    monkeypatch.setitem(formats.READERS, "PNG", fail)
+    for reader in (reading.read, reading.read_mask, reading.size, metadata.read):
         assert error_of(reader, path) == expected
 
 
@@ -748,7 +760,7 @@ def test_a_jpeg_of_many_scans_is_refused(tmp_path):
     data = path.read_bytes()
     start = data.rindex(b"\xff\xda")
     path.write_bytes(data[:-2] + data[start:-2] * 100 + data[-2:])
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} has more than 30 scans or 64 segments of EXIF: save it again as JPEG or PNG"
     )
 
@@ -757,7 +769,7 @@ def test_a_large_bmp_with_run_lengths_is_refused(tmp_path):
     path = tmp_path / "large.bmp"
     header = struct.pack("<IiiHHIIiiII", 40, 10_000, 5_000, 1, 8, 1, 4, 0, 0, 256, 0)
     path.write_bytes(struct.pack("<2sIII", b"BM", 1082, 0, 1078) + header + bytes(1024) + b"\0\1")
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"{path} is a BMP of 50.0 megapixels with run-length encoding, which takes minutes to "
         "read: save it as PNG"
     )
@@ -782,7 +794,7 @@ def test_a_jpeg_is_never_read_by_another_plugin(tmp_path):
     """Pillow takes one with several pictures for MPO."""
     frames = {"save_all": True, "append_images": [Image.fromarray(noise())]}
     path = write(tmp_path / "photos.jpg", picture(), format="MPO", quality=100, **frames)
-    with images._open_image(path) as image:
+    with opening.open_image(path) as image:
         assert type(image) is JpegImagePlugin.JpegImageFile
     assert np.abs(pixels_of(path) - picture()).mean() < 2
 
@@ -792,13 +804,13 @@ def test_what_libtiff_says_does_not_reach_the_terminal(tmp_path, capfd):
     data = bytearray(path.read_bytes())
     data[100:200] = b"\xff" * 100
     path.write_bytes(bytes(data))
-    assert "is broken or cut short" in error_of(images.read, path)
+    assert "is broken or cut short" in error_of(reading.read, path)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_program_is_not_a_picture(tmp_path):
     path = write(tmp_path / "drawing.eps", picture())
-    assert "is not a picture" in error_of(images.read, path)
+    assert "is not a picture" in error_of(reading.read, path)
 
 
 def test_tiny_pictures_are_read(tmp_path):
@@ -811,20 +823,20 @@ def test_tiny_pictures_are_read(tmp_path):
 
 def test_resize_to_the_same_size_is_the_same_array():
     pixels = picture().astype(np.float32)
-    assert images.resize(pixels, HEIGHT, WIDTH) is pixels
+    assert resampling.resize(pixels, HEIGHT, WIDTH) is pixels
 
 
 @pytest.mark.parametrize("height, width", [(20, 28), (33, 64), (100, 30), (1, 1)])
 def test_resize_keeps_a_constant_constant(height, width):
     constant = np.tile(np.float32((10, 100, 200)), (HEIGHT, WIDTH, 1))
-    resized = images.resize(constant, height, width)
+    resized = resampling.resize(constant, height, width)
     assert resized.shape == (height, width, 3) and resized.dtype == np.float32
     np.testing.assert_allclose(resized, np.broadcast_to((10, 100, 200), resized.shape), atol=1e-3)
 
 
 def test_resize_keeps_the_mean_and_the_direction():
     pixels = picture().astype(np.float32)
-    resized = images.resize(pixels, 20, 28)
+    resized = resampling.resize(pixels, 20, 28)
     np.testing.assert_allclose(resized.mean((0, 1)), pixels.mean((0, 1)), atol=0.5)
     blocks = pixels.reshape(20, 2, 28, 2, 3).mean((1, 3))
     np.testing.assert_allclose(resized, blocks, atol=3)
@@ -832,14 +844,14 @@ def test_resize_keeps_the_mean_and_the_direction():
 
 def test_resize_averages_what_it_shrinks():
     checks = np.indices((HEIGHT, WIDTH)).sum(0) % 2 * np.float32(255)
-    resized = images.resize(stacked(checks), 10, 14)
+    resized = resampling.resize(stacked(checks), 10, 14)
     np.testing.assert_allclose(resized[2:-2, 2:-2], 127.5, atol=8)
 
 
 @pytest.mark.parametrize("top, shape", [(255, (HEIGHT, WIDTH, 3)), (1, (HEIGHT, WIDTH))])
 def test_resize_keeps_to_the_range(top, shape):
     hard = np.random.default_rng(0).integers(0, 2, shape).astype(np.float32) * top
-    resized = images.resize(hard, 97, 131)
+    resized = resampling.resize(hard, 97, 131)
     assert resized.shape == (97, 131, *shape[2:]) and resized.dtype == np.float32
     assert resized.min() == 0 and resized.max() == top
 
@@ -856,15 +868,15 @@ def test_resize_keeps_to_the_range(top, shape):
     ],
 )
 def test_target_size(given_settings, expected):
-    assert images.target_size(300, 450, Settings(**given_settings)) == expected
+    assert sizes.target_size(300, 450, Settings(**given_settings)) == expected
 
 
 def test_target_size_rounds_halves_up():
-    assert images.target_size(50, 100, Settings(width=37)) == (19, 37)
+    assert sizes.target_size(50, 100, Settings(width=37)) == (19, 37)
 
 
 def test_size_is_the_long_side_of_a_portrait():
-    assert images.target_size(450, 300, Settings(size=90)) == (90, 60)
+    assert sizes.target_size(450, 300, Settings(size=90)) == (90, 60)
 
 
 @pytest.mark.parametrize(
@@ -902,38 +914,38 @@ def test_size_is_the_long_side_of_a_portrait():
 )
 def test_target_size_too_small(height, width, given_settings, message):
     settings = Settings(**given_settings)
-    assert error_of(images.target_size, height, width, settings, kind=UsageError) == message
+    assert error_of(sizes.target_size, height, width, settings, kind=UsageError) == message
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from(["width", "height", "size"]))
 def test_the_smallest_size_that_is_named_is_the_smallest(height, width, name):
     settings = Settings(**{name: SMALLEST_SIDE})
     try:
-        assert min(images.target_size(height, width, settings)) >= SMALLEST_SIDE
+        assert min(sizes.target_size(height, width, settings)) >= SMALLEST_SIDE
     except UsageError as error:
         smallest = int(re.search(rf"use {name} (\d+) or more", str(error))[1])
-        works = images.target_size(height, width, Settings(**{name: smallest}))
+        works = sizes.target_size(height, width, Settings(**{name: smallest}))
         assert min(works) == SMALLEST_SIDE
         with pytest.raises(UsageError):
-            images.target_size(height, width, Settings(**{name: smallest - 1}))
+            sizes.target_size(height, width, Settings(**{name: smallest - 1}))
 
 
 def test_style_size():
-    assert images.style_size(200, 300, content_width=450, scale=1.0) == (300, 450)
-    assert images.style_size(200, 300, content_width=450, scale=0.5) == (150, 225)
-    assert images.style_size(301, 100, content_width=50, scale=1.0) == (151, 50)
+    assert sizes.style_size(200, 300, content_width=450, scale=1.0) == (300, 450)
+    assert sizes.style_size(200, 300, content_width=450, scale=0.5) == (150, 225)
+    assert sizes.style_size(301, 100, content_width=50, scale=1.0) == (151, 50)
 
 
 def test_a_painting_is_not_enlarged_until_its_strokes_are_gone_unless_asked_for():
-    assert images.style_size(500, 400, content_width=640) == (800, 640)
-    assert images.style_size(500, 400, content_width=4096) == (1000, 800)
-    assert images.style_size(500, 400, content_width=4096, scale=1.0) == (5120, 4096)
-    assert images.style_size(1000, 1000, content_width=450) == (450, 450)
-    assert images.style_size(2, 2, content_width=4096) == (512, 512)
+    assert sizes.style_size(500, 400, content_width=640) == (800, 640)
+    assert sizes.style_size(500, 400, content_width=4096) == (1000, 800)
+    assert sizes.style_size(500, 400, content_width=4096, scale=1.0) == (5120, 4096)
+    assert sizes.style_size(1000, 1000, content_width=450) == (450, 450)
+    assert sizes.style_size(2, 2, content_width=4096) == (512, 512)
 
 
 def test_style_size_too_small():
-    message = error_of(images.style_size, 100, 400, 200, 0.25, kind=UsageError)
+    message = error_of(sizes.style_size, 100, 400, 200, 0.25, kind=UsageError)
     assert message == (
         "style_scales 0.25 makes a picture 50 wide and 13 high, but a side needs 16 pixels: "
         "use style_scales 0.31 or more"
@@ -943,12 +955,12 @@ def test_style_size_too_small():
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(16, 3000), st.floats(1e-6, 4))
 def test_the_smallest_scale_that_is_named_works(height, width, content_width, scale):
     try:
-        images.style_size(height, width, content_width, scale)
+        sizes.style_size(height, width, content_width, scale)
     except UsageError as error:
         smallest = float(re.search(r"use style_scales (\S+) or more", str(error))[1])
-        images.style_size(height, width, content_width, smallest)
+        sizes.style_size(height, width, content_width, smallest)
         with pytest.raises(UsageError):
-            images.style_size(height, width, content_width, smallest * 0.98)
+            sizes.style_size(height, width, content_width, smallest * 0.98)
 
 
 # Outputs, before the run
@@ -956,42 +968,42 @@ def test_the_smallest_scale_that_is_named_works(height, width, content_width, sc
 
 @pytest.mark.parametrize("ending", [*ENDINGS, ".JPG", ".Png"])
 def test_known_endings_pass(tmp_path, ending):
-    images.check_output(tmp_path / f"out{ending}")
+    writing.check_output(tmp_path / f"out{ending}")
     assert os.listdir(tmp_path) == []
 
 
 def test_unknown_ending(tmp_path):
     known = "end it in .jpg, .jpeg, .png, .webp, .tif, .tiff or .bmp"
     expected = f"{tmp_path}/out.jgp has an unknown ending (did you mean .jpg?): {known}"
-    assert error_of(images.check_output, tmp_path / "out.jgp", kind=UsageError) == expected
-    assert error_of(images.save, tmp_path / "out.jgp", picture(), kind=UsageError) == expected
-    assert error_of(images.check_output, tmp_path / "out.doc", kind=UsageError) == (
+    assert error_of(writing.check_output, tmp_path / "out.jgp", kind=UsageError) == expected
+    assert error_of(writing.save, tmp_path / "out.jgp", picture(), kind=UsageError) == expected
+    assert error_of(writing.check_output, tmp_path / "out.doc", kind=UsageError) == (
         f"{tmp_path}/out.doc has an unknown ending: {known}"
     )
-    assert error_of(images.check_output, tmp_path / "out", kind=UsageError) == (
+    assert error_of(writing.check_output, tmp_path / "out", kind=UsageError) == (
         f"{tmp_path}/out has no ending that names a format: {known}"
     )
 
 
 def test_output_is_a_folder(tmp_path):
-    assert error_of(images.check_output, tmp_path, overwrite=True) == (
+    assert error_of(writing.check_output, tmp_path, overwrite=True) == (
         f"{tmp_path} is a folder: add a file name"
     )
 
 
 def test_output_folder_is_missing(tmp_path):
     (tmp_path / "results").mkdir()
-    assert error_of(images.check_output, tmp_path / "result" / "out.png") == (
+    assert error_of(writing.check_output, tmp_path / "result" / "out.png") == (
         f"no folder {tmp_path}/result for out.png (did you mean results?): create it"
     )
 
 
 def test_output_exists(tmp_path):
     path = write(tmp_path / "out.png", picture())
-    assert error_of(images.check_output, path) == (
+    assert error_of(writing.check_output, path) == (
         f"{path} exists: give another name, or --overwrite to replace it"
     )
-    images.check_output(path, overwrite=True)
+    writing.check_output(path, overwrite=True)
     np.testing.assert_array_equal(pixels_of(path), picture())
 
 
@@ -1001,19 +1013,19 @@ def test_output_folder_is_read_only(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
         yield
 
-    monkeypatch.setattr(images.files, "_temporary_beside", refuse)
+    monkeypatch.setattr(files, "_temporary_beside", refuse)
     path = tmp_path / "out.png"
-    assert error_of(images.check_output, path) == (
+    assert error_of(writing.check_output, path) == (
         f"cannot write {path} (Read-only file system): choose another name or folder"
     )
 
 
 def test_a_name_that_is_too_long(tmp_path):
     path = tmp_path / ("x" * 300 + ".png")
-    assert error_of(images.check_output, path) == (
+    assert error_of(writing.check_output, path) == (
         f"cannot write {path} (File name too long): choose another name or folder"
     )
-    assert error_of(images.read, path) == (
+    assert error_of(reading.read, path) == (
         f"cannot read {path} (File name too long): check the file"
     )
     assert os.listdir(tmp_path) == []
@@ -1021,20 +1033,20 @@ def test_a_name_that_is_too_long(tmp_path):
 
 def test_output_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    images.check_output("out.png")
-    images.save("out.png", picture())
+    writing.check_output("out.png")
+    writing.save("out.png", picture())
     np.testing.assert_array_equal(pixels_of("out.png"), picture())
 
 
 def test_output_size():
-    images.check_output_size("out.webp", 16_383, 16_383)
-    images.check_output_size("out.jpg", 65_500, 30)
-    images.check_output_size("out.png", 100_000, 30)
-    assert error_of(images.check_output_size, "out.webp", 30, 16_384, kind=UsageError) == (
+    writing.check_output_size("out.webp", 16_383, 16_383)
+    writing.check_output_size("out.jpg", 65_500, 30)
+    writing.check_output_size("out.png", 100_000, 30)
+    assert error_of(writing.check_output_size, "out.webp", 30, 16_384, kind=UsageError) == (
         "out.webp would be 16384 wide and 30 high, but WebP holds at most 16383 a side: "
         "end the name in .png, or make the picture smaller"
     )
-    assert error_of(images.check_output_size, "out.JPEG", 65_501, 30, kind=UsageError) == (
+    assert error_of(writing.check_output_size, "out.JPEG", 65_501, 30, kind=UsageError) == (
         "out.JPEG would be 30 wide and 65501 high, but JPEG holds at most 65500 a side: "
         "end the name in .png, or make the picture smaller"
     )
@@ -1047,8 +1059,8 @@ def photo_not_to_be_enlarged(tmp_path, monkeypatch):
     def enlarged(*_):
         raise AssertionError("enlarged")
 
-    monkeypatch.setattr(images, "_at_size", enlarged)
-    images.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
+    monkeypatch.setattr(resampling, "at_size", enlarged)
+    writing.save(tmp_path / "photo.png", np.zeros((20, 30, 3), np.float32))
     return str(tmp_path / "photo.png")
 
 
@@ -1074,7 +1086,7 @@ def test_a_result_too_large_for_the_memory_is_told_first(photo_not_to_be_enlarge
 @pytest.mark.parametrize("ending, longest", [(".jpg", 65_500), (".webp", 16_383)])
 def test_the_longest_side_can_be_written(tmp_path, ending, longest):
     path = tmp_path / f"out{ending}"
-    images.save(path, np.zeros((2, longest, 3), np.float32))
+    writing.save(path, np.zeros((2, longest, 3), np.float32))
     assert pixels_of(path).shape == (2, longest, 3)
 
 
@@ -1087,50 +1099,50 @@ BYTES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 9), st.
 @given(BYTES)
 def test_png_round_trip_is_lossless(tmp_path_factory, samples):
     path = tmp_path_factory.getbasetemp() / "round.png"
-    images.save(path, samples.astype(np.float32))
+    writing.save(path, samples.astype(np.float32))
     np.testing.assert_array_equal(pixels_of(path), samples)
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".tiff", ".bmp", ".TIFF"])
 def test_lossless_formats_are_written_exactly(tmp_path, ending):
     path = tmp_path / f"out{ending}"
-    images.save(path, noise().astype(np.float32))
+    writing.save(path, noise().astype(np.float32))
     np.testing.assert_array_equal(pixels_of(path), noise())
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".webp"])
 def test_lossy_formats_are_written_well(tmp_path, ending):
     path = tmp_path / f"out{ending}"
-    images.save(path, picture().astype(np.float32))
+    writing.save(path, picture().astype(np.float32))
     assert np.abs(pixels_of(path) - picture()).mean() < 1.5
 
 
 def test_values_are_rounded_and_clipped(tmp_path):
     row = np.float32([-5, 0.4, 0.6, 99.4, 99.6, 254.6, 300])
-    images.save(tmp_path / "out.png", stacked(row[np.newaxis]))
+    writing.save(tmp_path / "out.png", stacked(row[np.newaxis]))
     found = pixels_of(tmp_path / "out.png")
     np.testing.assert_array_equal(found[0, :, 0], [0, 0, 1, 99, 100, 255, 255])
 
 
 def test_jpeg_is_written_in_full_colour_resolution(tmp_path):
-    images.save(tmp_path / "out.jpg", picture())
+    writing.save(tmp_path / "out.jpg", picture())
     with Image.open(tmp_path / "out.jpg") as image:
         assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
 
 
 def test_noise_is_written_as_jpeg(tmp_path):
     # Large enough that the optimized file is longer than the buffer Pillow would have given it.
-    images.save(tmp_path / "out.jpg", noise(300, 400), metadata=METADATA)
-    assert images.metadata(tmp_path / "out.jpg") == METADATA
+    writing.save(tmp_path / "out.jpg", noise(300, 400), metadata=METADATA)
+    assert metadata.read(tmp_path / "out.jpg") == METADATA
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".webp"])
 def test_alpha_round_trip(tmp_path, ending):
     write(tmp_path / "soft.png", rgba_picture()[0])
-    pixels, alpha = images.read(tmp_path / "soft.png")
+    pixels, alpha = reading.read(tmp_path / "soft.png")
     path = tmp_path / f"out{ending}"
-    images.save(path, pixels, alpha)
-    again = images.read(path)
+    writing.save(path, pixels, alpha)
+    again = reading.read(path)
     np.testing.assert_allclose(again.alpha, alpha, atol=1e-6)
     if ending != ".webp":  # which is lossy
         np.testing.assert_allclose(again.pixels, pixels, atol=0.51)
@@ -1139,42 +1151,42 @@ def test_alpha_round_trip(tmp_path, ending):
 @pytest.mark.parametrize("ending", [".jpg", ".bmp"])
 def test_formats_without_alpha_show_it_over_white(tmp_path, ending):
     path = tmp_path / f"out{ending}"
-    images.save(path, np.full((HEIGHT, WIDTH, 3), 255.0), alpha=np.zeros((HEIGHT, WIDTH)))
+    writing.save(path, np.full((HEIGHT, WIDTH, 3), 255.0), alpha=np.zeros((HEIGHT, WIDTH)))
     assert (pixels_of(path) == 255).all()
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
 def test_the_profile_is_srgb_and_dateless(tmp_path, ending):
-    images.save(tmp_path / f"out{ending}", picture())
+    writing.save(tmp_path / f"out{ending}", picture())
     with Image.open(tmp_path / f"out{ending}") as image:
         profile = image.info["icc_profile"]
     assert struct.unpack(">6H", profile[24:36]) == (2000, 1, 1, 0, 0, 0)
-    name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(images.io.BytesIO(profile)))
+    name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     assert "sRGB" in name
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_one_input_is_one_file(tmp_path, ending):
     first, second = tmp_path / f"first{ending}", tmp_path / f"second{ending}"
-    images.save(first, picture(), metadata=METADATA)
-    images._srgb_profile.cache_clear()
-    images.save(second, picture(), metadata=METADATA)
+    writing.save(first, picture(), metadata=METADATA)
+    profiles.srgb_profile.cache_clear()
+    writing.save(second, picture(), metadata=METADATA)
     assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_metadata_round_trip(tmp_path, ending):
     path = tmp_path / f"out{ending}"
-    images.save(path, picture(), metadata=METADATA)
-    assert images.metadata(path) == ({} if ending == ".bmp" else METADATA)
-    images.save(path, picture())
-    assert images.metadata(path) == {}
+    writing.save(path, picture(), metadata=METADATA)
+    assert metadata.read(path) == ({} if ending == ".bmp" else METADATA)
+    writing.save(path, picture())
+    assert metadata.read(path) == {}
 
 
 def test_metadata_is_where_other_programs_look(tmp_path):
     for ending in (".jpg", ".png", ".webp", ".tif"):
-        images.save(tmp_path / f"out{ending}", picture(), metadata=METADATA)
-    software, text = images.SOFTWARE, json.dumps(METADATA)
+        writing.save(tmp_path / f"out{ending}", picture(), metadata=METADATA)
+    software, text = metadata.SOFTWARE, json.dumps(METADATA)
     with Image.open(tmp_path / "out.png") as image:
         assert image.text == {"Software": software, "Comment": text}
     with Image.open(tmp_path / "out.tif") as image:
@@ -1191,7 +1203,7 @@ def test_metadata_of_foreign_files_is_empty(tmp_path):
     exif[0x0131], exif[0x010E] = "Another program 1.0", '{"a": 1}'
     for ending in (".jpg", ".png", ".webp", ".tif", ".gif", ".bmp"):
         path = write(tmp_path / f"photo{ending}", picture(), exif=exif)
-        assert images.metadata(path) == {}
+        assert metadata.read(path) == {}
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
@@ -1199,9 +1211,9 @@ def test_long_metadata_is_kept_whole(tmp_path, ending, caplog):
     for count in (640, 700, 9_000):  # characters, in hundreds: a segment of a JPEG holds 65,533
         long = {"styles": ["x" * 96] * count}
         path, again = tmp_path / f"out{ending}", tmp_path / f"again{ending}"
-        images.save(path, picture(), metadata=long)
-        images.save(again, picture(), metadata=long)
-        assert images.metadata(path) == long
+        writing.save(path, picture(), metadata=long)
+        writing.save(again, picture(), metadata=long)
+        assert metadata.read(path) == long
         assert path.read_bytes() == again.read_bytes()
     assert caplog.text == ""
 
@@ -1209,8 +1221,8 @@ def test_long_metadata_is_kept_whole(tmp_path, ending, caplog):
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tif"])
 def test_metadata_that_is_too_long_is_left_out_with_a_warning(tmp_path, ending, caplog):
     path = tmp_path / f"out{ending}"
-    images.save(path, picture(), metadata={"styles": ["x" * 96] * 10_000})
-    assert images.metadata(path) == {}
+    writing.save(path, picture(), metadata={"styles": ["x" * 96] * 10_000})
+    assert metadata.read(path) == {}
     assert caplog.messages == [
         f"{path} is saved without its settings, which are 1.0 MB long: at most 1.0 MB are read "
         "again, so that it cannot be painted again by --settings-from"
@@ -1220,12 +1232,12 @@ def test_metadata_that_is_too_long_is_left_out_with_a_warning(tmp_path, ending, 
 
 def test_metadata_of_which_a_segment_is_lost_is_none(tmp_path):
     path = tmp_path / "out.jpg"
-    images.save(path, picture(), metadata={"styles": ["x" * 96] * 2000})
+    writing.save(path, picture(), metadata={"styles": ["x" * 96] * 2000})
     data = path.read_bytes()
     start = data.index(b"\xff\xfe")
     length = int.from_bytes(data[start + 2 : start + 4], "big")
     path.write_bytes(data[:start] + data[start + 2 + length :])
-    assert images.metadata(path) == {}
+    assert metadata.read(path) == {}
 
 
 DAMAGED = {
@@ -1245,10 +1257,10 @@ DAMAGED = {
 def test_damaged_metadata_is_one_line(tmp_path, monkeypatch, ending, text):
     path = tmp_path / f"out{ending}"
     with monkeypatch.context() as patch:
-        patch.setattr(images.json, "dumps", lambda _: text)
-        patch.setattr(images, "MOST_METADATA_BYTES", 10**7)
-        images.save(path, picture(), metadata={})
-    assert error_of(images.metadata, path) == (
+        patch.setattr(json, "dumps", lambda _: text)
+        patch.setattr(metadata, "MOST_BYTES", 10**7)
+        writing.save(path, picture(), metadata={})
+    assert error_of(metadata.read, path) == (
         f"the metadata of {path} is damaged: paint the picture again, or use another one"
     )
 
@@ -1258,24 +1270,24 @@ def test_damaged_metadata_of_other_programs_is_empty(tmp_path, text):
     exif = Image.Exif()
     exif[0x0131] = "Another program 1.0"
     exif[0x8769] = {0x9286: b"ASCII\0\0\0" + text[:60_000].encode()}
-    assert images.metadata(write(tmp_path / "photo.jpg", picture(), exif=exif)) == {}
+    assert metadata.read(write(tmp_path / "photo.jpg", picture(), exif=exif)) == {}
 
 
 def test_spaces_and_other_alphabets_in_paths(tmp_path):
     folder = tmp_path / "Meine Bilder, 絵"
     folder.mkdir()
     path = folder / "größte Welle №1.png"
-    images.check_output(path)
-    images.save(path, noise(), metadata=METADATA)
+    writing.check_output(path)
+    writing.save(path, noise(), metadata=METADATA)
     np.testing.assert_array_equal(pixels_of(str(path)), noise())
-    assert images.metadata(path) == METADATA
+    assert metadata.read(path) == METADATA
     assert os.listdir(folder) == [path.name]
 
 
 def test_a_long_name_can_be_written(tmp_path):
     path = tmp_path / ("ü" * 120 + ".png")  # 244 of 255 bytes
-    images.check_output(path)
-    images.save(path, picture())
+    writing.check_output(path)
+    writing.save(path, picture())
     assert os.listdir(tmp_path) == [path.name]
 
 
@@ -1288,7 +1300,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, failing, fail)
-    assert error_of(images.save, path, picture()) == (
+    assert error_of(writing.save, path, picture()) == (
         f"cannot write {path} (No space left on device): make room there or choose another name"
     )
     assert path.read_bytes() == b"the old picture"
@@ -1301,13 +1313,13 @@ def test_an_interrupted_write_leaves_no_litter(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        images.save(tmp_path / "out.png", picture())
+        writing.save(tmp_path / "out.png", picture())
     assert os.listdir(tmp_path) == []
 
 
 def test_the_folder_vanished(tmp_path):
     path = tmp_path / "gone" / "out.png"
-    assert error_of(images.save, path, picture()) == (
+    assert error_of(writing.save, path, picture()) == (
         f"cannot write {path} (No such file or directory): make room there or choose another name"
     )
 
@@ -1317,7 +1329,7 @@ def test_the_folder_vanished(tmp_path):
 def test_a_new_file_follows_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        images.save(tmp_path / "out.png", picture())
+        writing.save(tmp_path / "out.png", picture())
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out.png").stat().st_mode) == mode
@@ -1327,7 +1339,7 @@ def test_a_new_file_follows_the_umask(tmp_path, umask, mode):
 def test_an_old_file_keeps_its_mode(tmp_path):
     path = write(tmp_path / "out.png", noise())
     path.chmod(0o604)
-    images.save(path, picture())
+    writing.save(path, picture())
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
     np.testing.assert_array_equal(pixels_of(path), picture())
 
@@ -1339,8 +1351,8 @@ def test_a_link_stays_a_link(tmp_path, exists):
     if exists:
         write(target, noise())
     link.symlink_to(Path("elsewhere") / "real.png")
-    images.check_output(link, overwrite=exists)
-    images.save(link, picture())
+    writing.check_output(link, overwrite=exists)
+    writing.save(link, picture())
     assert link.is_symlink() and not target.is_symlink()
     np.testing.assert_array_equal(pixels_of(target), picture())
     assert os.listdir(tmp_path / "elsewhere") == ["real.png"]
@@ -1348,7 +1360,7 @@ def test_a_link_stays_a_link(tmp_path, exists):
 
 def test_importing_draws_in_no_colour_management_and_no_tensorflow():
     code = (
-        "import sys, neural_style_tf.pictures.images; "
+        "import sys, neural_style_tf.pictures.reading; "
         "print(*{'PIL.ImageCms', 'tensorflow', 'scipy'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -20,7 +20,7 @@ from neural_style_tf.machine import streams
 from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import files, images
+from neural_style_tf.pictures import files, metadata, reading, writing
 from neural_style_tf.runs import options, outputs, progress, states, tensorboard, writer
 
 
@@ -91,9 +91,9 @@ def test_a_failure_on_the_way_saves_picture_and_state_and_is_one_line(
     assert how.startswith("to go on: python ") and how.endswith(" --resume run.npz")
     kind = type(error).__name__
     assert last == f"error: {kind}: the device is gone (--debug shows where)"
-    assert "losses" not in images.metadata(folder / "out.png")
+    assert "losses" not in metadata.read(folder / "out.png")
     assert neural_style.main(["--resume", "run.npz"]) == 0
-    ours, whole = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
+    ours, whole = (reading.read(folder / name).pixels for name in ("out.png", "whole.png"))
     np.testing.assert_array_equal(ours, whole)
 
 
@@ -118,9 +118,9 @@ def test_the_first_step_of_a_stage_may_fail_and_the_run_goes_on_there(
                 fail_at_evaluation(patch, failing, RuntimeError("no"))
                 assert main(*stages, *STATE) == 1
             stderr = capsys.readouterr().err
-            assert "to go on: " in stderr and images.read("out.png").pixels.shape == (34, 45, 3)
+            assert "to go on: " in stderr and reading.read("out.png").pixels.shape == (34, 45, 3)
             assert neural_style.main(["--resume", "run.npz"]) == 0
-            ours, whole = (images.read(name).pixels for name in ("out.png", "whole.png"))
+            ours, whole = (reading.read(name).pixels for name in ("out.png", "whole.png"))
             np.testing.assert_array_equal(ours, whole)
 
 
@@ -163,7 +163,7 @@ def test_where_the_device_is_dead_the_last_picture_that_was_fetched_is_saved(
         stderr = capsys.readouterr().err
         assert stderr.splitlines()[-1].startswith("error: RuntimeError: the device is gone")
         if given:
-            ours, last = (images.read(name).pixels for name in ("out.png", "c-2.png"))
+            ours, last = (reading.read(name).pixels for name in ("out.png", "c-2.png"))
             np.testing.assert_array_equal(ours, last)
         else:
             assert "error: no picture could be saved: the device does not answer" in stderr
@@ -180,7 +180,7 @@ def test_a_display_that_breaks_is_told_once_and_costs_nothing(main, monkeypatch,
     message = "error: the progress display failed (RuntimeError: no terminal): the run goes on "
     assert stderr.count(message + "without it") == 1
     assert len(Path("out-progress.csv").read_text().splitlines()) == 7
-    assert images.metadata("out.png")["losses"]
+    assert metadata.read("out.png")["losses"]
 
 
 @pytest.mark.parametrize("name", ["see", "add_picture"])
@@ -188,17 +188,17 @@ def test_a_log_that_breaks_fails_the_run_at_its_end(main, monkeypatch, capsys, n
     fail_at(monkeypatch, tensorboard.TensorBoardLog, name, 1, ValueError("no"))
     assert main("--log-dir", "logs", "--checkpoint-iterations", 2) == 1
     assert "(ValueError: no): the run goes on without it" in capsys.readouterr().err
-    assert images.metadata("out.png")["losses"]
+    assert metadata.read("out.png")["losses"]
 
 
 @pytest.mark.parametrize("error", [MemoryError("no"), ValueError("no"), OSError(5, "no")])
 def test_a_checkpoint_that_fails_on_its_thread_is_told(main, folder, monkeypatch, capsys, error):
-    fail_at(monkeypatch, images, "save", 0, error)
+    fail_at(monkeypatch, writing, "save", 0, error)
     assert main("--checkpoint-output", "c-%d.png", "--checkpoint-iterations", 3) == 1
     stderr = capsys.readouterr().err
     assert f"error: the checkpoint could not be written ({type(error).__name__}: no)" in stderr
     assert not (folder / "c-0.png").exists() and (folder / "c-3.png").exists()
-    assert images.metadata("out.png")["losses"]
+    assert metadata.read("out.png")["losses"]
 
 
 def test_a_picture_that_cannot_be_enlarged_is_saved_as_it_is(main, monkeypatch, capsys):
@@ -207,7 +207,7 @@ def test_a_picture_that_cannot_be_enlarged_is_saved_as_it_is(main, monkeypatch, 
     assert main("--scales", 2) == 1
     message = "error: the picture is saved with 22x17 pixels, because it could not be enlarged ("
     assert message in capsys.readouterr().err
-    assert images.read("out.png").pixels.shape == (17, 22, 3)
+    assert reading.read("out.png").pixels.shape == (17, 22, 3)
 
 
 def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys):
@@ -215,14 +215,14 @@ def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys)
     home.mkdir()
     monkeypatch.setattr(files.Path, "home", lambda: home)
     monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
-    save = images.save
+    save = writing.save
 
     def full(path, *arguments):
         if not str(path).startswith(str(home)):
             raise UserError(f"cannot write {path} (No space left on device): make room there")
         save(path, *arguments)
 
-    monkeypatch.setattr(images, "save", full)
+    monkeypatch.setattr(writing, "save", full)
     assert main() == 1
     stderr = capsys.readouterr().err
     assert "error: cannot write out.png (No space left on device): make room there\n" in stderr
@@ -239,7 +239,7 @@ def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, caps
         place.mkdir()
     monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(places[0]))
     monkeypatch.setattr(files.Path, "home", lambda: places[1])
-    monkeypatch.setattr(images, "save", full)
+    monkeypatch.setattr(writing, "save", full)
     assert main() == 1
     assert "error: the picture could not be saved anywhere" in capsys.readouterr().err
     assert [os.listdir(place) for place in places] == [[], []]
@@ -261,7 +261,7 @@ def test_a_current_folder_that_is_removed_costs_no_picture(main, folder, monkeyp
     given = ["--content", "../photo.png", "--styles", "../painting.png", "--output", "../out.png"]
     given += ["--network", "../network.mat", "--precision", "float32", "--iterations", "4", *QUICK]
     assert neural_style.main(given) == 0
-    assert images.metadata(folder / "out.png")["losses"]
+    assert metadata.read(folder / "out.png")["losses"]
 
 
 def test_in_a_batch_a_failure_is_one_picture_s(folder, monkeypatch):
@@ -273,7 +273,7 @@ def test_in_a_batch_a_failure_is_one_picture_s(folder, monkeypatch):
     outcome = jobs.paint(painted, "CPU", lambda *_: None)
     assert outcome.status == "failed"
     assert outcome.message == "InternalError: the device is gone (--debug shows where)"
-    assert "losses" not in images.metadata("out.png")
+    assert "losses" not in metadata.read("out.png")
     assert jobs.paint(painted, "CPU", lambda *_: None).status == "done"
 
 
@@ -321,7 +321,7 @@ def test_streams_that_are_gone_cost_no_picture(folder, redirected):
     command = " ".join([*COMMAND, *given])
     status = subprocess.run(["bash", "-c", f"set -o pipefail; {command} {redirected}"], cwd=folder)
     assert status.returncode == 0
-    assert images.metadata(folder / "out.png")["losses"]
+    assert metadata.read(folder / "out.png")["losses"]
 
 
 @needs_full

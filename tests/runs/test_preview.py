@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from shared import error_of, size_of, start, wait_for
 
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import writing
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -463,7 +463,7 @@ def test_the_page_is_whole_and_the_title_no_code(preview):
 
 def test_checkpoints_are_served_from_their_files(preview, picture, tmp_path):
     path = tmp_path / "c.png"
-    images.save(path, picture(30, 40))
+    writing.save(path, picture(30, 40))
     preview.add_checkpoint(5, str(path))
     assert Image.open(io.BytesIO(ask(preview, "/checkpoint/0")[1])).size == (40, 30)
     assert ask(preview, "/checkpoint/1")[0] == 404

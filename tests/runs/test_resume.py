@@ -15,7 +15,7 @@ from shared import QUICK, ROOT, error_of, start, wait_for
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import states
 
 RUNS = {
@@ -148,13 +148,13 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder, resume):
     assert result.returncode == 0, result.stderr
     assert "out.png: 9 steps in " in result.stderr
     assert "as 9 steps at once have it, goes on after step 4 of 6" in result.stderr
-    assert images.metadata(folder / "out.png")["iterations"] == 9
+    assert metadata.read(folder / "out.png")["iterations"] == 9
     rows = (folder / "out-progress.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["iteration", *map(str, range(9))]
     about = states.load(folder / "run.npz").about
     assert about["description"]["iterations"] == 9
     assert run("--iterations", 9, "--scales", 2, *lbfgs, output="at-once.png").returncode == 0
-    found, expected = (images.read(folder / name).pixels for name in ("out.png", "at-once.png"))
+    found, expected = (reading.read(folder / name).pixels for name in ("out.png", "at-once.png"))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -247,7 +247,7 @@ def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
     if status == 143:
         assert resume(state="a run.npz").returncode == 0
         assert run("--iterations", 500, output="whole.png").returncode == 0
-        ours, whole = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
+        ours, whole = (reading.read(folder / name).pixels for name in ("out.png", "whole.png"))
         np.testing.assert_array_equal(ours, whole)
 
 
@@ -258,7 +258,7 @@ KILLED = """
 import os, random, signal, sys, time
 import launcher
 from neural_style_tf.commands import neural_style
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading
 from neural_style_tf.runs import states
 launcher.import_all()
 begin, kills = sys.argv[2:], int(sys.argv[1])
@@ -289,7 +289,7 @@ for _ in range(kills):
     reached.append(int(state["iterations"]))
     for name in os.listdir():
         if name.startswith("c-"):
-            images.read(name)
+            reading.read(name)
 _, status = os.waitpid(start(next_arguments() + ["--iterations", str(reached[-1] + 3)]), 0)
 print(os.waitstatus_to_exitcode(status), *reached)
 """
@@ -317,7 +317,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
     assert len(set(reached)) == KILLS  # they were killed at work
     whole = ["--learning-rate-schedule", "constant", "--iterations", reached[-1] + 3]
     assert run(*whole, output="whole.png").returncode == 0
-    ours, theirs = (images.read(folder / name).pixels for name in ("out.png", "whole.png"))
+    ours, theirs = (reading.read(folder / name).pixels for name in ("out.png", "whole.png"))
     np.testing.assert_array_equal(ours, theirs)
     assert not list(folder.glob(".neural-style-*"))
 
@@ -328,7 +328,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
 def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line):
     mask = np.zeros((34, 45), np.float32)
     mask[:, 20:] = 255
-    images.save(folder / "mask.png", np.repeat(mask[..., None], 3, -1))
+    writing.save(folder / "mask.png", np.repeat(mask[..., None], 3, -1))
     options = ["--iterations", 4, "--pooling", "max", "--style-layers", "relu1_1=1", "relu2_1=0.5"]
     options += ["--style-masks", "mask.png", "-", "--style-blend-weights", 2, 1, "--no-clip"]
     styles = ["painting.png", "other.png"]
@@ -344,7 +344,7 @@ def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line)
 
 def test_what_made_a_picture_is_in_it(run, folder):
     assert run("--iterations", 1, "--seed", 5).returncode == 0
-    told = images.metadata(folder / "out.png")
+    told = metadata.read(folder / "out.png")
     assert told["styles"] == ["painting.png"] and told["network"] == "network.mat"
     assert len(told["sha256"]["content"]) == 64 and len(told["sha256"]["styles"]) == 1
     assert told["versions"].keys() == {"neural-style", "tensorflow", "numpy", "python"}
@@ -393,7 +393,7 @@ def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
     process.communicate(timeout=60)
     assert process.returncode == 130
     states.load(place / "run.npz")
-    assert images.read(folder / "out.png").pixels.shape == (34, 45, 3)
+    assert reading.read(folder / "out.png").pixels.shape == (34, 45, 3)
 
 
 def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
@@ -404,12 +404,12 @@ def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
 
 
 def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, picture, command_line):
-    images.save(folder / "large.png", picture(70, 90))
+    writing.save(folder / "large.png", picture(70, 90))
     assert run("--iterations", 4, "--scales", "auto", content="large.png").returncode == 0
     arguments = ["--settings-from", "out.png", "--output", "small.png", "--size", 30]
     result = command_line([*arguments, "--content", "photo.png"], folder)
     assert result.returncode == 0, result.stderr
-    told = images.metadata(folder / "small.png")
+    told = metadata.read(folder / "small.png")
     assert told["size"] == 30 and told["asked"]["scales"] == "auto"
 
 

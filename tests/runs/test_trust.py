@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared import QUICK, error_of
 
 from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import access, options, provenance, recipe, signature, states
 from neural_style_tf.settings import Settings, settings_from, shapes_picture
 
@@ -32,13 +32,13 @@ def victim(folder):
 def described(run, folder):
     """A function that puts changed metadata into a picture made here."""
     assert run("--iterations", 1).returncode == 0
-    found = images.read(folder / "out.png").pixels
-    metadata = images.metadata(folder / "out.png")
+    found = reading.read(folder / "out.png").pixels
+    saved = metadata.read(folder / "out.png")
 
     def describe(change, name="stranger.png"):
-        description = json.loads(json.dumps(metadata))
+        description = json.loads(json.dumps(saved))
         change(description)
-        images.save(folder / name, found, metadata=description)
+        writing.save(folder / name, found, metadata=description)
         return name
 
     return describe
@@ -135,7 +135,7 @@ def test_a_setting_that_is_missing_has_its_default(described, folder, command_li
     )
     result = command_line(["--settings-from", stranger, "--output", "new.png"], folder)
     assert result.returncode == 0, result.stderr
-    assert images.metadata(folder / "new.png")["tv_weight"] == Settings().tv_weight
+    assert metadata.read(folder / "new.png")["tv_weight"] == Settings().tv_weight
 
 
 # Saved runs: --resume
@@ -178,7 +178,7 @@ def test_a_stranger_s_run_does_not_choose_where_to_write(saved, folder, victim, 
     assert "mine.png exists" in error_of(resume(stranger, "--output", "mine.png"), 1)
     assert resume(stranger, "--output", "new.png", "--iterations", 3).returncode == 0
     assert not (folder / "x.args").exists()
-    assert images.metadata(folder / "new.png")["iterations"] == 3
+    assert metadata.read(folder / "new.png")["iterations"] == 3
     assert states.load(folder / stranger).is_ours  # from now on
 
 
@@ -186,7 +186,7 @@ def test_the_output_that_a_run_has_made_is_its_own_whoever_saved_it(saved, folde
     elsewhere = {"output": "/elsewhere/out.png", "content": "/elsewhere/photo.png"}
     stranger = saved(lambda about: about["options"].update(elsewhere))
     assert resume(stranger, "--iterations", 3).returncode == 0
-    assert images.metadata(folder / "out.png")["iterations"] == 3
+    assert metadata.read(folder / "out.png")["iterations"] == 3
 
 
 def test_a_picture_that_another_run_has_made_is_kept(saved, run, folder, resume):
@@ -295,7 +295,7 @@ def test_threads_go_on_with_the_run(run, folder, resume):
     options = ["--threads", 1, "--save-state", "run.npz"]
     assert run("--iterations", 2, *options).returncode == 0
     assert resume("run.npz", "--iterations", "3").returncode == 0
-    assert images.metadata(folder / "out.png")["device"] == "CPU (1 thread)"
+    assert metadata.read(folder / "out.png")["device"] == "CPU (1 thread)"
 
 
 # Recipes
@@ -331,7 +331,7 @@ def test_a_recipe_of_one_s_own_may_set_anything(run, folder):
     name = recipe_in(folder, b"--trust-recipes\n--initial \"other's.png\" # it's mine\n--over")
     result = run(name, "--trust-recipes", "--iterations", 1)
     assert result.returncode == 0, result.stderr
-    assert images.metadata(folder / "out.png")["initial"] == "other's.png"
+    assert metadata.read(folder / "out.png")["initial"] == "other's.png"
 
 
 READ = {
@@ -369,7 +369,7 @@ def test_recipes_read_recipes_and_odd_names(run, folder):
     assert run("@4.args", "--iterations", 1).returncode == 2  # in a recipe `#` begins a comment
     recipe_in(folder, "'@#für.args'".encode(), "9.args")
     assert run("@4.args", "--iterations", 1).returncode == 0
-    assert images.metadata(folder / "out.png")["seed"] == 7
+    assert metadata.read(folder / "out.png")["seed"] == 7
     assert "is the 9th within another" in error_of(run("@0.args"), 2)
 
 
@@ -468,7 +468,7 @@ def test_a_table_of_one_s_own_may_write_elsewhere(folder):
     arguments = [*table(folder, text), "--allow-outside", "--iterations", "1", *QUICK]
     result = batch(folder, *arguments)
     assert result.returncode == 0, result.stderr
-    assert images.metadata(folder / "beside.png")["seed"] == 4
+    assert metadata.read(folder / "beside.png")["seed"] == 4
 
 
 @pytest.mark.parametrize("data", [b"content,styles\n\xff,b\n", b'content,styles\n"a,b', b"\0"])
@@ -581,7 +581,7 @@ def test_descriptions_survive_their_check(run, folder):
     assert (
         run("--iterations", 1, "--stylization", 0.3, "--style-layers", "relu1_1=2").returncode == 0
     )
-    made = images.metadata(folder / "out.png")
+    made = metadata.read(folder / "out.png")
     assert provenance.checked(made, "out.png") == made
 
 

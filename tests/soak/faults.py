@@ -50,7 +50,8 @@ WATCHERS = {
     "runs.timelapse.Timelapse": ("add", "save"),
     "runs.writer.Writer": ("_write", "_write_checkpoint", "_at_full_size"),
     "runs.states": ("save",),
-    "pictures.images": ("save", "resize"),
+    "pictures.writing": ("save",),
+    "pictures.resampling": ("resize",),
 }
 SAID = re.compile(r"could be saved|could not be saved anywhere", re.MULTILINE)
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import formats, metadata, opening, reading, writing
 from soak import limits
 from soak.engine import Soak
 
@@ -24,7 +24,7 @@ LONGEST = 1_000_000  # bytes of a file
 SMALL = 1_000_000  # pixels, up to which a picture is read whole as well
 EDGES = (0, 1, 2, 3, 7, 8, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 2**31, 2**32 - 1)
 
-Reader = Callable[[Path, images.SizeOf | None], np.ndarray]
+Reader = Callable[[Path, reading.SizeOf | None], np.ndarray]
 Mutation = Callable[[random.Random, bytes], bytes]
 
 
@@ -54,8 +54,8 @@ def read_with(folder: Path, attempt: tuple[Reader, str, bytes]) -> None:
         scale = min(1, SIDE / max(height, width))
         return max(1, round(scale * height)), max(1, round(scale * width))
 
-    outcome(lambda: images.metadata(path))
-    size = outcome(lambda: images.size(path))
+    outcome(lambda: metadata.read(path))
+    size = outcome(lambda: reading.size(path))
     pixels = outcome(lambda: reader(path, size_of))
     if pixels is not None:
         assert pixels.shape[:2] == size_of(*size)
@@ -65,12 +65,12 @@ def read_with(folder: Path, attempt: tuple[Reader, str, bytes]) -> None:
         assert whole is None or whole.shape[:2] == size
 
 
-def pixels_of(path: Path, size_of: images.SizeOf | None) -> np.ndarray:
-    return images.read(path, size_of=size_of).pixels
+def pixels_of(path: Path, size_of: reading.SizeOf | None) -> np.ndarray:
+    return reading.read(path, size_of=size_of).pixels
 
 
-def mask_of(path: Path, size_of: images.SizeOf | None) -> np.ndarray:
-    return images.read_mask(path, size_of=size_of)
+def mask_of(path: Path, size_of: reading.SizeOf | None) -> np.ndarray:
+    return reading.read_mask(path, size_of=size_of)
 
 
 READERS: tuple[Reader, ...] = (pixels_of, mask_of)
@@ -136,8 +136,8 @@ def saved(image: Image.Image, name: str, **options: object) -> tuple[str, bytes]
 
 def ours(ending: str) -> tuple[str, bytes]:
     """A picture with metadata, long enough for several segments of a JPEG."""
-    options = images._encoder_options("out", images.FORMATS[ending], {"styles": ["x"] * 20_000})
-    return ending, images._encode(f"out{ending}", np.zeros((16, 24, 3), np.uint8), options)
+    options = writing._encoder_options("out", formats.FORMATS[ending], {"styles": ["x"] * 20_000})
+    return ending, writing._encode(f"out{ending}", np.zeros((16, 24, 3), np.uint8), options)
 
 
 def texts() -> PngImagePlugin.PngInfo:
@@ -302,7 +302,7 @@ def webp_structure(rng: random.Random, data: bytes) -> bytes:
 
 def jpeg_structure(rng: random.Random, data: bytes) -> bytes:
     segments, last = [], 2
-    for _, start, end in images._segments(data):
+    for _, start, end in opening.jpeg_segments(data):
         segments.append((data[last:start], data[start:end]))
         last = end
     rest = data[last:]

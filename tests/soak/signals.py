@@ -30,7 +30,7 @@ PHASES = {  # functions at whose beginning the signal comes; how often they are 
     "runs.states.save": 3,
     "runs.writer.Writer._write_checkpoint": 3,
     "runs.writer.Writer.save": 1,
-    "pictures.images.save": 4,
+    "pictures.writing.save": 4,
     "os.fsync": 7,
     "os.replace": 7,
     "runs.progress.Progress.finish": 1,

@@ -27,7 +27,7 @@ from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import user_cache
 from neural_style_tf.painting import stages
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import metadata
 from neural_style_tf.runs import options as command_line
 from neural_style_tf.runs import outputs, provenance, recipe, runs
 from neural_style_tf.runs.resumed import Resumed
@@ -74,7 +74,7 @@ class Documents:
             arrays[name] = np.zeros_like(arrays[name])  # which makes small files to replay
         return cls(
             folder,
-            images.metadata(folder / "painted.png"),
+            metadata.read(folder / "painted.png"),
             np.asarray(Image.open(folder / "painted.png")),
             (folder / "painted.jpg").read_bytes(),
             about,
@@ -358,7 +358,7 @@ def make_picture(generator: random.Random, documents: Documents) -> bytes:
     chunks = PngImagePlugin.PngInfo()
     is_zip = len(text) > 5000 or generator.random() < 0.1
     with contextlib.suppress(UnicodeEncodeError):
-        chunks.add_text("Software", images.SOFTWARE)
+        chunks.add_text("Software", metadata.SOFTWARE)
         chunks.add_text("Comment", text.encode("ascii", "replace").decode(), zip=is_zip)
     file = io.BytesIO()
     Image.fromarray(documents.pixels).save(file, "PNG", pnginfo=chunks)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import LOSSES, Step
-from neural_style_tf.pictures import images
+from neural_style_tf.pictures import reading, writing
 from neural_style_tf.runs.progress import seconds_remaining
 
 TIME_SHARE = 0.02  # of the run's time that its pictures may cost
@@ -204,7 +204,7 @@ def _rounded(loss: float) -> float | None:
 
 def _jpeg(picture: np.ndarray) -> bytes:
     """A picture [H, W, 3] RGB 0..255 as a JPEG file of at most `LONGEST_SIDE`."""
-    image = Image.fromarray(images.to_bytes(picture))
+    image = Image.fromarray(writing.to_bytes(picture))
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=90)
@@ -213,4 +213,4 @@ def _jpeg(picture: np.ndarray) -> bytes:
 
 def _checkpoint_jpeg(path: str, _: int) -> bytes:
     """A picture's file, last changed at a time, as a JPEG of at most `LONGEST_SIDE`."""
-    return _jpeg(images.read(path).pixels)
+    return _jpeg(reading.read(path).pixels)

@@ -1,0 +1,129 @@
+"""Decoding: a decoded picture of any mode -> bands of rows, float32 sRGB, upright."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from neural_style_tf.errors import UserError
+from neural_style_tf.pictures import opening, orientation, profiles
+from neural_style_tf.pictures.files import StrPath
+
+# How a mode is decoded where its own samples would mean nothing to us. A palette may hold alpha.
+_DECODED_AS = {
+    "1": "L",
+    "P": "RGBA",
+    "PA": "RGBA",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "LAB": "RGB",
+}
+# The same where one colour of the file stands for "transparent".
+_DECODED_WITH_KEY_AS = {"1": "LA", "L": "LA", "RGB": "RGBA"}
+BAND_PIXELS = 1 << 20  # held in float32 at a time
+# Colours [r, W, 1 or 3] and alpha [r, W, 1] -> the channels that are wanted of them.
+Join = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
+def bands(
+    path: StrPath, image: ImageFile.ImageFile, size: tuple[int, int], join: Join
+) -> Iterator[np.ndarray]:
+    """What `join` makes of the rows of a decoded picture, upright: [r, W, C] float32 each."""
+    height, width = size
+    turned = orientation.of_image(image)
+    sideways = turned in orientation.SIDEWAYS
+    if (image.width, image.height) != ((height, width) if sideways else (width, height)):
+        raise UserError(f"{path} is broken, or was changed as it was read: get a fresh copy")
+    with opening.reporting_broken(path):
+        samples_of = _sampler(image)
+    rows = max(1, BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        first, last = top, bottom
+        if turned in orientation.FROM_THE_END:
+            first, last = height - bottom, height - top
+        box = (first, 0, last, width) if sideways else (0, first, width, last)
+        with opening.reporting_broken(path):
+            colors, alpha = samples_of(image.crop(box))
+        turn = orientation.UPRIGHT[turned]
+        yield join(turn(colors), None if alpha is None else turn(alpha))
+    image.close()  # what follows needs the memory
+
+
+_Sampler = Callable[[Image.Image], tuple[np.ndarray, np.ndarray | None]]
+
+
+def _sampler(image: Image.Image) -> _Sampler:
+    """A function that takes a part of a picture to its colours, [r, w, 1 or 3] float32 sRGB,
+    0..255, and alpha, [r, w, 1] float32, 0..1, or None."""
+    profile, key = image.info.get("icc_profile"), image.info.get("transparency")
+    mode = _DECODED_AS.get(image.mode, image.mode)
+    if key is not None:
+        mode = _DECODED_WITH_KEY_AS.get(image.mode, mode)
+    if mode in ("RGB", "RGBA", "CMYK"):
+        return _color_sampler(mode, profile)
+    return _grey_sampler(mode, profile, _white(image), key)
+
+
+def _color_sampler(mode: str, profile: bytes | None) -> _Sampler:
+    inks = "CMYK" if mode == "CMYK" else "RGB"
+    transform = profiles.to_srgb(inks, profile)
+
+    def sample(part: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+        part, alpha = part.convert(mode), None
+        if mode == "RGBA":
+            alpha = np.asarray(part.getchannel("A"), np.float32)[..., np.newaxis] / 255
+        part = part.convert(inks)
+        part = part.convert("RGB") if transform is None else transform.apply(part)
+        return np.asarray(part, dtype=np.float32), alpha
+
+    return sample
+
+
+def _grey_sampler(mode: str, profile: bytes | None, white: float, key: Any) -> _Sampler:
+    curve = profiles.grey_curve(profile)
+
+    def sample(part: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+        samples, alpha = np.asarray(part if mode == part.mode else part.convert(mode)), None
+        if mode == "LA":
+            alpha, samples = samples[..., 1:].astype(np.float32) / 255, samples[..., 0]
+        elif key is not None:
+            alpha = (samples != key).astype(np.float32)[..., np.newaxis]
+        grey = _levels(samples, white)
+        if curve is not None:
+            grey = np.interp(grey, np.arange(256), curve).astype(np.float32)
+        return grey[..., np.newaxis], alpha
+
+    return sample
+
+
+def _white(image: Image.Image) -> int:
+    """The sample that is white, in a grey picture."""
+    if image.mode not in ("F", "I"):
+        return 65_535 if image.mode.startswith("I;16") else 255
+    rows = max(1, BAND_PIXELS // image.width)
+    darkest, lightest = math.inf, -math.inf
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(image.height, top + rows)))
+        samples = np.nan_to_num(np.asarray(part))
+        darkest, lightest = min(darkest, samples.min()), max(lightest, samples.max())
+    if image.mode == "I":
+        return 65_535 if darkest >= 0 and lightest <= 65_535 else 2**32 - 1
+    # A file does not say which white its fractions have: 1, 255 or 65,535.
+    return next((white for white in (1, 255) if lightest <= white), 65_535)
+
+
+def _levels(samples: np.ndarray, white: int) -> np.ndarray:
+    """Grey samples of any type as float32, 0..255. 16 bits keep their fractions."""
+    if samples.dtype == np.uint8:
+        return samples.astype(np.float32)
+    if samples.dtype == np.float32:
+        samples = np.nan_to_num(samples)
+    elif white > 65_535:
+        samples = samples.view(np.uint32)  # Pillow gives them a sign
+    return np.clip(samples * (255 / white), 0, 255).astype(np.float32)

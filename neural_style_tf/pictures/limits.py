@@ -1,0 +1,117 @@
+"""Limits: how large a picture may be, in megapixels and in memory, judged from its header."""
+
+import math
+import os
+
+from PIL import ExifTags, Image, ImageFile
+
+from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.machine import hardware
+from neural_style_tf.pictures import decoding, opening, resampling
+from neural_style_tf.pictures.files import StrPath
+
+MOST_PIXELS_PER_SIDE = 500_000  # of an input picture
+# What decoding a file may take: 5 bytes for each pixel of the limit, 1 GB at least, or a thousand
+# times the length of the file. Honest photos unpack to less than a hundred times their length.
+_BYTES_PER_PIXEL_OF_LIMIT = 5
+_ALWAYS_DECODED_BYTES = 1_000_000_000
+_MOST_UNPACKED = 1000
+_MOST_RUN_LENGTH_PIXELS = (
+    30_000_000  # in a BMP; Pillow decodes these in Python, at 10 a microsecond
+)
+_BAND_BYTES = 64 * decoding.BAND_PIXELS  # with all copies
+
+
+def check_max_megapixels(max_megapixels: float) -> None:
+    """Raises `UsageError` for a limit that would never be reached, or always."""
+    if not (math.isfinite(max_megapixels) and max_megapixels > 0):
+        raise UsageError(
+            f"--max-megapixels is {max_megapixels:g}, which is not a finite number above 0: "
+            "set it to the megapixels of your largest picture"
+        )
+
+
+def check_megapixels(path: StrPath, image: Image.Image, max_megapixels: float) -> None:
+    """Raises `UserError` if the header tells of more than can be read; decodes nothing."""
+    if max(image.size) > MOST_PIXELS_PER_SIDE:
+        raise UserError(
+            f"{path} is {image.width} pixels wide and {image.height} high, but a side may have "
+            f"{MOST_PIXELS_PER_SIDE}: crop it"
+        )
+    megapixels = image.height * image.width / 1e6
+    if megapixels > max_megapixels:
+        raise UserError(
+            f"{path} has {megapixels:.1f} megapixels, more than {max_megapixels:g}: "
+            "shrink it, or raise --max-megapixels"
+        )
+    if image.height * image.width > _MOST_RUN_LENGTH_PIXELS and _is_run_length_bmp(image):
+        raise UserError(
+            f"{path} is a BMP of {megapixels:.1f} megapixels with run-length encoding, which takes "
+            "minutes to read: save it as PNG"
+        )
+
+
+def check_memory(
+    path: StrPath,
+    image: ImageFile.ImageFile,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    max_megapixels: float,
+) -> None:
+    """Raises `UserError` if decoding takes more than is free, or than a file of its length may."""
+    with opening.reporting_broken(path):
+        decoding, length = _decoding_bytes(image), os.stat(path).st_size
+    always = max(_ALWAYS_DECODED_BYTES, _BYTES_PER_PIXEL_OF_LIMIT * 1e6 * max_megapixels)
+    if decoding > max(always, _MOST_UNPACKED * length):
+        raise UserError(
+            f"{path} has only {length} bytes and takes {decoding / 1e9:.1f} GB of memory to "
+            "decode: shrink it, or save it as PNG"
+        )
+    # `at_size` holds the result and, unless that is by weights, the whole source in float32; and
+    # copies of a channel of each.
+    pixels = target[0] * target[1]
+    if source[0] * source[1] <= resampling.MOST_RESIZED_BY_PILLOW and source != target:
+        pixels += source[0] * source[1]
+    held = 4 * (_channels(image) + 2) * pixels
+    needed, free = decoding + held + _BAND_BYTES, hardware.free_system_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"{path} takes {needed / 1e9:.1f} GB of memory to read, and {free / 1e9:.1f} GB are "
+            "free: shrink it, or close other programs"
+        )
+
+
+def _decoding_bytes(image: ImageFile.ImageFile) -> int:
+    """An estimate of what Pillow holds while it decodes."""
+    pixels = image.height * image.width
+    stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    if image.format == "WEBP":  # two canvases, a copy, and what the lossless decoder holds
+        return (stored + 16) * pixels
+    if image.format == "BMP" and _is_run_length_bmp(image):
+        return 3 * pixels
+    if image.info["scans"] > 1:
+        return (stored + 2 * image.layers) * pixels  # libjpeg holds all coefficients, 16 bits each
+    if image.format == "TIFF":
+        return 2 * stored * pixels + _part_bytes(image)  # turned upright, by Pillow
+    return stored * pixels
+
+
+def _is_run_length_bmp(image: Image.Image) -> bool:
+    return image.format == "BMP" and image.info["compression"] in (1, 2)  # RLE8, RLE4
+
+
+def _part_bytes(image: ImageFile.ImageFile) -> int:
+    """Of a tile or a strip of a TIFF, which libtiff decodes at once."""
+    tags = image.tag_v2
+    bits = sum(tags.get(ExifTags.Base.BitsPerSample, (8,)))
+    if ExifTags.Base.TileWidth in tags:
+        pixels = tags[ExifTags.Base.TileWidth] * tags.get(ExifTags.Base.TileLength, 0)
+    else:
+        width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+        pixels = width * min(height, tags.get(ExifTags.Base.RowsPerStrip, height))
+    return pixels * bits // 8
+
+
+def _channels(image: Image.Image) -> int:
+    """How many `bands` has, at most."""
+    return 4 if image.mode in ("P", "RGBA", "RGBa", "PA") or "transparency" in image.info else 3

@@ -1,0 +1,145 @@
+"""Opening: a picture file -> its header, checked, with every way of being broken a `UserError`."""
+
+import contextlib
+import logging
+import re
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from PIL import Image, ImageFile
+
+from neural_style_tf.errors import UserError
+from neural_style_tf.pictures import files, formats
+from neural_style_tf.pictures.files import StrPath
+
+# What Pillow's decoders raise for a file that is broken: SyntaxError for a bad chunk, the others
+# wherever a number in the file leads them astray.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+# Progressive JPEGs have ten scans or so; each costs the time of a picture, and only a few bytes.
+_MOST_SCANS = 30
+_HEADER_BYTES = 1 << 16  # of a JPEG, in which its pixels mostly begin
+_MOST_EXIF_SEGMENTS = 64  # of 64 KiB; the standard has one
+# Pillow's limits are global: two threads at once would restore each other's. The same thread may
+# come again, from `size_of`.
+pillow_lock = threading.RLock()
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Pillow without its own size limit (ours is checked from the header), warnings and log."""
+    logger = logging.getLogger("PIL")
+    with pillow_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        limit, level = Image.MAX_IMAGE_PIXELS, logger.level
+        Image.MAX_IMAGE_PIXELS = None
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.ImageFile]:
+    """The header of a picture, or a `UserError`.
+
+    Pillow itself, since imageio's plugin for it fails where a picture has broken EXIF, and, before
+    Pillow 13, for a BMP with a palette; its `rotate` mirrors the channels of what had a palette.
+    """
+    with files.open_to_read(path) as file, _enough_memory(path):
+        try:
+            beginning = file.read(16)
+            file.seek(0)
+            beginnings = formats.BEGINNINGS.items()
+            name = next(name for name, known in beginnings if known.match(beginning))
+            scans = _scans(path, file, decodes) if name == "JPEG" else 0
+            image = formats.READERS[name](file)
+            image.info["scans"] = scans
+        except (StopIteration, *BROKEN) as error:
+            raise UserError(
+                f"{path} is not a picture, or a broken one: "
+                "use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
+            ) from error
+        with image:
+            yield image
+
+
+@contextlib.contextmanager
+def _enough_memory(path: StrPath) -> Iterator[None]:
+    """A `UserError` where the memory is not enough."""
+    try:
+        yield
+    except MemoryError as error:
+        raise UserError(
+            f"{path} takes more memory than is free: shrink it, or close other programs"
+        ) from error
+
+
+@contextlib.contextmanager
+def reporting_broken(path: StrPath) -> Iterator[None]:
+    """A `UserError` where Pillow stumbles over what a file says."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(
+            f"{path} is broken or cut short ({files.reason(error)}): get a fresh copy"
+        ) from error
+
+
+# The marker of a segment of a JPEG. ITU T.81, table B.1: others have no content.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
+_START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The segments of a JPEG file: marker, and where its content begins and ends."""
+    position = 2
+    while (match := _MARKER.search(data, position)) and match[1][0] != _END_OF_IMAGE:
+        length = int.from_bytes(data[match.end() : match.end() + 2], "big")
+        position = match.end() + max(2, length)
+        yield match[1][0], match.end() + 2, position
+
+
+def _scans(path: StrPath, file: BinaryIO, all_of_them: bool) -> int:
+    """How many scans a JPEG file has, of which only the first is looked for unless `all_of_them`
+    are wanted. Raises `UserError` for one that takes minutes to read though it is small."""
+    length = -1 if all_of_them else _HEADER_BYTES
+    while True:
+        data = file.read(length)
+        file.seek(0)
+        scans = _count_segments(path, data)
+        if scans or len(data) != length:
+            return scans
+        length *= 4  # a header that is longer
+
+
+def _count_segments(path: StrPath, data: bytes) -> int:
+    """The scans that begin in the data of a JPEG file. Raises `UserError` for too many segments."""
+    scans = exif = 0
+    for marker, start, _ in jpeg_segments(data):
+        scans += marker == _START_OF_SCAN
+        exif += marker == _APP1 and data.startswith(b"Exif", start)
+        if scans > _MOST_SCANS or exif > _MOST_EXIF_SEGMENTS:
+            raise UserError(
+                f"{path} has more than {_MOST_SCANS} scans or {_MOST_EXIF_SEGMENTS} segments of "
+                "EXIF: save it again as JPEG or PNG"
+            )
+    return scans

@@ -1,0 +1,95 @@
+"""Reading: a picture file -> [H, W, 3] float32 RGB, 0..255: upright, in sRGB, over white."""
+
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from neural_style_tf.machine import streams
+from neural_style_tf.pictures import decoding, limits, opening, orientation, resampling
+from neural_style_tf.pictures.files import StrPath
+from neural_style_tf.settings import MAX_MEGAPIXELS
+
+# Height and width that are wanted, from those of the file.
+SizeOf = Callable[[int, int], tuple[int, int]]
+
+
+class Picture(NamedTuple):
+    pixels: np.ndarray  # [H, W, 3] float32 RGB, 0..255
+    alpha: np.ndarray | None  # [H, W] float32, 0..1; None where all is opaque
+
+
+def read(
+    path: StrPath, max_megapixels: float = MAX_MEGAPIXELS, size_of: SizeOf | None = None
+) -> Picture:
+    """The picture in a file, upright, in sRGB, over white where it is transparent.
+
+    Reads JPEG, PNG, WebP, TIFF, BMP and GIF (the first frame), in every mode that Pillow knows.
+    A broken colour profile is ignored. With `size_of`, the picture is brought to the size that it
+    returns: the same to the bit as by `resize`, but to 0.01 levels where the file has more than 40
+    megapixels. Of these only a band of rows at a time is held in float32.
+
+    Raises `UserError` for a file that cannot be read, and, from its header alone, for one of more
+    than `max_megapixels` or one that takes more memory than is free or than a file of its length
+    may; `UsageError` for a limit that is not a finite number above 0; and what `size_of` raises.
+    """
+    pixels, alpha = _read(path, max_megapixels, size_of, _over_white, 255), None
+    if pixels.shape[-1] in (2, 4):
+        pixels, alpha = pixels[..., :-1], np.ascontiguousarray(pixels[..., -1])
+    if pixels.shape[-1] == 1:
+        pixels = np.repeat(pixels, 3, axis=-1)
+    return Picture(np.ascontiguousarray(pixels), alpha)
+
+
+def size(path: StrPath) -> tuple[int, int]:
+    """Height and width of the picture in a file, upright, without decoding it. Raises `UserError`
+    for a file that is not a picture."""
+    with opening.quiet_pillow(), opening.open_image(path) as image:
+        return orientation.upright_size(image)
+
+
+def read_mask(
+    path: StrPath, max_megapixels: float = MAX_MEGAPIXELS, size_of: SizeOf | None = None
+) -> np.ndarray:
+    """The mask in a file: [H, W] float32, 1 where it is white, 0 where black or transparent.
+
+    Is brought to another size, and raises errors, as `read` does.
+    """
+    return _read(path, max_megapixels, size_of, _whiteness, 1)[..., 0]
+
+
+def _read(
+    path: StrPath, max_megapixels: float, size_of: SizeOf | None, join: decoding.Join, top: float
+) -> np.ndarray:
+    """What `join` makes of the picture in a file: [H, W, C] float32, 0..`top`."""
+    limits.check_max_megapixels(max_megapixels)
+    source = size(path)
+    with opening.quiet_pillow(), opening.open_image(path, decodes=True) as image:
+        limits.check_megapixels(path, image, max_megapixels)
+        target = source if size_of is None else size_of(*source)
+        limits.check_memory(path, image, source, target, max_megapixels)
+        with (
+            opening.reporting_broken(path),
+            streams.silenced() if image.format == "TIFF" else contextlib.nullcontext(),
+        ):
+            image.load()
+        return resampling.at_size(decoding.bands(path, image, source, join), source, target, top)
+
+
+def _over_white(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """Colours over white, and alpha as a last channel where there is one."""
+    if alpha is None:
+        return colors
+    return np.concatenate([colors * alpha + 255 * (1 - alpha), alpha], axis=-1)
+
+
+def _whiteness(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """[r, W, 1] float32: 1 where a picture is white, 0 where it is black or transparent."""
+    if alpha is not None:
+        colors = _over_white(colors, alpha)[..., :-1]
+    red, green, blue = (colors[..., i % colors.shape[-1]] for i in range(3))
+    white = ((red + green + blue) / 3 / 255)[..., np.newaxis]
+    if alpha is not None:
+        white -= 1 - alpha
+    return np.clip(white, 0, 1).astype(np.float32)

@@ -91,9 +91,9 @@ VARIANTS = {
     "steps: 200": ["--iterations", "200"],
     "adam": ADAM,
     "adam, rate 20, mean, grey and photo": [*ADAM_20, *GREY, "--style-loss", "mean"],
-    "recipe A": [recipe("prisma")],
-    "recipe C": [recipe("average-pooling")],
-    "recipe E": [recipe("keras-noise")],
+    "recipe: prisma": [recipe("prisma")],
+    "recipe: average-pooling": [recipe("average-pooling")],
+    "recipe: keras-noise": [recipe("keras-noise")],
 }
 BY_NAME_ONLY = {
     "adam, rate 10": [*ADAM, "--learning-rate", "10"],

@@ -1,6 +1,7 @@
 """Every recipe: its losses from the published formulas in plain NumPy, and its gradient."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -102,11 +103,18 @@ PROGRAMS = {
 POOLING = {"average-pooling": "avg"}
 
 
-def test_every_recipe_is_tested_and_says_whose_numbers_it_has():
+def test_every_recipe_is_tested_and_names_its_source():
     assert {path.stem for path in RECIPES.glob("*.args")} == {*PROGRAMS, "lbfgs"}
+    page = (RECIPES / "README.md").read_text()
     for path in RECIPES.glob("*.args"):
-        whose = "# Ours: " if path.stem == "lbfgs" else "# Program "
-        assert path.read_text().startswith(whose), path
+        text = path.read_text()
+        assert f"[`{path.name}`]({path.name})" in page
+        if path.stem == "lbfgs":
+            assert text.startswith("# Ours: ")
+            continue
+        assert text.startswith("# After "), path
+        addresses = re.findall(r"https?://\S+", text)
+        assert addresses and all(address in page for address in addresses), path
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -122,10 +130,10 @@ def test_losses_and_gradient_follow_the_published_formulas(name, tmp_path, pictu
     def features(x):
         return reference.features(weights, x, POOLING.get(name, "max"))
 
-    of_photo, of_painting = features(photo), features(painting)
+    photo_features, painting_features = features(photo), features(painting)
 
     def losses(x):
-        return PROGRAMS[name](np.asarray(x, "f8"), features(x), of_photo, of_painting)
+        return PROGRAMS[name](np.asarray(x, "f8"), features(x), photo_features, painting_features)
 
     expected = losses(ours)
     for term, value in zip(("content", "style", "tv"), expected, strict=True):

@@ -4,8 +4,8 @@ The job function is that of jobs.py. Pictures travel as bytes, or by a folder th
 share. A worker that dies or hangs costs its own picture's time: that is given to another.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import itertools
@@ -32,7 +32,8 @@ from neural_style_tf.batch.processes import STOPPED_SECONDS, TRIES, Event, next_
 from neural_style_tf.errors import UsageError, UserError, message_of
 from neural_style_tf.machine import hardware
 from neural_style_tf.pictures import files, formats
-from neural_style_tf.runs import access, provenance
+from neural_style_tf.runs import provenance
+from neural_style_tf.runs.options import RunOptions, pictures, recorded_paths
 from neural_style_tf.settings import BUNDLED_NETWORK
 
 if TYPE_CHECKING:
@@ -60,13 +61,14 @@ Painted = tuple[Outcome, bytes | None]
 class Parcel(NamedTuple):
     """A job as it travels. A network that does not come with the program has to be there."""
 
-    options: argparse.Namespace
+    options: RunOptions
+    network: str | None  # None: the bundled one, wherever it lies there
     files: Mapping[str, bytes] | None  # the pictures, by the names that the options give; None
     # where all see the same files
 
 
 def run(
-    options: Sequence[argparse.Namespace],
+    options: Sequence[RunOptions],
     address: str,
     is_shared: bool,
     here: tuple[int, int] | None = None,
@@ -90,9 +92,8 @@ def run(
     if not importlib.util.find_spec("distributed"):
         raise UserError("--cluster needs Dask: pip install 'neural-style-tf[cluster]'")
     if here:
-        threads = {"threads": here[1]}
-        options = [argparse.Namespace(**vars(each) | threads) for each in options]
-    debug = any(each.debug for each in options if isinstance(each, argparse.Namespace))
+        options = [dataclasses.replace(each, threads=here[1]) for each in options]
+    debug = any(each.debug for each in options if isinstance(each, RunOptions))
     with (
         contextlib.nullcontext() if debug else _silent_dask(),
         _connected(address, here, tls, debug) as client,
@@ -125,7 +126,7 @@ class _Batch:
     def __init__(
         self,
         client: "Client",
-        options: Sequence[argparse.Namespace],
+        options: Sequence[RunOptions],
         is_shared: bool,
         note: Callable[[str], None],
         kinds: Sequence[Hashable],
@@ -285,25 +286,24 @@ def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> "Future":
             raise UserError(GONE.format(files.reason(error))) from error
 
 
-def pack(options: argparse.Namespace, is_shared: bool) -> Parcel:
+def pack(options: RunOptions, is_shared: bool) -> Parcel:
     """Raises `UserError` for an input that cannot be read."""
     network = None if Path(options.network) == BUNDLED_NETWORK else options.network
     if is_shared:
-        paths = (*access.PICTURES, "output", "save_state", "checkpoint_output")
+        paths = set(recorded_paths()) - {"network"}
         named = {name: provenance.each(os.path.abspath, getattr(options, name)) for name in paths}
         if network and os.path.exists(network):
             network = os.path.abspath(network)
-        return Parcel(argparse.Namespace(**vars(options) | named | {"network": network}), None)
+        return Parcel(dataclasses.replace(options, **named), network, None)
     found = {}
 
     def read(path: str) -> None:
         with files.open_to_read(path) as file:
             found[path] = file.read()
 
-    for name in access.PICTURES:
+    for name in pictures():
         provenance.each(read, getattr(options, name))
-    replaced = {"network": network, "save_state": None}
-    return Parcel(argparse.Namespace(**vars(options) | replaced), found)
+    return Parcel(dataclasses.replace(options, save_state=None), network, found)
 
 
 def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
@@ -318,8 +318,9 @@ def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
     with _painting:  # one at a time, however many threads the worker has
         worker.log_event(topic, (number, worker.address, None))  # it begins
         device = _device(parcel.options.debug, parcel.options.threads)
-        options = argparse.Namespace(**vars(parcel.options))
-        options.network = options.network or BUNDLED_NETWORK
+        options = dataclasses.replace(
+            parcel.options, network=parcel.network or str(BUNDLED_NETWORK)
+        )
         if parcel.files is None:
             return jobs.paint(options, device, tell), None
         with tempfile.TemporaryDirectory() as folder:
@@ -327,10 +328,15 @@ def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
                 path: _unpacked(path, data, os.path.join(folder, str(place)))
                 for place, (path, data) in enumerate(parcel.files.items())
             }
-            for name in access.PICTURES:
-                setattr(options, name, provenance.each(paths.__getitem__, getattr(options, name)))
             output = options.output
-            options.output = os.path.join(folder, os.path.basename(output))
+            options = dataclasses.replace(
+                options,
+                output=os.path.join(folder, os.path.basename(output)),
+                **{
+                    name: provenance.each(paths.__getitem__, getattr(options, name))
+                    for name in pictures()
+                },
+            )
             outcome = jobs.paint(options, device, tell)
             outcome = outcome._replace(message=outcome.message.replace(options.output, output))
             data = Path(options.output).read_bytes() if outcome.status == "done" else None
@@ -377,7 +383,7 @@ def _fetched(done: Mapping[int, "Future"]) -> dict[int, Any]:
 
 
 def _outcome_of(
-    future: "Future", fetched: Any, options: argparse.Namespace, is_shared: bool
+    future: "Future", fetched: Any, options: RunOptions, is_shared: bool
 ) -> Outcome | None:
     """None if it was lost, as it is when its worker dies again and again. fetched: the result, if
     it is here already."""

@@ -6,8 +6,8 @@ asked twice for the same picture: what is done is kept.
 TensorFlow is imported late, as in neural_style.py.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from neural_style_tf.errors import UserError, one_line
 from neural_style_tf.machine import kept
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import failures, inputs, provenance, runs
+from neural_style_tf.runs.options import RunOptions, option_names
 from neural_style_tf.runs.resumed import Resumed
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Outcome(NamedTuple):
     settings: Mapping[str, Any] = {}  # by name, as they were asked for
 
 
-def paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
+def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
     """Paints the picture of some options, unless it is there. device: as `runs.paint` takes it."""
     kept.pictures.room, kept.targets.room = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
     began = time.monotonic()
@@ -63,7 +64,7 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
 
     device = hardware.start_tensorflow(debug, threads)
 
-    def work(options: argparse.Namespace, tell: Callable) -> Outcome:
+    def work(options: RunOptions, tell: Callable) -> Outcome:
         return paint(options, device, lambda done, total: tell((done, total)))
 
     return work
@@ -73,7 +74,7 @@ def failed(message: str) -> Outcome:
     return Outcome("failed", one_line(message))
 
 
-def there_already(options: argparse.Namespace) -> Outcome | None:
+def there_already(options: RunOptions) -> Outcome | None:
     """What to report of a picture that is there already; None if it is to be painted, as one
     is that was stopped midway. Raises `UserError` for a file that is not what the options make, and
     would be lost."""
@@ -101,7 +102,7 @@ def there_already(options: argparse.Namespace) -> Outcome | None:
     )
 
 
-def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
+def _paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
     losses, reported = {}, 0.0
 
     def watch(step: "Step") -> None:
@@ -114,7 +115,7 @@ def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
 
     options = _replacing(options)
     run = _resumed(options) or runs.check(options)
-    pictures = inputs.load(options, run.settings)
+    pictures = inputs.load(run.options)
     settings = provenance.settings_in(run.description)
     if runs.paint(run, pictures, device, watch=watch):
         message = f"not all of {options.output} could be written, the lines above say what"
@@ -123,14 +124,14 @@ def _paint(options: argparse.Namespace, device: str, tell: Tell) -> Outcome:
     return Outcome("done", losses=losses, settings=settings)
 
 
-def _resumed(options: argparse.Namespace) -> runs.Run | None:
+def _resumed(options: RunOptions) -> runs.Run | None:
     """The run that was killed while it painted this picture, if it has left a sound state."""
     if not options.save_state or not os.path.exists(options.save_state):
         return None
     from neural_style_tf.painting import stages
 
     with contextlib.suppress(UserError):
-        resumed = Resumed.load(options.save_state, vars(options))
+        resumed = Resumed.load(options.save_state, option_names())
         run = runs.check(resumed.inherited(options), resumed)
         stages.fitted(resumed.state, run.settings)
         return run
@@ -143,5 +144,5 @@ def _remove(state: str | None) -> None:
             os.unlink(state)
 
 
-def _replacing(options: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**vars(options) | {"overwrite": True, "quiet": True})
+def _replacing(options: RunOptions) -> RunOptions:
+    return dataclasses.replace(options, overwrite=True, quiet=True)

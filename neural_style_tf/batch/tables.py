@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neural_style_tf.errors import UsageError, UserError, shortened
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import options, recipe
+from neural_style_tf.runs import recipe
 
 MOST_BYTES = 50_000_000
 
@@ -49,15 +49,16 @@ def pictures_of(row: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     return content, styles
 
 
-def own_options(text: str) -> list[str]:
+def own_options(text: str, check_table: recipe.Check, check_recipe: recipe.Check) -> list[str]:
     """The arguments in a row's options column. A recipe among them (@FILE) may set what recipes
-    may."""
+    may. Raises `UsageError`, as the two checks do for options that a table or a recipe may not
+    set."""
     try:
         words = recipe.split(text)
     except ValueError:
         raise UsageError("a quote in the options is not closed") from None
-    options.check_table([word for word in words if not word.startswith("@")])
-    return recipe.expand(words, options.check_recipe).arguments
+    check_table([word for word in words if not word.startswith("@")])
+    return recipe.expand(words, check_recipe).arguments
 
 
 def check_inside(output: str, folder: str) -> None:

@@ -8,6 +8,7 @@ as there.
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import glob
 import math
@@ -22,12 +23,13 @@ from typing import NamedTuple, NoReturn
 from neural_style_tf.batch import gallery, jobs, processes, tables
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.summary import Summary
+from neural_style_tf.commands import parser as single
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import options as single
+from neural_style_tf.runs import options as described
 from neural_style_tf.runs import runs
-from neural_style_tf.runs.access import OPTIONS
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.stopping import EXIT_STATUS
 
 NAME = "{content}--{style}.png"
@@ -57,7 +59,7 @@ class Pair(NamedTuple):
     content: str
     styles: tuple[str, ...]
     output: str
-    options: argparse.Namespace
+    options: RunOptions
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -233,34 +235,36 @@ def pairs_of(options: argparse.Namespace, rest: list[str]) -> list[Pair]:
 
 def check_rest(rest: Sequence[str]) -> None:
     """Raises `UsageError` for an option of one run only."""
-    for name in vars(single.given_options(list(rest))):
-        if name in OPTIONS and not OPTIONS[name].batch:
+    own = single.given_options(list(rest))
+    unavailable = described.option_names(lambda rule: not rule.get("batch", True))
+    for name in ("list_layers", "clear_cache", *unavailable):
+        if name in own:
             raise UsageError(f"{option_name(name)} is not available in batch.py")
 
 
-def parsed(rest: Sequence[str]) -> argparse.Namespace:
-    """The options of every picture that is painted so, checked."""
-    some = ["--content", "content", "--styles", "style", "--output", "output"]
-    found = single.parse([*some, *rest], {})
-    runs.settings_of(found)
-    pattern = found.checkpoint_output
+def parsed(rest: Sequence[str]) -> RunOptions:
+    """The options of every picture that is painted so, checked; its files are still to be named."""
+    files_to_name = ["--content", "content", "--styles", "style", "--output", "output"]
+    options = single.parse([*files_to_name, *rest], {})
+    pattern = options.checkpoint_output
     if pattern and not ("{content}" in pattern and "{style}" in pattern):
         raise UsageError(
             f"--checkpoint-output {pattern} would be one file for several pictures: give it "
             "{content} and {style}, as in {content}-{style}-%04d.jpg"
         )
-    return found
+    return options
 
 
 def read_pairs(options: argparse.Namespace, rest: Sequence[str]) -> Iterator[Pair]:
     """The pairs of a table. Raises `UsageError`, with its line, for a row that is not one."""
-    known: dict[str, argparse.Namespace] = {}
+    known: dict[str, RunOptions] = {}
     for line, row in tables.read(options.pairs):
         where = f"{options.pairs}, line {line}: "
         try:
             more = row.get("options") or ""
             if more not in known:
-                known[more] = parsed([*rest, *tables.own_options(more)])
+                own = tables.own_options(more, single.check_table, single.check_recipe)
+                known[more] = parsed([*rest, *own])
             content, styles = tables.pictures_of(row)
             output = row.get("output")
             pair = make_pair(content, styles, output, known[more], options)
@@ -299,7 +303,7 @@ def make_pair(
     content: str,
     styles: tuple[str, ...],
     output: str | None,
-    painted: argparse.Namespace,
+    painted: RunOptions,
     options: argparse.Namespace,
 ) -> Pair:
     """painted: the options of such a picture but for its files."""
@@ -321,7 +325,7 @@ def make_pair(
     output = os.path.join(options.output_dir, output)
     named = {"content": content, "styles": list(styles), "output": output}
     named["save_state"] = f"{output}.state.npz" if options.save_states else None
-    return Pair(content, styles, output, argparse.Namespace(**vars(painted) | named))
+    return Pair(content, styles, output, dataclasses.replace(painted, **named))
 
 
 def check_names(pairs: Sequence[Pair]) -> None:
@@ -354,7 +358,7 @@ def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence
     inputs, written = set(others), list(written)  # many pairs have the same inputs
     for pair in pairs:
         inputs.update(runs.files_read(pair.options))
-        written += outputs.paths(pair.options, runs.settings_of(pair.options))
+        written += outputs.paths(pair.options, pair.options.settings)
     read = set(map(os.path.realpath, inputs))
     for path in written:
         if os.path.realpath(path) in read:
@@ -401,8 +405,8 @@ def paint(
 
 
 def begin(
-    pictures: list[argparse.Namespace],
-    common: argparse.Namespace,
+    pictures: list[RunOptions],
+    common: RunOptions,
     options: argparse.Namespace,
     summary: Summary,
     kinds: Sequence[Kind],
@@ -456,7 +460,7 @@ def looked_for(pair: Pair) -> Outcome | None:
         return jobs.failed(message_of(error))
 
 
-def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namespace]) -> None:
+def check_workers(options: argparse.Namespace, painted: Sequence[RunOptions]) -> None:
     """Raises `UsageError` for workers that there cannot be, and what a cluster could not do."""
     check_timeout(options.job_timeout)
     check_tls(options.cluster, options.cluster_tls)
@@ -469,8 +473,8 @@ def check_workers(options: argparse.Namespace, painted: Sequence[argparse.Namesp
         raise UsageError("--workers is for this machine: a cluster has its own")
     if options.shared_folder:
         return
-    for name in ("save_state", "checkpoint_output", "progress_write", "progress_plot"):
-        if any(getattr(one, name) for one in painted):
+    for name in described.option_names(lambda rule: rule["role"] == "output"):
+        if name != "output" and any(getattr(options, name) for options in painted):
             given = "save_states" if name == "save_state" else name
             raise UsageError(
                 f"{option_name(given)} on a cluster needs --shared-folder, which all see"
@@ -526,14 +530,14 @@ def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
     size = functools.cache(reading.size)
     found = {}
     for number in left:
-        settings, height, width = runs.settings_of(pairs[number].options), 0, 0
+        settings, height, width = pairs[number].options.settings, 0, 0
         with contextlib.suppress(UserError):
             height, width = sizes.target_size(*size(pairs[number].content), settings)
         found[number] = Kind(height, width, settings.of_losses())
     return found
 
 
-def shared_out(wanted: str, common: argparse.Namespace, kinds: Sequence[Kind]) -> tuple[int, int]:
+def shared_out(wanted: str, common: RunOptions, kinds: Sequence[Kind]) -> tuple[int, int]:
     """How many processes, and of how many threads each. kinds: of what they paint."""
     cores = common.threads or hardware.threads()
     if wanted == "auto" and hardware.seems_to_have_gpu():

@@ -5,23 +5,23 @@
 NumPy, Pillow and TensorFlow are imported late: `--help` and every wrong input answer at once.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, option_name
+from neural_style_tf.commands import parser
+from neural_style_tf.errors import INTERRUPTED, UsageError, UserError
 from neural_style_tf.machine import hardware, streams
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import failures, inputs, provenance, recipe, runs
-from neural_style_tf.runs.access import OPTIONS
-from neural_style_tf.runs.options import expand, given_options, parse
+from neural_style_tf.runs.options import RunOptions, check_needs
 from neural_style_tf.runs.resumed import Resumed
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
-from neural_style_tf.settings import Settings
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
     from neural_style_tf.runs.preview import Preview
@@ -32,12 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     interrupted, 143 terminated, 129 when the terminal was closed."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        if {"-h", "--help"} & set(arguments):
-            parse(arguments, {})  # prints it, and exits
+        if {"-h", "--help", "--help-all", "--version"} & set(arguments):
+            parser.build_parser().parse_args(arguments)  # prints it, and exits
         if "--list-layers" in arguments:
-            return list_layers(parse(expand(arguments).arguments, {}))
+            return list_layers(parser.given_options(parser.expand(arguments).arguments))
         if "--clear-cache" in arguments:
-            parse(expand(arguments).arguments, {})
+            parser.given_options(parser.expand(arguments).arguments)
             return clear_cache()
         return paint(arguments)
     except KeyboardInterrupt:
@@ -61,7 +61,7 @@ def paint(arguments: list[str]) -> int:
         if preview:
             stack.enter_context(contextlib.closing(preview))
             stack.enter_context(failure_shown(preview))
-        pictures = inputs.load(options, run.settings)
+        pictures = inputs.load(run.options)
         if options.save_settings:
             save_settings(options, run.settings)
         device = hardware.start_tensorflow(options.debug, options.threads)
@@ -83,7 +83,7 @@ def failure_shown(preview: "Preview") -> Iterator[None]:
         raise
 
 
-def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+def claim_outputs(options: RunOptions, stack: contextlib.ExitStack) -> None:
     """Raises `UserError` if another run is going to write one of the same files."""
     from neural_style_tf.runs import outputs
 
@@ -94,35 +94,29 @@ def claim_outputs(options: argparse.Namespace, stack: contextlib.ExitStack) -> N
             )
 
 
-def read_options(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
-    """The options of a command line, and the run that it goes on with. What is not given comes
+def read_options(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
+    """The options of a command line, and the run that it continues. What is not set there comes
     from that run, or from the picture that --settings-from names."""
-    arguments, recipes = expand(arguments)
+    arguments, recipes = parser.expand(arguments)
     options, resumed = _inheriting(arguments)
-    options.recipes = recipes
-    return options, resumed
+    return dataclasses.replace(options, recipes=tuple(recipes)), resumed
 
 
-def _inheriting(arguments: list[str]) -> tuple[argparse.Namespace, Resumed | None]:
-    given = vars(given_options(arguments))
-    if "resume" in given and "settings_from" in given:
+def _inheriting(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
+    own = parser.given_options(arguments)
+    if "resume" in own and "settings_from" in own:
         raise UsageError("--resume and --settings-from cannot be combined: use one of them")
-    for name in given.keys() & OPTIONS.keys():
-        needed = OPTIONS[name].needs
-        if needed and not needed & given.keys():
-            wanted = " or ".join(map(option_name, sorted(needed)))
-            raise UsageError(f"{option_name(name)} requires {wanted}")
-    if "resume" in given:
-        resumed = Resumed.load(given["resume"], given)
+    check_needs(own)
+    if "resume" in own:
+        resumed = Resumed.load(own["resume"], own)
         settings = provenance.settings_in(resumed.description)
-        return parse(arguments, resumed.options | settings), resumed
-    if "settings_from" in given:
-        inherited = provenance.options_of(given["settings_from"], given)
-        return parse(arguments, inherited), None
-    return parse(arguments, {}), None
+        return parser.parse(arguments, resumed.options | settings), resumed
+    if "settings_from" in own:
+        return parser.parse(arguments, provenance.options_of(own["settings_from"], own)), None
+    return parser.parse(arguments, {}), None
 
 
-def open_preview(options: argparse.Namespace) -> "Preview | None":
+def open_preview(options: RunOptions) -> "Preview | None":
     """The page of a run, if it is to have one."""
     if options.preview is None:
         return None
@@ -138,12 +132,12 @@ def open_preview(options: argparse.Namespace) -> "Preview | None":
     return preview
 
 
-def list_layers(options: argparse.Namespace) -> int:
-    """Prints the names of the network's layers."""
-    hardware.start_tensorflow(options.debug)
+def list_layers(own: Mapping[str, Any]) -> int:
+    """Prints the names of the network's layers. own: the options that are set."""
+    hardware.start_tensorflow(own.get("debug", False))
     from neural_style_tf.network import vgg
 
-    print("\n".join(vgg.load(options.network).names))
+    print("\n".join(vgg.load(own.get("network", BUNDLED_NETWORK)).names))
     return 0
 
 
@@ -156,7 +150,7 @@ def clear_cache() -> int:
     return 0
 
 
-def save_settings(options: argparse.Namespace, settings: Settings) -> None:
+def save_settings(options: RunOptions, settings: Settings) -> None:
     title = f"The settings of {os.path.basename(options.output)}."
     files.write(options.save_settings, recipe.text(settings, title).encode())
 

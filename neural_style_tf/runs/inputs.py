@@ -3,7 +3,6 @@
 NumPy and Pillow are imported late, as in neural_style.py.
 """
 
-import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.machine import hardware, kept
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import files
-from neural_style_tf.settings import Settings
+from neural_style_tf.runs.options import RunOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,11 +41,11 @@ class Pictures:
         self.styles, self.masks = [], {}
 
 
-def load(options: argparse.Namespace, settings: Settings) -> Pictures:
+def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
     from neural_style_tf.pictures import reading, sizes, writing
 
-    most = options.max_megapixels
+    settings, most = options.settings, options.max_megapixels
 
     def size_of_result(height: int, width: int) -> tuple[int, int]:
         """Checked before anything is enlarged to it."""
@@ -148,8 +147,8 @@ def load_mask(
     return mask
 
 
-def check_masks(options: argparse.Namespace) -> None:
-    """Raises `UsageError` unless there is a mask a style."""
+def check_masks(options: RunOptions) -> None:
+    """Raises `UsageError` unless there is one mask per style."""
     for name in ("style_masks", "style_source_masks"):
         masks, count = getattr(options, name), len(options.styles)
         if masks is not None and len(masks) != count:
@@ -160,7 +159,7 @@ def check_masks(options: argparse.Namespace) -> None:
             )
 
 
-def mask_files(options: argparse.Namespace) -> list[str]:
+def mask_files(options: RunOptions) -> list[str]:
     """The names of all masks."""
     named = [options.content_mask]
     named += [*(options.style_masks or []), *(options.style_source_masks or [])]

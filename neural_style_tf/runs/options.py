@@ -1,363 +1,249 @@
-"""The options: `Settings` -> argparse. Explained in `--help`, checked where they are declared."""
+"""Options: all that a run is started with, each described once.
 
-import argparse
-import contextlib
+A field of `RunOptions` says what the option is for, its default, its text and its rule, and who may
+set it besides the command line: a recipe, the table of a batch, a saved run. From these
+descriptions follow the parser, its checks, what is recorded of a run, what a resumed run inherits,
+what a batch has, and what travels to a cluster: add a field here, and nowhere else.
+
+What shapes the picture is in `Settings`. Its fields may be set by all of these, and by the metadata
+of a picture: each value is checked by its own rule.
+"""
+
 import dataclasses
-import math
-import re
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from neural_style_tf.errors import (
-    UsageError,
-    nearest,
-    option_name,
-    shortened,
-)
-from neural_style_tf.runs import recipe
-from neural_style_tf.runs.access import OPTIONS, Option, is_remote
-from neural_style_tf.settings import BUNDLED_NETWORK, MAX_MEGAPIXELS, Settings
-from neural_style_tf.version import VERSION
-
-GROUPS = {
-    "size": "size",
-    "balance": "balance of photo and painting",
-    "losses": "network and losses",
-    "run": "run",
-    "progress": "checkpoints and progress",
-}
-
-
-# Settings that exclude each other: one given here stands in for the others' inherited ones.
-RIVALS = (
-    ({"size"}, {"width", "height"}),
-    ({"stylization"}, {"style_weight"}),
-    ({"content_layers"}, {"content_weight_blend"}),
-    ({"style_layers"}, {"style_layer_weight_exp"}),
+from neural_style_tf import rules
+from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
+from neural_style_tf.rules import names
+from neural_style_tf.settings import (
+    BUNDLED_NETWORK,
+    MAX_MEGAPIXELS,
+    Settings,
+    setting_names,
+    settings_from,
 )
 
-
-def parse(arguments: list[str], inherited: Mapping[str, Any]) -> argparse.Namespace:
-    """The options of a command line. inherited: what those default to that a picture or a state
-    has told already."""
-    given = vars(given_options(arguments)) if inherited else {}
-    rivals = set()
-    for one, other in RIVALS:
-        rivals |= (other if given.keys() & one else set()) | (
-            one if given.keys() & other else set()
-        )
-    inherited = {name: value for name, value in inherited.items() if name not in rivals}
-    parser = build_parser(paints={"--list-layers", "--clear-cache"}.isdisjoint(arguments))
-    parser.set_defaults(**inherited)
-    for action in parser._actions:
-        action.required = action.required and action.dest not in inherited
-    return parser.parse_args(arguments)
+NO_FILE = (None, "-")  # in place of an input: there is none
+MOST_PORT = 65535
 
 
-def given_options(arguments: list[str]) -> argparse.Namespace:
-    """The options that a command line sets itself, without any default."""
-    return _known(arguments)[0]
+def option(default: Any, role: str, group: str, text: str, **rule: Any) -> Any:
+    """A field of `RunOptions`.
+
+    role: "input" or "output" for what names files to read or write, "behaviour" for all else.
+    group: the option's place in `--help`. rule: as in `rules`, and
+
+    - `saved`: a run that this user saved has it, and passes it on when it is resumed;
+    - `recipe`: a recipe may set it without --trust-recipes;
+    - `table`: the options column of a batch's table may set it;
+    - `batch`: a batch has it (all but those with False);
+    - `needs`: it has an effect only together with one of these options;
+    - `is_path`: its values are names of files (in a folder of their own, `is_folder`);
+    - `brief`: the text of one of the few options that `--help` shows.
+    """
+    metadata = {"role": role, "group": group, "text": text, **rule}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def expand(arguments: list[str]) -> recipe.Expanded:
-    """The command line with its recipes read. What they may set is in access.py, unless the command
-    line itself says --trust-recipes."""
-    own = [argument for argument in arguments if not argument.startswith("@")]
-    is_trusted = "--trust-recipes" in own
-    return recipe.expand(arguments, (lambda _: None) if is_trusted else check_recipe)
+def _input(default: Any, text: str, **rule: Any) -> Any:
+    """A file, or several, that a run reads."""
+    shared = {"kind": str, "is_path": True, "metavar": "FILE", "saved": True, "table": True}
+    return option(default, "input", "files", text, **shared | rule)
 
 
-def check_recipe(arguments: list[str]) -> None:
-    """Raises `UsageError` for an option that a recipe may not set."""
-    own = ", or pass --trust-recipes for a recipe of your own"
-    _check_file(arguments, lambda option: option.recipe, "recipe", own)
+def _output(default: Any, group: str, text: str, **rule: Any) -> Any:
+    """A file that a run writes."""
+    shared = {"kind": str, "is_path": True, "metavar": "FILE", "saved": True, "batch": False}
+    return option(default, "output", group, text, **shared | rule)
 
 
-def check_table(arguments: list[str]) -> None:
-    """Raises `UsageError` for an option that the options column of a table may not set."""
-    _check_file(arguments, lambda option: option.table, "table")
+def _behaviour(default: Any, group: str, text: str, **rule: Any) -> Any:
+    return option(default, "behaviour", group, text, **rule)
 
 
-def _check_file(
-    arguments: list[str], may_set: Callable[[Option], bool], kind: str, advice: str = ""
-) -> None:
-    """Raises `UsageError` for an option that a file of that kind may not set."""
-    for name in _set_by_file(arguments):
-        if name in OPTIONS and not may_set(OPTIONS[name]):
-            raise UsageError(
-                f"{option_name(name)} does not belong in a {kind}: set it on the command line"
-                f"{advice}"
-            )
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What one run is started with, checked as it is made.
 
+    Raises `UsageError` for a value that breaks its rule. A variant is
+    `dataclasses.replace(options, overwrite=True)`.
+    """
 
-def _set_by_file(arguments: list[str]) -> list[str]:
-    """The names of the options that are set there. Raises `UsageError` for an unknown one, `--help`
-    among them."""
-    given, rest = _known(arguments)
-    unknown = next((word for word in rest if word.startswith("-") and word != "--"), None)
-    if unknown:
-        raise UsageError(f"unknown option {shortened(unknown.partition('=')[0])}")
-    if "network" in given and is_remote(str(given.network)):
-        raise UsageError(
-            f"--network {shortened(given.network)} is on another machine: copy it here"
-        )
-    return list(vars(given))
-
-
-def _known(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = build_parser(paints=False, answers=False)
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    return parser.parse_known_args(arguments)
-
-
-def build_parser(paints: bool = True, answers: bool = True) -> argparse.ArgumentParser:
-    """The parser of the command line. paints: pictures must be named. answers: it has --help and
-    --version, which print and end the process."""
-    parser = Parser(
-        prog="neural_style.py",
-        description="Repaints a photo in the style of one or more paintings.",
-        epilog="@FILE reads options from a file, as in @recipes/prisma.args; later options win. "
-        "example: neural_style.py --content photo.jpg --styles painting.jpg "
-        "--output out.jpg",
-        add_help=answers,
-    )
-    add_file_options(parser.add_argument_group("pictures and files"), paints)
-    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
-    for knob in dataclasses.fields(Settings):
-        add_knob(groups[knob.metadata["group"]], knob)
-    add_progress_options(groups["progress"])
-    if answers:
-        version = f"neural-style {VERSION}"
-        groups["progress"].add_argument("--version", action="version", version=version)
-    return parser
-
-
-def add_file_options(group: Any, required: bool) -> None:
-    group.add_argument("--content", metavar="FILE", required=required, help="the photo to repaint")
-    group.add_argument(
-        "--styles", metavar="FILE", required=required, nargs="+", help="one painting or more"
-    )
-    group.add_argument(
-        "--output",
-        metavar="FILE",
-        required=required,
-        help="the result; its extension says the format (.jpg .png .webp .tif .bmp)",
-    )
-    group.add_argument(
-        "--initial", metavar="FILE", help="the picture to start from (default: the photo)"
-    )
-    group.add_argument(
-        "--content-mask",
-        metavar="FILE",
-        help="grey picture in the photo's proportions: white is painted, black stays the photo",
-    )
-    group.add_argument(
-        "--style-masks",
-        metavar="FILE",
-        nargs="+",
-        help="one such mask per style: white where the style applies; - for everywhere",
-    )
-    group.add_argument(
-        "--style-source-masks",
-        metavar="FILE",
-        nargs="+",
-        help="one mask per style, in its proportions: white marks what is learnt; - for all of it",
-    )
-    group.add_argument(
-        "--network",
-        metavar="FILE",
-        default=BUNDLED_NETWORK,
-        help="VGG weights: a MatConvNet .mat, Keras .h5 or torchvision .pth file, or vgg19 or "
-        "vgg16 for Keras's (default: the bundled VGG-19)",
-    )
-    group.add_argument(
-        "--list-layers",
-        action="store_true",
-        help="print the names of the network's layers, and do nothing else",
-    )
-    group.add_argument(
-        "--clear-cache",
-        action="store_true",
-        help="empty the cache of networks and of the measured precision, and do nothing else",
-    )
-    group.add_argument(
-        "--settings-from",
+    # fmt: off
+    content: str = _input(dataclasses.MISSING, "the photo to repaint",
+        brief="the photo to repaint", table=False, batch=False)
+    styles: tuple[str, ...] = _input(dataclasses.MISSING, "one painting or more",
+        brief="one painting or more", many=True, table=False)
+    output: str = _output(dataclasses.MISSING, "files",
+        "the result (.jpg .png .webp .tif .bmp)",
+        brief="the result (.jpg .png .webp .tif .bmp)")
+    initial: str | None = _input(None, "the picture to start from (default: the photo)")
+    content_mask: str | None = _input(None,
+        "grey picture as wide and high as the photo: white is painted, black stays")
+    style_masks: tuple[str, ...] | None = _input(None,
+        "one such mask per style: white where it applies; - for everywhere", many=True,
+        brief="grey pictures: white where each style applies")
+    style_source_masks: tuple[str, ...] | None = _input(None,
+        "one mask per style, of its shape: white marks what is learnt; - for all of it", many=True)
+    network: str = _input(str(BUNDLED_NETWORK),
+        "VGG weights (.mat .h5 .pth), or vgg19 or vgg16 for Keras's (default: bundled)",
+        recipe=True)
+    settings_from: str | None = _input(None,
+        "paint with the settings and inputs of a picture that this program made",
         metavar="PICTURE",
-        help="paint with the settings of a picture made here, and from its inputs, which are "
-        "looked for here and beside it; explicit options override",
-    )
-    group.add_argument(
-        "--save-settings", metavar="FILE", help="write the settings as a recipe, as in my.args"
-    )
-    group.add_argument(
-        "--save-state",
-        metavar="FILE",
-        help="keep the whole run in FILE, so that --resume goes on with it: now and then, at the "
-        "end and when it is stopped",
-    )
-    group.add_argument(
-        "--state-iterations",
-        metavar="N",
-        type=positive,
-        help="steps between two saves of the state (default: 20 saves per run)",
-    )
-    group.add_argument(
-        "--resume",
-        metavar="FILE",
-        help="go on with the run in FILE, with its options, and more --iterations if you like",
-    )
-    group.add_argument(
-        "--allow-changes",
-        action="store_true",
-        help="resume even with other settings or inputs than before",
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    group.add_argument(
-        "--trust-recipes",
-        action="store_true",
-        help="let @FILE name files and set any option; without this, a recipe only sets "
-        "what shapes the picture",
-    )
-    group.add_argument(
-        "--max-megapixels",
-        metavar="N",
-        type=positive_number,
-        default=MAX_MEGAPIXELS,
-        help=f"refuse larger input pictures (million pixels; default {MAX_MEGAPIXELS})",
-    )
+        saved=False, table=False, batch=False)
+    save_settings: str | None = _output(None, "files",
+        "write the settings as a recipe, as in my.args", saved=False)
+    save_state: str | None = _output(None, "files",
+        "keep the run in FILE at intervals and when it ends, to continue it with --resume",
+        brief="keep the run in FILE, to continue it with --resume")
+    state_iterations: int | None = _behaviour(None, "files",
+        "steps between two saves of the state (default: 20 saves per run)", kind=int, at_least=1,
+        saved=True, needs=("save_state", "resume"))
+    resume: str | None = _input(None,
+        "continue the run in FILE, with more --iterations if you like",
+        brief="continue the run in FILE", saved=False, table=False, batch=False)
+    allow_changes: bool = _behaviour(False, "files",
+        "resume even with other settings or inputs than before", kind=bool, batch=False,
+        needs=("resume",))
+    overwrite: bool = _behaviour(False, "files", "replace files that exist", kind=bool,
+        brief="replace files that exist")
+    max_megapixels: float = _behaviour(MAX_MEGAPIXELS, "files", "refuse larger input pictures",
+        kind=float, above=0, unit="million pixels", saved=True)
+
+    checkpoint_output: str | None = _output(None, "progress",
+        "name of the checkpoints, as in {content}-{style}-%05d.jpg; %d stands for the step",
+        metavar="PATTERN", batch=True)
+    checkpoint_full_size: bool = _behaviour(False, "progress",
+        "save checkpoints of coarse stages at the size of the result", kind=bool,
+        saved=True, recipe=True, table=True)
+    preview: int | None = _behaviour(None, "progress",
+        "show the run on a page in the browser, at this port or a free one", kind=int, flag=0,
+        at_least=0, at_most=MOST_PORT, metavar="PORT", batch=False,
+        brief="show the run on a page in the browser")
+    preview_host: str = _behaviour("127.0.0.1", "progress",
+        "address to serve the page on; 0.0.0.0: other machines reach it, too", kind=str,
+        metavar="ADDRESS", batch=False, needs=("preview",))
+    open: bool = _behaviour(False, "progress", "open the page", kind=bool, batch=False,
+        needs=("preview",))
+    timelapse: str | None = _output(None, "progress",
+        "film of the checkpoints, or of 60 pictures (.gif .webp .mp4)")
+    log_dir: str | None = _output(None, "progress",
+        "write losses, pictures and settings there for TensorBoard",
+        metavar="FOLDER", is_folder=True)
+    progress_write: bool = _output(False, "progress",
+        "write the losses of every step to OUTPUT-progress.csv", kind=bool,
+        is_path=False, batch=True)
+    progress_plot: bool = _output(False, "progress",
+        "plot them as OUTPUT-progress.png", kind=bool, is_path=False,
+        batch=True)
+    threads: int | None = _behaviour(None, "progress",
+        "CPU threads to use (default: all available ones)", kind=int, at_least=1, saved=True)
+    quiet: bool = _behaviour(False, "progress", "print nothing but errors", kind=bool,
+        recipe=True, table=True)
+    debug: bool = _behaviour(False, "progress",
+        "show tracebacks and TensorFlow's own messages", kind=bool)
+    # fmt: on
+
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    # The settings that a run resolves, as they were asked for at first: painting a picture again,
+    # or resuming a run, inherits them. None: as they are in `settings`.
+    asked: Mapping[str, Any] | None = None
+    recipes: tuple[str, ...] = ()  # files that the command line read
+
+    def __post_init__(self) -> None:
+        for field in described(type(self)):
+            value = _as_text(getattr(self, field.name), field.metadata)
+            object.__setattr__(self, field.name, rules.checked(field.name, value, field.metadata))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "RunOptions":
+        """The options with these values by name, those of `Settings` among them. Raises
+        `UsageError` for an unknown name, a wrong value, and a required one that is missing."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"settings"}
+        settings = {name: value for name, value in values.items() if name in setting_names()}
+        known = [*own, *setting_names()]
+        for name in values:
+            if name not in known:
+                raise UsageError(f"unknown setting {shortened(name)}{nearest(name, known)}")
+        for name in required(cls):
+            if values.get(name) is None:
+                raise UsageError(*names(name), " is required")
+        mine = {name: value for name, value in values.items() if name in own}
+        return cls(settings=settings_from(settings), **mine)
+
+    def value(self, name: str) -> Any:
+        """The value of an option or a setting by its name."""
+        return getattr(self.settings if name in setting_names() else self, name)
+
+    def with_settings(self, **changes: Any) -> "RunOptions":
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))
 
 
-def add_progress_options(group: Any) -> None:
-    group.add_argument(
-        "--checkpoint-output",
-        metavar="PATTERN",
-        help="where checkpoints go, with a place for the step: step-%%d.jpg, step-%%05d.jpg "
-        "or step-{:05}.jpg; {content} and {style} stand for the names of the pictures",
-    )
-    group.add_argument(
-        "--checkpoint-full-size",
-        action="store_true",
-        help="enlarge the checkpoints of coarse stages to the size of the result",
-    )
-    group.add_argument(
-        "--preview",
-        metavar="PORT",
-        nargs="?",
-        const=0,
-        type=int,
-        help="show the run on a page in the browser, at this port or a free one; it stays until it "
-        "is closed there (needs starlette and uvicorn)",
-    )
-    group.add_argument(
-        "--preview-host",
-        metavar="ADDRESS",
-        default="127.0.0.1",
-        help="address to serve the page on; with 0.0.0.0 other machines reach it, too, if they "
-        "know the whole address that is printed (default: this machine only)",
-    )
-    group.add_argument("--open", action="store_true", help="open the page")
-    group.add_argument(
-        "--timelapse",
-        metavar="FILE",
-        help="make a film of the checkpoints, or of some 60 pictures (.gif .webp, or .mp4, which "
-        "needs imageio-ffmpeg)",
-    )
-    group.add_argument(
-        "--log-dir",
-        metavar="FOLDER",
-        help="write losses, pictures and settings there for TensorBoard (needs tensorboard)",
-    )
-    group.add_argument(
-        "--progress-write",
-        action="store_true",
-        help="write the losses of every step beside the output, as OUTPUT-progress.csv",
-    )
-    group.add_argument(
-        "--progress-plot",
-        action="store_true",
-        help="plot them, as OUTPUT-progress.png (needs matplotlib)",
-    )
-    group.add_argument(
-        "--threads",
-        metavar="N",
-        type=positive,
-        help="CPU threads to use (default: all available ones)",
-    )
-    group.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    group.add_argument(
-        "--debug", action="store_true", help="show tracebacks and TensorFlow's own messages"
-    )
+def described(cls: type | None = None) -> list[dataclasses.Field]:
+    """The fields that are options, in the order of `--help`."""
+    return [field for field in dataclasses.fields(cls or RunOptions) if field.metadata]
 
 
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return int(text)
+def option_names(is_wanted: Callable[[Mapping[str, Any]], Any] = lambda _: True) -> list[str]:
+    """The names of the options whose description is wanted."""
+    return [field.name for field in described() if is_wanted(field.metadata)]
 
 
-def positive_number(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < float(text) < math.inf:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+def required(cls: type | None = None) -> list[str]:
+    fields = described(cls)
+    return [field.name for field in fields if field.default is dataclasses.MISSING]
 
 
-def add_knob(group: Any, knob: dataclasses.Field) -> None:
-    """The option of one field of `Settings`: its default and its help come from there."""
-    rule = knob.metadata
-    notes = [rule["unit"]] if "unit" in rule else []
-    if knob.default is not None and rule["kind"] is not bool:
-        number = f"{knob.default:g}" if rule["kind"] is float else knob.default
-        notes.append(f"default {number}")
-    text = f"{rule['text']} ({'; '.join(notes)})" if notes else rule["text"]
-    if rule["kind"] is bool:
-        action = argparse.BooleanOptionalAction
-        group.add_argument(option_name(knob.name), action=action, default=knob.default, help=text)
-        return
-    if "flag" in rule:
-        name = option_name(knob.name)
-        group.add_argument(
-            name,
-            nargs="?",
-            const=rule["flag"],
-            metavar=metavar(rule),
-            help=f"{text} (alone: {rule['flag']})",
-        )
-        group.add_argument(
-            name.replace("--", "--no-", 1),
-            dest=knob.name,
-            action="store_const",
-            const=None,
-            help=argparse.SUPPRESS,
-        )
-        return
-    group.add_argument(
-        option_name(knob.name),
-        type=str if rule["kind"] is dict else rule["kind"],
-        nargs="+" if rule.get("many") or rule["kind"] is dict else None,
-        default=knob.default,
-        metavar=metavar(rule),
-        help=text,
-    )
+def recorded() -> list[str]:
+    """The options that a saved run keeps."""
+    return option_names(lambda rule: rule.get("saved"))
 
 
-def metavar(rule: Mapping[str, Any]) -> str:
-    if "choices" in rule:
-        return "|".join(rule["choices"])
-    return rule.get("metavar") or ("LAYER" if rule["kind"] is dict else "N")
+def recorded_inputs() -> list[str]:
+    """The inputs that make a picture: they are recorded with their checksums."""
+    return option_names(lambda rule: rule["role"] == "input" and rule.get("saved"))
 
 
-def knob_names() -> list[str]:
-    return [knob.name for knob in dataclasses.fields(Settings)]
+def recorded_paths() -> list[str]:
+    """The options of a saved run that name files."""
+    return option_names(lambda rule: rule.get("saved") and rule.get("is_path"))
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports a wrong option in one line, with the nearest right one."""
+def pictures() -> list[str]:
+    """The inputs that are pictures or masks."""
+    return [name for name in recorded_inputs() if name != "network"]
 
-    def error(self, message: str) -> NoReturn:
-        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
-        if unknown:
-            name = shortened(unknown[1].partition("=")[0])
-            message = f"unknown option {name}{nearest(name, list(self._option_string_actions))}"
-        raise UsageError(f"{message} (see --help)")
+
+def is_list(name: str) -> bool:
+    """Whether an option names several files."""
+    return name in option_names(lambda rule: rule.get("many"))
+
+
+def may_be_set_by(kind: str, name: str) -> bool:
+    """Whether a file of that kind, "recipe" or "table", may set an option or a setting."""
+    return name in setting_names() or name in option_names(lambda rule: rule.get(kind))
+
+
+def check_needs(given: Collection[str]) -> None:
+    """Raises `UsageError` for an option that has no effect without another. given: the names of
+    those that are set."""
+    for field in described():
+        needed = field.metadata.get("needs", ())
+        if field.name in given and needed and not set(needed) & set(given):
+            parts: list[str] = []
+            for name in sorted(needed):
+                parts += [" or "] * bool(parts) + [SettingName(name)]
+            raise UsageError(*names(field.name), " requires ", *parts)
+
+
+def _as_text(value: Any, rule: Mapping[str, Any]) -> Any:
+    """Paths as text, where an option names files."""
+    if not rule.get("is_path"):
+        return value
+    if rule.get("many") and isinstance(value, list | tuple):
+        return tuple(os.fspath(item) if isinstance(item, os.PathLike) else item for item in value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value

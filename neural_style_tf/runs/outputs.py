@@ -1,6 +1,5 @@
 """Outputs: the names of the files that a run writes, and whether it may write them."""
 
-import argparse
 import os
 import re
 from collections.abc import Collection
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.pictures import files, writing
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.timelapse import Timelapse
 from neural_style_tf.settings import Settings
 
@@ -15,9 +15,7 @@ from neural_style_tf.settings import Settings
 PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
 
 
-def check(
-    options: argparse.Namespace, settings: Settings, inputs: list[str], own: Collection[str]
-) -> None:
+def check(options: RunOptions, settings: Settings, inputs: list[str], own: Collection[str]) -> None:
     """Raises `UserError` for what could not be written, or would cost a file. own: those that the
     run has written before, and may write again."""
     checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
@@ -44,12 +42,12 @@ def check(
         Timelapse.check(options.timelapse)
 
 
-def paths(options: argparse.Namespace, settings: Settings) -> list[str]:
+def paths(options: RunOptions, settings: Settings) -> list[str]:
     """Every file that a run writes."""
     return [options.output, *checkpoint_paths(options, settings), *_other_outputs(options)]
 
 
-def claimed(options: argparse.Namespace) -> list[str]:
+def claimed(options: RunOptions) -> list[str]:
     """The files that two runs may not write at the same time: checkpoints by their first. Their
     folder may not be there yet."""
     pattern = checkpoint_pattern(options)
@@ -58,7 +56,7 @@ def claimed(options: argparse.Namespace) -> list[str]:
     return [path for path in paths if os.path.isdir(os.path.dirname(os.path.abspath(path)))]
 
 
-def _other_outputs(options: argparse.Namespace) -> list[str]:
+def _other_outputs(options: RunOptions) -> list[str]:
     named = (getattr(options, name, None) for name in ("save_state", "timelapse", "save_settings"))
     return [*filter(None, named), *filter(None, loss_paths(options))]
 
@@ -76,7 +74,7 @@ def is_same_file(path: str, other: str) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[str]:
+def checkpoint_paths(options: RunOptions, settings: Settings) -> list[str]:
     """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
     has no place for the step, or one that lacks its other option."""
     pattern, every = checkpoint_pattern(options), settings.checkpoint_iterations
@@ -93,7 +91,7 @@ def checkpoint_paths(options: argparse.Namespace, settings: Settings) -> list[st
     return [checkpoint_path(pattern, step) for step in range(0, settings.iterations, every)]
 
 
-def checkpoint_pattern(options: argparse.Namespace) -> str | None:
+def checkpoint_pattern(options: RunOptions) -> str | None:
     """The pattern with the names of the pictures in place of {content} and {style}."""
     if options.checkpoint_output is None:
         return None
@@ -107,7 +105,7 @@ def checkpoint_path(pattern: str, iteration: int) -> str:
     return PLACEHOLDER.sub(lambda match: format(iteration, match[1] or match[2] or ""), pattern)
 
 
-def loss_paths(options: argparse.Namespace) -> tuple[str | None, str | None]:
+def loss_paths(options: RunOptions) -> tuple[str | None, str | None]:
     """Where the losses go, beside the output: the table and the plot, or None for each."""
     stem = os.path.splitext(options.output)[0]
     return (

@@ -43,7 +43,8 @@ class PaintingRun:
         preview: "Preview | None" = None,
         watch: Callable[[Step], None] | None = None,
     ):
-        self._options, self._settings, self._description, self._resumed = run
+        self._options, self._description, self._resumed = run
+        self._settings = run.settings
         self._pictures, self._preview, self._watch = pictures, preview, watch
         self._device = device
         self._latest: Step | None = None

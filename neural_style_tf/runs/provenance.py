@@ -6,7 +6,6 @@ A description that is read from a file is data from a stranger: `checked` takes 
 NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
 """
 
-import argparse
 import dataclasses
 import functools
 import hashlib
@@ -18,55 +17,44 @@ from typing import Any
 
 from neural_style_tf.errors import SettingName, UserError, nearest, shortened
 from neural_style_tf.pictures import files
-from neural_style_tf.runs.access import (
-    LISTS,
-    NO_FILE,
-    OUTPUTS,
-    RECORDED,
-    RECORDED_INPUTS,
-    SHA256,
-    base_name,
-)
+from neural_style_tf.runs import options as described
+from neural_style_tf.runs.access import SHA256, base_name
+from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
 from neural_style_tf.settings import Settings, settings_from, shapes_picture
 from neural_style_tf.version import VERSION
 
-NEEDED = ("content", "styles", "network")  # inputs that every run has
 MOST_FILES = 1000  # of an option
-# Settings that a run resolves for this machine and size; what was asked for is kept beside them.
-RESOLVED = ("precision", "scales", "tile")
-
-# Settings that say how far to go and what to tell, not what the picture is.
-FREE = {
-    "iterations",
-    "max_evaluations",
-    "max_seconds",
-    "patience",
-    "print_iterations",
-    "checkpoint_iterations",
-}
 
 Description = dict[str, Any]
 
 
-def describe(options: argparse.Namespace, settings: Settings) -> Description:
+def describe(options: RunOptions) -> Description:
     """What makes a picture: every setting, the names of the inputs without their folders, and
     their SHA-256. Raises `UserError` for one that cannot be read."""
-    named = {name: getattr(options, name) for name in RECORDED_INPUTS}
-    # painting a picture again, or going on, inherits what was asked at first
-    asked = getattr(options, "asked", {name: getattr(settings, name) for name in RESOLVED})
+    paths = {name: getattr(options, name) for name in recorded_inputs()}
+    asked = options.asked
+    if asked is None:
+        asked = {name: getattr(options.settings, name) for name in resolved_settings()}
     return {
-        **{name: each(os.path.basename, value) for name, value in named.items()},
-        "sha256": {name: each(digest, value) for name, value in named.items()},
-        **dataclasses.asdict(settings),
-        "asked": asked,
+        **{name: each(os.path.basename, value) for name, value in paths.items()},
+        "sha256": {name: each(digest, value) for name, value in paths.items()},
+        **dataclasses.asdict(options.settings),
+        "asked": dict(asked),
     }
 
 
-def record(options: argparse.Namespace) -> dict[str, Any]:
+def record(options: RunOptions) -> dict[str, Any]:
     """The options that are not settings and that a saved run keeps; files with their folders."""
-    kept = {name: getattr(options, name, None) for name in RECORDED}
-    paths = {name: each(os.path.abspath, kept[name]) for name in (*RECORDED_INPUTS, *OUTPUTS)}
-    return kept | paths
+    values = {name: getattr(options, name) for name in described.recorded()}
+    paths = described.recorded_paths()
+    return values | {name: each(os.path.abspath, values[name]) for name in paths}
+
+
+def resolved_settings() -> list[str]:
+    """The settings that a run resolves for this machine and size; what was asked for is kept
+    beside them."""
+    fields = dataclasses.fields(Settings)
+    return [field.name for field in fields if field.metadata.get("resolved")]
 
 
 def versions() -> dict[str, str]:
@@ -127,15 +115,15 @@ def inputs_of(
 ) -> dict[str, Any]:
     """The inputs of a description that are not `given`, looked for by name in some folders. Raises
     `UserError` for one that is missing, or is not what it was."""
-    found = {}
-    for name in set(RECORDED_INPUTS) - set(given):
+    inputs = {}
+    for name in set(recorded_inputs()) - set(given):
         names, digests = description[name], description["sha256"][name]
         if isinstance(names, list):
-            each_input = zip(names, digests, strict=True)
-            found[name] = [_find(name, *one_input, folders) for one_input in each_input]
+            pairs = zip(names, digests, strict=True)
+            inputs[name] = [_find(name, *pair, folders) for pair in pairs]
         else:
-            found[name] = _find(name, names, digests, folders)
-    return found
+            inputs[name] = _find(name, names, digests, folders)
+    return inputs
 
 
 def checked(description: Any, source: str) -> Description:
@@ -147,14 +135,14 @@ def checked(description: Any, source: str) -> Description:
         raise _damaged(source, "not a description of a picture")
     _check_known(description, source)
     digests = description.get("sha256")
-    if not isinstance(digests, dict) or digests.keys() - set(RECORDED_INPUTS):
+    if not isinstance(digests, dict) or digests.keys() - set(recorded_inputs()):
         raise _damaged(source, f"sha256 is {shortened(digests)}")
     named = {
         name: _checked_input(source, name, description.get(name), digests.get(name))
-        for name in RECORDED_INPUTS
+        for name in recorded_inputs()
     }
     asked = description.get("asked", {})
-    if not isinstance(asked, dict) or asked.keys() - set(RESOLVED):
+    if not isinstance(asked, dict) or asked.keys() - set(resolved_settings()):
         raise _damaged(source, f"asked is {shortened(asked)}")
     _check_settings(description, asked, source)
     _check_values(source, "losses", description.get("losses", {}), _is_number)
@@ -171,7 +159,7 @@ def _damaged(source: str, what: str) -> UserError:
 
 def _check_known(description: Description, source: str) -> None:
     known = {field.name for field in dataclasses.fields(Settings)}
-    known |= {*RECORDED_INPUTS, "sha256", "versions", "device", "asked", "losses"}
+    known |= {*recorded_inputs(), "sha256", "versions", "device", "asked", "losses"}
     unknown = sorted(map(str, description.keys() - known))
     if unknown:
         versions = description.get("versions")
@@ -194,13 +182,13 @@ def _check_settings(description: Description, asked: dict[str, Any], source: str
 
 def _checked_input(source: str, name: str, names: Any, digests: Any) -> tuple[Any, Any]:
     """The names of an input's files, without folders, and their checksums: one, or two lists."""
-    if name in LISTS and names is not None:
+    if described.is_list(name) and names is not None:
         right = isinstance(names, list) and isinstance(digests, list)
         if not right or None in names or not 0 < len(names) == len(digests) <= MOST_FILES:
             raise _damaged(source, f"{name} is {shortened(names)}")
         pairs = [_checked_file(source, *pair) for pair in zip(names, digests, strict=True)]
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if names is None and name in NEEDED:
+    if names is None and name in (*described.required(), "network"):
         raise _damaged(source, f"{name} is missing")
     return _checked_file(source, names, digests)
 
@@ -237,13 +225,13 @@ def settings_in(description: Description) -> dict[str, Any]:
 def changes(before: Description, now: Description) -> list[str]:
     """What would make another picture of it: parts of a message, with commas between them."""
     parts: list[str] = []
-    for name in RECORDED_INPUTS:
+    for name in recorded_inputs():
         if before["sha256"][name] != now["sha256"][name]:
             what = shortened(before[name])
             parts += [SettingName(name), f" (another file than {what})", ", "]
     for field in dataclasses.fields(Settings):
         was, is_now = before.get(field.name), now[field.name]
-        if field.name not in FREE and plain(was) != plain(is_now):
+        if not field.metadata.get("free") and plain(was) != plain(is_now):
             values = f" (was {shortened(was)}, now {shortened(is_now)})"
             parts += [SettingName(field.name), values, ", "]
     return parts[:-1]
@@ -281,8 +269,8 @@ def _find(option: str, file: str | None, sha256: str | None, folders: list[Path]
 
 
 def each(function: Callable[[str], Any], value: Any) -> Any:
-    """The function of a file, or of each in a list; where there is none, itself."""
-    if isinstance(value, list):
+    """The function of a file, or a list with that of each; where there is none, itself."""
+    if isinstance(value, list | tuple):
         return [each(function, item) for item in value]
     return value if value in NO_FILE else function(value)
 

@@ -6,7 +6,6 @@ is written where, it says only if this user saved it (see signature.py) or if th
 NumPy is imported late, as in neural_style.py.
 """
 
-import argparse
 import dataclasses
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError, UserError, shortened
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import access, provenance
+from neural_style_tf.runs import options as described
+from neural_style_tf.runs import provenance
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,16 +52,18 @@ class Resumed(NamedTuple):
         options |= {"save_state": place, "asked": description["asked"]}
         return cls(state, options, description, (*outputs, place))
 
-    def inherited(self, options: argparse.Namespace) -> argparse.Namespace:
+    def inherited(self, options: RunOptions) -> RunOptions:
         """The options of the same picture, with the settings that were resolved for the machine.
         Where the same was asked for, the same is used again."""
         asked = self.description["asked"]
         same = {
-            name: self.description[name] for name in asked if asked[name] == getattr(options, name)
+            name: self.description[name]
+            for name in asked
+            if asked[name] == getattr(options.settings, name)
         }
-        return argparse.Namespace(**vars(options) | {"asked": asked} | same)
+        return dataclasses.replace(options.with_settings(**same), asked=asked)
 
-    def check(self, options: argparse.Namespace, description: provenance.Description) -> None:
+    def check(self, options: RunOptions, description: provenance.Description) -> None:
         """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
         changes = provenance.changes(self.description, description)
         if description["scales"] != self.description["scales"]:
@@ -82,7 +85,7 @@ def _whole(description: provenance.Description) -> provenance.Description:
 def _recorded(options: Any, path: str) -> dict[str, Any]:
     """The options that a run of this user's was started with. Raises `UserError` for anything
     that `provenance.record` does not write."""
-    if not isinstance(options, dict) or options.keys() - set(access.RECORDED):
+    if not isinstance(options, dict) or options.keys() - set(described.recorded()):
         raise UserError(f"{path} was saved by another version: use that version to resume it")
     return options
 
@@ -90,8 +93,8 @@ def _recorded(options: Any, path: str) -> dict[str, Any]:
 def _outputs(options: dict[str, Any], description: provenance.Description) -> tuple[str, ...]:
     from neural_style_tf.runs import outputs
 
-    settings = Settings(**provenance.settings_in(description))
-    return tuple(outputs.paths(argparse.Namespace(**options), settings))
+    run = RunOptions.of({**options, **provenance.settings_in(description)})
+    return tuple(outputs.paths(run, run.settings))
 
 
 def _of_a_stranger(

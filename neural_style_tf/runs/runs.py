@@ -4,7 +4,6 @@ one picture, and a batch with each of many.
 NumPy, Pillow and TensorFlow are imported late: every wrong input answers at once.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.util
@@ -16,51 +15,51 @@ from typing import TYPE_CHECKING, NamedTuple
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs import inputs, provenance
-from neural_style_tf.runs.options import knob_names
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.painting_run import PaintingRun
 from neural_style_tf.runs.resumed import Resumed
-from neural_style_tf.settings import Settings, settings_from
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.stylize import Step
     from neural_style_tf.runs.inputs import Pictures
     from neural_style_tf.runs.preview import Preview
 
-STATES_A_RUN = 20  # that are saved, unless told otherwise
-FILMED_STEPS = 60  # of a run, likewise
+STATES_PER_RUN = 20  # that are saved, by default
+FILMED_STEPS = 60  # per run, by default
 
 
 class Run(NamedTuple):
     """A picture to paint, checked as far as that costs nothing."""
 
-    options: argparse.Namespace
-    settings: Settings
+    options: RunOptions
     description: provenance.Description
-    resumed: Resumed | None = None  # what it goes on with
+    resumed: Resumed | None = None  # the run that it continues
+
+    @property
+    def settings(self) -> Settings:
+        return self.options.settings
 
 
-def settings_of(options: argparse.Namespace) -> Settings:
-    """Raises `UsageError` for a value that breaks its rule."""
-    return settings_from({name: getattr(options, name) for name in knob_names()})
-
-
-def check(options: argparse.Namespace, resumed: Resumed | None = None) -> Run:
+def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
     """The run of some options. Raises `UserError` for what could not be read or written, would
     cost a file, or does not go together."""
-    settings = settings_of(options)
-    if (options.timelapse or options.log_dir) and not settings.checkpoint_iterations:
-        every = math.ceil(settings.iterations / FILMED_STEPS)
-        settings = dataclasses.replace(settings, checkpoint_iterations=every)
-    every = math.ceil(settings.iterations / STATES_A_RUN)
-    options.state_iterations = options.state_iterations or every
-    settings.check_styles(len(options.styles))
+    iterations = options.settings.iterations
+    if (options.timelapse or options.log_dir) and not options.settings.checkpoint_iterations:
+        every = math.ceil(iterations / FILMED_STEPS)
+        options = options.with_settings(checkpoint_iterations=every)
+    options.settings.check_styles(len(options.styles))
     inputs.check_masks(options)
-    options.network = _find_network(options)
-    _check_files(options, settings, resumed.outputs if resumed else ())
-    description = provenance.describe(options, settings)
+    options = dataclasses.replace(
+        options,
+        state_iterations=options.state_iterations or math.ceil(iterations / STATES_PER_RUN),
+        network=_find_network(options),
+    )
+    _check_files(options, resumed.outputs if resumed else ())
+    description = provenance.describe(options)
     if resumed:
         resumed.check(options, description)
-    return Run(options, settings, description, resumed)
+    return Run(options, description, resumed)
 
 
 def paint(
@@ -74,13 +73,13 @@ def paint(
     return PaintingRun(run, pictures, device, preview, watch).paint()
 
 
-def _check_files(options: argparse.Namespace, settings: Settings, own: Collection[str]) -> None:
+def _check_files(options: RunOptions, own: Collection[str]) -> None:
     """Raises `UserError` for what could not be read or written, or would cost a file. own: those
     of the run that goes on."""
     from neural_style_tf.pictures import files
     from neural_style_tf.runs import outputs
 
-    outputs.check(options, settings, files_read(options), own)
+    outputs.check(options, options.settings, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         raise UserError("--progress-plot needs matplotlib: pip install 'neural-style-tf[plot]'")
     if options.log_dir and not importlib.util.find_spec("tensorboard"):
@@ -88,20 +87,25 @@ def _check_files(options: argparse.Namespace, settings: Settings, own: Collectio
     files.open_to_read(options.network).close()
 
 
-def files_read(options: argparse.Namespace) -> list[str]:
+def files_read(options: RunOptions) -> list[str]:
     """Every file that a run reads, recipes among them: none of them is ever written to, except for
     the saved run that goes on."""
     read = [options.content, *options.styles, *filter(None, [options.initial])]
-    read += [*inputs.mask_files(options), options.network, *getattr(options, "recipes", [])]
+    read += [*inputs.mask_files(options), options.network, *options.recipes]
     read += filter(None, [options.settings_from])
-    if options.resume and os.path.realpath(options.resume) != os.path.realpath(options.save_state):
+    is_own = options.save_state and _is_same(options.resume, options.save_state)
+    if options.resume and not is_own:
         read.append(options.resume)
     return read
 
 
-def _find_network(options: argparse.Namespace) -> str:
+def _find_network(options: RunOptions) -> str:
     """The file of the network."""
     from neural_style_tf.network import weights
 
     with contextlib.nullcontext() if options.debug else hardware.silence():
         return str(weights.find(options.network))
+
+
+def _is_same(path: str | None, other: str) -> bool:
+    return path is not None and os.path.realpath(path) == os.path.realpath(other)

@@ -1,7 +1,6 @@
 """Writer: what a run makes -> files. A file that cannot be written is reported, and the run
 continues."""
 
-import argparse
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from neural_style_tf.runs import outputs, provenance, states
 from neural_style_tf.runs.failures import Failures
 from neural_style_tf.runs.inputs import Pictures
 from neural_style_tf.runs.loss_table import LossTable
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.timelapse import Timelapse
 from neural_style_tf.settings import Settings
 
@@ -29,7 +29,7 @@ class Writer:
 
     def __init__(
         self,
-        options: argparse.Namespace,
+        options: RunOptions,
         settings: Settings,
         pictures: Pictures,
         description: provenance.Description,

@@ -22,13 +22,13 @@ import scipy.io
 import scipy.sparse
 import tensorflow as tf
 
-from neural_style_tf import settings
+from neural_style_tf import rules
 from neural_style_tf.batch import dask_cluster
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import cache, downloads, reader, vgg, weights
 from neural_style_tf.runs import provenance
-from neural_style_tf.runs.access import RECORDED_INPUTS
-from neural_style_tf.runs.options import parse
+from neural_style_tf.commands.parser import parse
+from neural_style_tf.runs.options import recorded_inputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 
 KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -241,7 +241,7 @@ def test_keras_names_are_aliases():
         "block1_conv": "block1_conv",
         "my_block1_pool": "my_block1_pool",
     }
-    assert {name: settings.canonical(name) for name in names} == names
+    assert {name: rules.canonical_layer(name) for name in names} == names
 
 
 # What is broken
@@ -707,7 +707,7 @@ def test_the_bundled_network_is_found_by_its_name_from_every_folder(places):
     assert weights.find(name) == BUNDLED_NETWORK
     assert vgg.load(name) is vgg.load(BUNDLED_NETWORK)
     recorded = {"network": name, "sha256": {"network": provenance.digest(BUNDLED_NETWORK)}}
-    others = set(RECORDED_INPUTS) - {"network"}
+    others = set(recorded_inputs()) - {"network"}
     inputs = provenance.inputs_of(recorded, others, [current])  # of a picture that it made
     assert inputs == {"network": str(BUNDLED_NETWORK)}
     own = reference.save_mat(current / name, reference.tiny_weights())

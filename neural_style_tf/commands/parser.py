@@ -1,0 +1,270 @@
+"""The parser: the descriptions in `RunOptions` and `Settings` -> argparse -> `RunOptions`."""
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from neural_style_tf.errors import UsageError, nearest, option_name, shortened
+from neural_style_tf.runs import options, recipe
+from neural_style_tf.runs.access import is_remote
+from neural_style_tf.settings import EXCLUSIVE, Settings
+from neural_style_tf.version import VERSION
+
+GROUPS = {
+    "files": "pictures and files",
+    "size": "size",
+    "balance": "balance of photo and painting",
+    "losses": "network and losses",
+    "run": "run",
+    "progress": "checkpoints and progress",
+}
+DESCRIPTION = "Repaints a photo in the style of one or more paintings."
+EXAMPLE = "--content photo.jpg --styles painting.jpg --output out.jpg"
+SCRIPTS = ("neural_style.py", "batch.py")  # of a checkout
+
+
+def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOptions:
+    """The options of a command line, whose recipes have been read. inherited: values by name that a
+    picture or a saved run contributes, which the command line overrides.
+
+    Raises `UsageError`; prints and exits for --help, --help-all and --version.
+    """
+    own = given_options(arguments)
+    inherited = {name: value for name, value in inherited.items() if name not in _excluded_by(own)}
+    parser = build_parser(required=set(options.required()) - inherited.keys())
+    answers = vars(parser.parse_args(arguments))
+    for name in ACTIONS:
+        answers.pop(name, None)
+    return options.RunOptions.of({**_defaults(), **inherited, **answers})
+
+
+def given_options(arguments: list[str]) -> dict[str, Any]:
+    """The options that a command line sets itself, without any default."""
+    return vars(_known(arguments)[0])
+
+
+def expand(arguments: list[str]) -> recipe.Expanded:
+    """The command line with its recipes read. What they may set is in the descriptions of the
+    options, unless the command line itself says --trust-recipes."""
+    own = [argument for argument in arguments if not argument.startswith("@")]
+    is_trusted = "--trust-recipes" in own
+    return recipe.expand(arguments, (lambda _: None) if is_trusted else check_recipe)
+
+
+def check_recipe(arguments: list[str]) -> None:
+    """Raises `UsageError` for an option that a recipe may not set."""
+    _check_file(arguments, "recipe", ", or pass --trust-recipes for a recipe of your own")
+
+
+def check_table(arguments: list[str]) -> None:
+    """Raises `UsageError` for an option that the options column of a table may not set."""
+    _check_file(arguments, "table")
+
+
+def program_name(script: str, command: str) -> str:
+    """How the user calls the program: by its script in a checkout, or by its command."""
+    name = os.path.basename(sys.argv[0])
+    return command if name in (command, f"{command}.exe") else script
+
+
+def _check_file(arguments: list[str], kind: str, advice: str = "") -> None:
+    for name in _set_by_file(arguments):
+        if not options.may_be_set_by(kind, name):
+            raise UsageError(
+                f"{option_name(name)} does not belong in a {kind}: set it on the command line"
+                f"{advice}"
+            )
+
+
+def _set_by_file(arguments: list[str]) -> list[str]:
+    """The names of the options that are set there. Raises `UsageError` for an unknown one, `--help`
+    among them."""
+    own, rest = _known(arguments)
+    unknown = next((word for word in rest if word.startswith("-") and word != "--"), None)
+    if unknown:
+        raise UsageError(f"unknown option {shortened(unknown.partition('=')[0])}")
+    network = getattr(own, "network", None)
+    if network is not None and is_remote(network):
+        raise UsageError(f"--network {shortened(network)} is on another machine: copy it here")
+    return list(vars(own))
+
+
+def _known(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    return build_parser(has_help=False).parse_known_args(arguments)
+
+
+def _excluded_by(own: Mapping[str, Any]) -> set[str]:
+    """The settings that those of the command line stand in for."""
+    excluded: set[str] = set()
+    for some, others in EXCLUSIVE:
+        excluded |= others if own.keys() & some else set()
+        excluded |= some if own.keys() & others else set()
+    return excluded
+
+
+def _defaults() -> dict[str, Any]:
+    return {
+        field.name: field.default for field in fields() if field.default is not dataclasses.MISSING
+    }
+
+
+def build_parser(
+    required: set[str] | None = None, has_help: bool = True, is_brief: bool = False
+) -> argparse.ArgumentParser:
+    """The parser of one picture's command line; what it parses has only what is set there.
+
+    required: options that have to be set. has_help: it answers --help and --version. is_brief: its
+    help has only the options that most people need.
+    """
+    prog = program_name("neural_style.py", "neural-style")
+    parser = Parser(
+        prog=prog,
+        description=DESCRIPTION,
+        epilog=f"example: {prog} {EXAMPLE}" + ("" if is_brief else RECIPES_HELP),
+        add_help=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=HelpFormatter,
+        usage=f"{prog} --content FILE --styles FILE [FILE ...] --output FILE [options]",
+    )
+    if is_brief:
+        add_brief(parser.add_argument_group("the options that most people need"))
+    else:
+        add_all(parser, required or set())
+    if has_help:
+        add_answers(parser.add_argument_group("help"))
+    return parser
+
+
+def add_brief(group: Any) -> None:
+    """The options that most people need, as --help shows them."""
+    for field in fields():
+        if "brief" in field.metadata:
+            rule = field.metadata
+            metavar = rule.get("metavar", "HOW" if "choices" in rule else "N")
+            metavar += " ..." if rule.get("many") else ""
+            shape = {"action": "store_true"} if rule["kind"] is bool else {"metavar": metavar}
+            shape |= {"nargs": "?"} if "flag" in rule else {}
+            group.add_argument(option_name(field.name), help=rule["brief"], **shape)
+
+
+def add_all(parser: argparse.ArgumentParser, required: set[str]) -> None:
+    groups = {key: parser.add_argument_group(title) for key, title in GROUPS.items()}
+    for field in fields():
+        add_option(groups[field.metadata["group"]], field, required)
+    for name, text in ACTIONS.items():
+        groups["files"].add_argument(option_name(name), action="store_true", help=text)
+
+
+def fields() -> tuple[dataclasses.Field, ...]:
+    """What describes the options, in the order of --help-all."""
+    return (*options.described(), *dataclasses.fields(Settings))
+
+
+ACTIONS = {  # options that are not a run's: what to do instead, or how to read the command line
+    "list_layers": "print the names of the network's layers and exit",
+    "clear_cache": "empty the cache of networks and of the measured precision and exit",
+    "trust_recipes": "let a recipe (@FILE) name files and set any option",
+}
+RECIPES_HELP = (
+    ". @FILE reads options from a file, as in @recipes/prisma.args; later options override."
+)
+
+
+def add_answers(group: Any) -> None:
+    """The options that print something and exit."""
+    brief = {"is_brief": True, "help": "show this help and exit"}
+    group.add_argument("-h", "--help", action=ShowHelp, **brief)
+    group.add_argument("--help-all", action=ShowHelp, help="show all options and exit")
+    group.add_argument(
+        "--version", action="version", version=f"neural-style {VERSION}", help="show the version"
+    )
+
+
+def add_option(group: Any, field: dataclasses.Field, required: set[str]) -> None:
+    """The option of one field of `RunOptions` or `Settings`: its text and rule come from there."""
+    rule, name = field.metadata, option_name(field.name)
+    text = _text(field).replace("%", "%%")
+    if rule["kind"] is bool:
+        # settings can be switched off, too: a recipe may have switched them on
+        is_setting = "role" not in rule
+        action = argparse.BooleanOptionalAction if is_setting else "store_true"
+        group.add_argument(name, action=action, help=text)
+        return
+    if "flag" in rule:
+        _add_flag(group, field, text)
+        return
+    kind = str if rule["kind"] is dict else rule["kind"]
+    group.add_argument(
+        name,
+        type=kind,
+        nargs="+" if rule.get("many") or rule["kind"] is dict else None,
+        metavar=_metavar(rule),
+        help=text,
+        **({"required": True} if field.name in required else {}),
+    )
+
+
+def _add_flag(group: Any, field: dataclasses.Field, text: str) -> None:
+    """An option that may stand alone, without a value."""
+    rule, name = field.metadata, option_name(field.name)
+    group.add_argument(
+        name, nargs="?", const=rule["flag"], type=rule["kind"], metavar=_metavar(rule), help=text
+    )
+    if "role" in rule:
+        return
+    off = name.replace("--", "--no-", 1)
+    group.add_argument(
+        off, dest=field.name, action="store_const", const=None, help=argparse.SUPPRESS
+    )
+
+
+def _text(field: dataclasses.Field) -> str:
+    """What --help-all says about an option: with its unit and its default."""
+    rule = field.metadata
+    notes = [rule["unit"]] if "unit" in rule else []
+    has_default = field.default is not None and field.default is not dataclasses.MISSING
+    if has_default and rule["kind"] is not bool and not rule.get("is_path"):
+        number = f"{field.default:g}" if rule["kind"] is float else field.default
+        if "(default" not in rule["text"]:
+            notes.append(f"default {number}")
+    if rule.get("flag"):
+        notes.append(f"alone: {rule['flag']}")
+    return f"{rule['text']} ({'; '.join(notes)})" if notes else rule["text"]
+
+
+def _metavar(rule: Mapping[str, Any]) -> str:
+    if "choices" in rule:
+        return "|".join(rule["choices"])
+    return rule.get("metavar") or ("LAYER" if rule["kind"] is dict else "N")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28)
+
+
+class ShowHelp(argparse.Action):
+    """Prints the help, the brief one or all of it, and ends the process."""
+
+    def __init__(self, option_strings: Any, dest: str, is_brief: bool = False, **more: Any):
+        super().__init__(option_strings, dest, nargs=0, **more)
+        self._is_brief = is_brief
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        build_parser(is_brief=self._is_brief).print_help()
+        parser.exit()
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong option in one line, with the nearest right one."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
+        if unknown:
+            name = shortened(unknown[1].partition("=")[0])
+            message = f"unknown option {name}{nearest(name, list(self._option_string_actions))}"
+        raise UsageError(f"{message} (see --help)")

@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import memory
 
 from neural_style_tf.batch import jobs, processes
+from neural_style_tf.commands import parser as command_line
 from neural_style_tf.machine import hardware
-from neural_style_tf.runs import options as command_line
+from neural_style_tf.runs.options import RunOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ("china", "cat", "rocket", "pere-tanguy")
@@ -122,11 +123,7 @@ def of_dask() -> float:
 
     from neural_style_tf.batch import dask_cluster
 
-    given = {"content": [], "styles": [], "network": "", "output": "", "save_state": None}
-    given |= dict.fromkeys(
-        ("initial", "content_mask", "style_masks", "style_source_masks", "checkpoint_output")
-    )
-    job = argparse.Namespace(**given)
+    job = RunOptions(content="content", styles=["style"], output="output")
     two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
     with two, Client(two):
         address = two.scheduler_address

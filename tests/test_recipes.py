@@ -9,12 +9,12 @@ import reference
 import tensorflow as tf
 from shared import ROOT
 
+from neural_style_tf.commands import parser
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets
 from neural_style_tf.painting.stylize import initial_picture, stylize
 from neural_style_tf.pictures import reading, resampling
-from neural_style_tf.runs import options
-from neural_style_tf.settings import BUNDLED_NETWORK, settings_from
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 RECIPES = ROOT / "recipes"
 FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
@@ -22,8 +22,8 @@ FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
 
 def read(name):
     arguments = [f"@{RECIPES / name}.args", "--content", "c", "--styles", "s", "--output", "o"]
-    parsed = options.parse(options.expand(arguments).arguments, {})
-    return settings_from({knob: getattr(parsed, knob) for knob in options.knob_names()}), parsed
+    options = parser.parse(parser.expand(arguments).arguments, {})
+    return options.settings, options
 
 
 def raw_gram(features):
@@ -150,8 +150,8 @@ def test_losses_and_gradient_follow_the_published_formulas(name, tmp_path, pictu
 
 def test_a_later_option_wins_over_the_recipe():
     arguments = [f"@{RECIPES}/prisma.args", "--iterations", "7", "--clip", "--content", "c"]
-    arguments = options.expand([*arguments, "--styles", "s", "--output", "o"]).arguments
-    parsed = options.parse(arguments, {})
+    arguments = parser.expand([*arguments, "--styles", "s", "--output", "o"]).arguments
+    parsed = parser.parse(arguments, {})
     assert parsed.iterations == 7 and parsed.clip and parsed.learning_rate == 100
 
 

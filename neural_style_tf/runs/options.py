@@ -175,9 +175,11 @@ class RunOptions:
         mine = {name: value for name, value in values.items() if name in own}
         return cls(settings=settings_from(settings), **mine)
 
-    def value(self, name: str) -> Any:
-        """The value of an option or a setting by its name."""
-        return getattr(self.settings if name in setting_names() else self, name)
+    def values(self) -> dict[str, Any]:
+        """All options and settings by name."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        settings = own.pop("settings")
+        return own | {name: getattr(settings, name) for name in setting_names()}
 
     def with_settings(self, **changes: Any) -> "RunOptions":
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **changes))

@@ -15,11 +15,10 @@ from PIL import Image
 from shared import ROOT, wait_for
 
 from neural_style_tf.batch import jobs
-from neural_style_tf.commands import neural_style
+from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
 from neural_style_tf.pictures import files, metadata, reading, writing
-from neural_style_tf.runs import options
 
 
 def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
@@ -165,10 +164,10 @@ def test_a_picture_goes_on_from_its_state(folders, monkeypatch):
     given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
     given = [*map(str, [*given, *OPTIONS]), "--save-state", "out.png.npz", "--quiet"]
     assert neural_style.main(given) == 0
-    resumed = jobs._resumed(options.parse(given, {}))
+    resumed = jobs._resumed(parser.parse(given, {}))
     assert resumed.resumed.state["iterations"] == 6 and resumed.settings.scales == "1"
-    assert jobs._resumed(options.parse([*given, "--iterations", "3"], {})) is None
-    assert jobs._resumed(options.parse([*given, "--tv-weight", "3"], {})) is None
+    assert jobs._resumed(parser.parse([*given, "--iterations", "3"], {})) is None
+    assert jobs._resumed(parser.parse([*given, "--tv-weight", "3"], {})) is None
 
 
 def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders, monkeypatch):
@@ -177,12 +176,12 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
     given = [*map(str, [*given, *OPTIONS]), "--quiet"]
     assert neural_style.main(given) == 0
     described = metadata.read("out.png")
-    assert jobs.there_already(options.parse(given, {})).status == "kept"
+    assert jobs.there_already(parser.parse(given, {})).status == "kept"
     del described["losses"]
     writing.save("out.png", reading.read("out.png").pixels, metadata=described)
-    assert jobs.there_already(options.parse(given, {})) is None
+    assert jobs.there_already(parser.parse(given, {})) is None
     with pytest.raises(UserError, match="was made with other settings"):
-        jobs.there_already(options.parse([*given, "--seed", "3"], {}))
+        jobs.there_already(parser.parse([*given, "--seed", "3"], {}))
 
 
 def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(

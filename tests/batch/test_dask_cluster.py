@@ -1,6 +1,5 @@
 """A Dask cluster of two worker processes, one of which is killed while it paints."""
 
-import argparse
 import contextlib
 import io
 import os
@@ -21,6 +20,8 @@ from shared import ROOT, wait_for
 from neural_style_tf.batch import dask_cluster, jobs
 from neural_style_tf.commands.batch import check_tls
 from neural_style_tf.errors import UserError
+from neural_style_tf.runs.options import RunOptions
+from neural_style_tf.settings import Settings
 
 pytest.importorskip("distributed", reason="the cluster needs distributed")
 
@@ -116,14 +117,9 @@ def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
 
 
 def options_of(folder, count):
-    """So many jobs that any `work` can do; each names the folder."""
-    paths = {"content": [], "styles": [], "network": "", "debug": False}
-    named = {"output": str(folder / "out.png"), "save_state": None, "checkpoint_output": None}
-    masks = {name: None for name in dask_cluster.access.PICTURES if name not in paths}
-    return [
-        argparse.Namespace(**paths | masks | named | {"number": number, "threads": 1})
-        for number in range(count)
-    ]
+    """Jobs for any `work`, each with its number as the seed; each names the folder."""
+    paths = {"content": "c", "styles": ["s"], "output": str(folder / "out.png"), "threads": 1}
+    return [RunOptions(**paths, settings=Settings(seed=number)) for number in range(count)]
 
 
 def hanging(parcel, topic, number):
@@ -132,11 +128,12 @@ def hanging(parcel, topic, number):
 
     worker, options = get_worker(), parcel.options
     worker.log_event(topic, (number, worker.address, None))
-    tried = os.path.join(os.path.dirname(options.output), str(options.number))
-    if options.number == 2 or (options.number == 1 and not os.path.exists(tried)):
+    job = options.settings.seed
+    tried = os.path.join(os.path.dirname(options.output), str(job))
+    if job == 2 or (job == 1 and not os.path.exists(tried)):
         open(tried, "a").close()
         time.sleep(600)
-    return jobs.Outcome("done", str(options.number)), None
+    return jobs.Outcome("done", str(job)), None
 
 
 def hung(folder, nanny, numbers, monkeypatch, tries):
@@ -188,7 +185,7 @@ def lying(parcel, topic, number):
         (("done", "", 0.0, {}, {}), png),
         "done",
         None,
-    ][parcel.options.number]
+    ][parcel.options.settings.seed]
 
 
 def test_what_is_no_result_is_not_written(scheduler, tmp_path):

@@ -24,10 +24,10 @@ import tensorflow as tf
 
 from neural_style_tf import rules
 from neural_style_tf.batch import dask_cluster
+from neural_style_tf.commands.parser import parse
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import cache, downloads, reader, vgg, weights
 from neural_style_tf.runs import provenance
-from neural_style_tf.commands.parser import parse
 from neural_style_tf.runs.options import recorded_inputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 

@@ -1,6 +1,5 @@
 """Images: what is read is what the file shows; what is written is whole, and the same each time."""
 
-import argparse
 import contextlib
 import errno
 import io
@@ -39,6 +38,7 @@ from neural_style_tf.pictures import (
     writing,
 )
 from neural_style_tf.runs import inputs
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 HEIGHT, WIDTH = 40, 56
@@ -1064,20 +1064,21 @@ def photo_not_to_be_enlarged(tmp_path, monkeypatch):
     return str(tmp_path / "photo.png")
 
 
+def options_of(content, output, size):
+    settings = Settings(size=size)
+    return RunOptions(content=content, styles=["s"], output=output, settings=settings)
+
+
 def test_a_result_too_large_for_its_file_is_told_first(photo_not_to_be_enlarged):
-    options = argparse.Namespace(
-        content=photo_not_to_be_enlarged, output="out.jpg", max_megapixels=1
-    )
+    options = options_of(photo_not_to_be_enlarged, "out.jpg", 70_000)
     with pytest.raises(UsageError, match=r"out\.jpg would be 70000 wide and 46667 high"):
-        inputs.load(options, Settings(size=70_000))
+        inputs.load(options)
 
 
 def test_a_result_too_large_for_the_memory_is_told_first(photo_not_to_be_enlarged, monkeypatch):
     monkeypatch.setattr(hardware, "free_system_memory", lambda: 2_000_000_000)
-    options = argparse.Namespace(
-        content=photo_not_to_be_enlarged, output="out.png", max_megapixels=1
-    )
-    assert error_of(inputs.load, options, Settings(size=9000)) == (
+    options = options_of(photo_not_to_be_enlarged, "out.png", 9000)
+    assert error_of(inputs.load, options) == (
         "9000x6000 pixels take 3.9 GB of memory at the very least, and 2.0 GB are free: "
         "make the picture smaller"
     )

@@ -1,6 +1,5 @@
 """Whatever ends a run or breaks beside it, what was painted is saved."""
 
-import argparse
 import itertools
 import os
 import re
@@ -14,14 +13,15 @@ import tensorflow as tf
 from shared import COMMAND, QUICK, ROOT
 
 from neural_style_tf.batch import jobs
-from neural_style_tf.commands import neural_style
+from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import streams
 from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import files, metadata, reading, writing
-from neural_style_tf.runs import options, outputs, progress, states, tensorboard, writer
+from neural_style_tf.runs import outputs, progress, states, tensorboard, writer
+from neural_style_tf.runs.options import RunOptions
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_in_a_batch_a_failure_is_one_picture_s(folder, monkeypatch):
     given = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     given += ["--network", "network.mat", "--precision", "float32", "--iterations", "6", *QUICK]
     monkeypatch.chdir(folder)
-    painted = options.parse(given, {})
+    painted = parser.parse(given, {})
     outcome = jobs.paint(painted, "CPU", lambda *_: None)
     assert outcome.status == "failed"
     assert outcome.message == "InternalError: the device is gone (--debug shows where)"
@@ -354,12 +354,5 @@ def test_what_the_core_says_is_shown(main, monkeypatch, capsys):
 
 
 def test_the_namespace_of_a_run_has_what_is_claimed():
-    namespace = argparse.Namespace(
-        output="a/out.png",
-        save_state=None,
-        checkpoint_output=None,
-        timelapse="film.gif",
-        progress_write=False,
-        progress_plot=False,
-    )
-    assert outputs.claimed(namespace) == ["film.gif"]  # the folder a is not there
+    options = RunOptions(content="c", styles=["s"], output="a/out.png", timelapse="film.gif")
+    assert outputs.claimed(options) == ["film.gif"]  # the folder a is not there

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import QUICK, error_of
 
+from neural_style_tf.commands import parser
 from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
 from neural_style_tf.pictures import metadata, reading, writing
-from neural_style_tf.runs import access, options, provenance, recipe, signature, states
-from neural_style_tf.settings import Settings, settings_from, shapes_picture
+from neural_style_tf.runs import options, provenance, recipe, signature, states
+from neural_style_tf.settings import Settings, setting_names, settings_from, shapes_picture
 
 PRECIOUS = b"precious"
 
@@ -48,14 +49,13 @@ def described(run, folder):
 
 
 def test_every_option_says_who_may_set_it():
-    parser = options.build_parser(answers=False)
-    names = {action.dest for action in parser._actions}
-    settings = {field.name for field in dataclasses.fields(Settings)}
-    assert names - settings == access.OPTIONS.keys()
-    for name, option in access.OPTIONS.items():
-        if option.role == "output" or name in ("overwrite", "trust_recipes", "preview_host"):
-            assert not option.recipe and not option.table, name
-    assert not {"overwrite", "save_settings", "preview_host", "debug"} & set(access.RECORDED)
+    for action in parser.build_parser(has_help=False)._actions:
+        assert action.dest in (*options.option_names(), *setting_names(), *parser.ACTIONS)
+    outputs = options.option_names(lambda rule: rule["role"] == "output")
+    for name in (*outputs, *parser.ACTIONS, "overwrite", "preview_host"):
+        assert not options.may_be_set_by("recipe", name), name
+        assert not options.may_be_set_by("table", name), name
+    assert not {"overwrite", "save_settings", "preview_host", "debug"} & set(options.recorded())
 
 
 # Pictures: --settings-from
@@ -421,9 +421,7 @@ def test_a_recipe_that_was_written_reads_back_as_the_same_settings(tmp_path_fact
     path = tmp_path_factory.mktemp("recipe") / "my.args"
     path.write_text(recipe.text(made, title), encoding="utf-8")
     arguments = [f"@{path}", "--content", "c", "--styles", "s", "--output", "o"]
-    parsed = options.parse(options.expand(arguments).arguments, {})
-    names = [field.name for field in dataclasses.fields(Settings)]
-    assert settings_from({name: getattr(parsed, name) for name in names}) == made
+    assert parser.parse(parser.expand(arguments).arguments, {}).settings == made
 
 
 # Tables of a batch

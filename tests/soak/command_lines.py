@@ -1,7 +1,6 @@
 """Random command lines, good and bad values mixed: documented statuses, one line, no file lost."""
 
 import argparse
-import dataclasses
 import json
 import os
 import random
@@ -14,8 +13,7 @@ from pathlib import Path
 from launcher import Launcher
 
 from neural_style_tf.commands import batch
-from neural_style_tf.runs import options as command_line
-from neural_style_tf.settings import Settings
+from neural_style_tf.commands import parser as command_line
 from soak import ground, values
 from soak.engine import Soak
 
@@ -301,13 +299,13 @@ def option(generator: random.Random, action: argparse.Action, bad: float) -> lis
 def good_value(generator: random.Random, action: argparse.Action) -> str:
     """A value that is right by itself."""
     dest = action.dest
-    rules = {field.name: field.metadata for field in dataclasses.fields(Settings)}
+    rules = {field.name: field.metadata for field in command_line.fields()}
     if dest in SMALL:
         return str(generator.choice(SMALL[dest]))
     if dest in FILE_OPTIONS:
         return generator.choice(FILE_OPTIONS[dest])
     rule = rules.get(dest)
-    if rule is None:
+    if rule is None or (rule["kind"] is str and "choices" not in rule):
         return str(generator.choice((1, 2, "127.0.0.1", 100.0)))
     if "choices" in rule:
         return generator.choice(rule["choices"])

@@ -24,14 +24,15 @@ from PIL import Image, PngImagePlugin
 
 from neural_style_tf.batch import gallery, jobs
 from neural_style_tf.commands import batch, neural_style
+from neural_style_tf.commands import parser as command_line
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import user_cache
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import metadata
-from neural_style_tf.runs import options as command_line
 from neural_style_tf.runs import outputs, provenance, recipe, runs
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.resumed import Resumed
-from neural_style_tf.settings import Settings, settings_from, shapes_picture
+from neural_style_tf.settings import Settings, shapes_picture
 from soak import ground, values
 from soak.children import Child, Watch
 from soak.engine import Soak
@@ -220,10 +221,10 @@ def read_state(document: str, generator: random.Random) -> str | None:
     own += ["--allow-changes"] * generator.choice((0, 1))
     own += ["--iterations", "9"] * generator.choice((0, 1))
     found, resumed = neural_style.read_options(own)
-    kept = set(vars(found)) - OF_THE_COMMAND_LINE
+    kept = set(found.values()) - OF_THE_COMMAND_LINE
     wrong = wrong_options(found, kept, own) or checked(found, resumed)
     if not wrong:
-        stages.fitted(resumed.state, runs.settings_of(found))
+        stages.fitted(resumed.state, found.settings)
     return wrong
 
 
@@ -232,7 +233,7 @@ def read_recipe(document: str, generator: random.Random) -> str | None:
     own = [*ground.PAINT, "--output", "out.png"]
     arguments = generator.choice(([f"@{document}", *own], [*own, f"@{document}"]))
     found, resumed = neural_style.read_options(arguments)
-    allowed = set(vars(found)) - OF_THE_COMMAND_LINE - FILES | {"network"}
+    allowed = set(found.values()) - OF_THE_COMMAND_LINE - FILES | {"network"}
     return wrong_options(found, allowed, own) or checked(found, resumed)
 
 
@@ -261,21 +262,21 @@ READERS = {
 }
 
 
-def wrong_options(found: argparse.Namespace, allowed: set[str], own: list[str]) -> str | None:
+def wrong_options(found: RunOptions, allowed: set[str], own: list[str]) -> str | None:
     """An option that a document has set and may not."""
     # what is required is not what is asked here
     without = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    plain = vars(command_line.parse([*without, *own], {}))
-    for name, value in vars(found).items():
+    plain = command_line.parse([*without, *own], {}).values()
+    for name, value in found.values().items():
         if name not in allowed | NOT_OPTIONS and repr(value) != repr(plain.get(name)):
             return f"obeyed {name}: {value!r:.300}"
     return None
 
 
-def checked(found: argparse.Namespace, resumed: Resumed | None) -> str | None:
+def checked(found: RunOptions, resumed: Resumed | None) -> str | None:
     """What is wrong with options that were taken: that outputs would cost a file or lie elsewhere,
     or that their settings are not read back from the recipe that is written of them."""
-    settings = runs.settings_of(found)
+    settings = found.settings
     run = runs.check(found, resumed)
     for path in outputs.paths(run.options, run.settings):
         if not os.path.realpath(path).startswith(os.getcwd() + os.sep):
@@ -296,7 +297,7 @@ def checked(found: argparse.Namespace, resumed: Resumed | None) -> str | None:
 def settings_of_recipe(path: str) -> Settings:
     required = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     found = command_line.parse([*required, f"@{path}"], {})
-    return settings_from({name: getattr(found, name) for name in SETTINGS})
+    return found.settings
 
 
 # What is made

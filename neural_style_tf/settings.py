@@ -73,8 +73,8 @@ class Settings:
         brief="long side in pixels (default: the photo's)",
         kind=int, unit="pixels; default the photo's", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     scales: str = setting("auto", "size",
-        "paint in N stages from coarse to fine, each twice the size; auto: from about 512",
-        kind=str, unit="N or off", metavar="SCALES", resolved=True)
+        "paint in N stages from coarse to fine, each twice the size",
+        kind=str, unit="auto, N or off", metavar="SCALES", resolved=True)
     style_scales: tuple[float, ...] | None = setting(None, "size",
         "width of each style, as a share of the result's: larger means larger strokes",
         brief="size of the strokes: 0.5 finer, 1.5 larger",
@@ -184,7 +184,7 @@ class Settings:
         "number format of the features; auto: the fastest here",
         kind=str, choices=("auto", "float32", "bfloat16", "float16"), resolved=True)
     tile: str = setting("auto", "run",
-        "paint in tiles of N pixels a side: the same picture in less memory",
+        "paint in tiles of N pixels a side, in less memory",
         kind=str, unit="auto, N or off", metavar="TILE", resolved=True)
     seed: int = setting(0, "run", "of random numbers: the same seed paints the same picture",
         kind=int, at_least=0)

@@ -157,10 +157,3 @@ def check_masks(options: RunOptions) -> None:
                 SettingName(name),
                 f" for {count} style{'s' * (count != 1)}: pass one per style, {NO_MASK} for none",
             )
-
-
-def mask_files(options: RunOptions) -> list[str]:
-    """The names of all masks."""
-    named = [options.content_mask]
-    named += [*(options.style_masks or []), *(options.style_source_masks or [])]
-    return [name for name in named if name not in (None, NO_MASK)]

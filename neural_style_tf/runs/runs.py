@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import hardware
 from neural_style_tf.runs import inputs, provenance
-from neural_style_tf.runs.options import RunOptions
+from neural_style_tf.runs.options import NO_FILE, RunOptions, option_names
 from neural_style_tf.runs.painting_run import PaintingRun
 from neural_style_tf.runs.resumed import Resumed
 from neural_style_tf.settings import Settings
@@ -90,13 +90,13 @@ def _check_files(options: RunOptions, own: Collection[str]) -> None:
 def files_read(options: RunOptions) -> list[str]:
     """Every file that a run reads, recipes among them: none of them is ever written to, except for
     the saved run that goes on."""
-    read = [options.content, *options.styles, *filter(None, [options.initial])]
-    read += [*inputs.mask_files(options), options.network, *options.recipes]
-    read += filter(None, [options.settings_from])
+    read = [*options.recipes]
+    for name in option_names(lambda rule: rule["role"] == "input" and rule.get("is_path")):
+        value = getattr(options, name)
+        paths = value if isinstance(value, tuple) else [value]
+        read += [path for path in paths if path not in NO_FILE]
     is_own = options.save_state and _is_same(options.resume, options.save_state)
-    if options.resume and not is_own:
-        read.append(options.resume)
-    return read
+    return [path for path in read if not (is_own and path == options.resume)]
 
 
 def _find_network(options: RunOptions) -> str:

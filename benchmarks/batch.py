@@ -26,7 +26,7 @@ import memory
 
 from neural_style_tf.batch import jobs, processes
 from neural_style_tf.commands import parser as command_line
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu
 from neural_style_tf.runs.options import RunOptions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--skip", nargs="+", default=[])
     skipped = parser.parse_args().skip
-    print(f"On {hardware.threads()} processors.\n")
+    print(f"On {cpu.threads()} processors.\n")
     print("| what | measured | |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

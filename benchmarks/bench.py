@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"
@@ -58,11 +58,11 @@ def heading() -> str:
 
 def processor() -> str:
     """The processor in words, with what decides which precision is fast."""
-    fields = hardware.processor()
+    fields = cpu.processor()
     if not fields:
         return platform.processor() or platform.machine()
     known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    has = [name for name in known if name in hardware.flags()]
+    has = [name for name in known if name in cpu.flags()]
     return f"{fields.get('model name', 'unknown processor')} with {', '.join(has) or 'no AVX2'}"
 
 

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluations", type=int, default=138, help="of the lbfgs recipe")
     options = parser.parse_args()
-    device = hardware.start_tensorflow(debug=False)
+    device = tensorflow_setup.start(debug=False)
     print(f"Commands on {device}.\n")
     print("| what | seconds | peak memory | |")
     print("| --- | --- | --- | --- |")
@@ -95,7 +96,7 @@ def in_one_process() -> tuple[float, float, float]:
     runs = [
         seconds(lambda: list(stylize(network, photo, [painting], iterations=1))) for _ in range(2)
     ]
-    step = make_step(hardware.precision("auto").name, 512, 512)
+    step = make_step(feature_dtype("auto").name, 512, 512)
     step()
     return *runs, 2 * statistics.median(seconds(step) for _ in range(3))  # and the last look
 

@@ -4,7 +4,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import memory
 
 
 def peak(process: int | str = "self") -> float:
@@ -24,7 +24,7 @@ def _status(name: str, process: int | str) -> float:
         kibibytes = next(int(line.split()[1]) for line in lines if line.startswith(name))
         return kibibytes * 1024 / 1e6
     except (OSError, StopIteration):
-        return hardware.most_memory() / 1e6
+        return memory.peak_memory() / 1e6
 
 
 def run(command: list[str]) -> tuple[float, float]:

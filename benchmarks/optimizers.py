@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import memory
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.pictures import reading, resampling, sizes, writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -57,9 +58,9 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=150)
     parser.add_argument("--reference", type=int, help="a first row: Adam over so many steps")
     options = parser.parse_args()
-    device = hardware.start_tensorflow(debug=False)
+    device = tensorflow_setup.start(debug=False)
 
-    precision = hardware.precision("auto").name
+    precision = feature_dtype("auto").name
     print(f"{WIDTH}x{HEIGHT} on {device} in {precision}; losses of the saved PNGs in float32.\n")
     print("| optimizer | evaluations | seconds | loss | peak memory so far |")
     print("| --- | --- | --- | --- | --- |")

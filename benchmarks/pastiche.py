@@ -35,11 +35,12 @@ print(json.dumps([statistics.median(taken), memory.peak(), torch.__version__]))
 OURS = """
 import json, statistics, sys
 sys.path.insert(0, "")
-from neural_style_tf.machine import hardware
+from neural_style_tf.network.precision import feature_dtype
+from neural_style_tf.machine import tensorflow_setup
 from benchmarks import memory
 from benchmarks.step import make_step, seconds
-hardware.start_tensorflow(debug=False)
-precision = hardware.precision("auto").name
+tensorflow_setup.start(debug=False)
+precision = feature_dtype("auto").name
 size = int(sys.argv[3])
 step = make_step(precision, size, size)
 step()

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.optimizers import judge, pair
 from benchmarks.quality import PAIRS, files_of, size_of
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--folder", type=Path, help="where the pictures stay")
     options = parser.parse_args()
-    device = hardware.start_tensorflow(debug=False)
+    device = tensorflow_setup.start(debug=False)
     print(f"{options.size} pixels on {device}, after {options.iterations} steps.\n")
     print(f"| pair | float32 | {options.precision} | |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as kept:

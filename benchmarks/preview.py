@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import memory
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.runs.preview import Preview
@@ -44,7 +44,7 @@ def main() -> None:
 
 def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
     """Medians of a step alone and of one that is shown, and how many pictures were fetched."""
-    hardware.start_tensorflow(debug=False)
+    tensorflow_setup.start(debug=False)
     from neural_style_tf.painting.stylize import stylize
 
     photo, painting = (

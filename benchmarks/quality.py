@@ -40,7 +40,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import colors, reading, resampling, sizes, writing
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -129,7 +129,7 @@ def main() -> None:
     for name, arguments in variants.items():
         paint(folders[name], arguments)
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
-    hardware.start_tensorflow(debug=False)
+    tensorflow_setup.start(debug=False)
     found = {name: measured(folder) for name, folder in folders.items()}
     table(found)
     sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))

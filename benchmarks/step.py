@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import memory
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu, tensorflow_setup
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,14 +38,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--peak", choices=VARIANTS, help="only take a few such steps; print MB")
     options = parser.parse_args()
-    device = hardware.start_tensorflow(debug=False)
+    device = tensorflow_setup.start(debug=False)
     if options.peak:
         take = make_step(options.peak, options.size, options.size)
         for _ in range(3):
             take()
         print(memory.peak())
         return
-    chosen = hardware.precision("auto").name
+    chosen = feature_dtype("auto").name
     steps = {}
     for variant in VARIANTS:
         try:
@@ -168,8 +169,8 @@ def peak(variant: str, size: int) -> float:
     """The most megabytes that a process of its own holds for a few steps; the plain ones with the
     convolutions that TensorFlow takes by itself."""
     environment = os.environ.copy()
-    if variant == "plain" and not hardware.takes_onednn_by_itself():
-        environment[hardware.ONEDNN] = "0"
+    if variant == "plain" and not cpu.uses_onednn_by_default():
+        environment[tensorflow_setup.ONEDNN] = "0"
     command = [sys.executable, __file__, "--peak", variant, "--size", str(size)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(done.stdout)

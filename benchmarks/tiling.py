@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +62,7 @@ def main() -> None:
 
 def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, float]:
     """The seconds of a gradient at that size, and the megabytes that it all took."""
-    hardware.start_tensorflow(debug=False)
+    tensorflow_setup.start(debug=False)
     from benchmarks.step import pictures
     from neural_style_tf.network import vgg
     from neural_style_tf.objective import memory
@@ -69,7 +70,7 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
 
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting, picture = pictures(size, size)
-    dtype = hardware.precision(precision)
+    dtype = feature_dtype(precision)
     sizes = [photo.shape[1:3], painting.shape[1:3]]
     pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
     evaluate, _ = memory.make_objective(

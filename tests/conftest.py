@@ -15,7 +15,7 @@ from launcher import Launcher, import_all
 from PIL import Image
 from shared import BROWSER, QUICK
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import precision
 
 
 def pytest_sessionstart():
@@ -34,7 +34,7 @@ def in_float32():
     import tensorflow as tf
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hardware, "_fastest_precision", lambda: tf.float32)
+        patch.setattr(precision, "_fastest", lambda _: tf.float32)
         yield
 
 

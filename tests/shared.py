@@ -9,11 +9,11 @@ import time
 from launcher import ROOT
 from PIL import Image
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import precision
 
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
 QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
-FASTEST_PRECISION = hardware._fastest_precision  # which tests replace
+FASTEST_PRECISION = precision._fastest  # which tests replace
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -30,7 +30,7 @@ from neural_style_tf.batch import jobs
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.processes import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
 from neural_style_tf.errors import UsageError, UserError, message_of
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu, devices, tensorflow_setup
 from neural_style_tf.pictures import files, formats
 from neural_style_tf.runs import provenance
 from neural_style_tf.runs.options import RunOptions, pictures, recorded_paths
@@ -350,7 +350,7 @@ _devices: list[str] = []
 def _device(debug: bool, threads: int | None) -> str:
     """TensorFlow is started once in a worker."""
     if not _devices:
-        _devices.append(hardware.start_tensorflow(debug, threads))
+        _devices.append(tensorflow_setup.start(debug, threads))
     return _devices[0]
 
 
@@ -493,13 +493,13 @@ def _connected(
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(CALM))
         if address == "local":
-            count, threads = here or (hardware.threads(), 1)
+            count, threads = here or (cpu.threads(), 1)
             cluster = LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
                 memory_limit=None,
                 dashboard_address=":0",
-                resources={GPU: 1} if hardware.seems_to_have_gpu() else None,
+                resources={GPU: 1} if devices.seems_to_have_gpu() else None,
                 env={"TF_NUM_INTRAOP_THREADS": str(threads)},
                 silence_logs=logging.WARNING if debug else logging.CRITICAL,
             )

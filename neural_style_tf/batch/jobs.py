@@ -60,9 +60,9 @@ def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
 
 def in_worker(threads: int | None, debug: bool) -> Callable:
     """What a worker process starts with: `paint` on its device."""
-    from neural_style_tf.machine import hardware
+    from neural_style_tf.machine import tensorflow_setup
 
-    device = hardware.start_tensorflow(debug, threads)
+    device = tensorflow_setup.start(debug, threads)
 
     def work(options: RunOptions, tell: Callable) -> Outcome:
         return paint(options, device, lambda done, total: tell((done, total)))

@@ -1,8 +1,8 @@
 """Preload: what painting takes, for the process that workers are forked from."""
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 
-hardware.import_tensorflow()
+tensorflow_setup.load()
 
 from neural_style_tf.optimizers import adam, lbfgs, scipy_lbfgsb  # noqa: E402, F401
 from neural_style_tf.painting import stylize  # noqa: E402, F401

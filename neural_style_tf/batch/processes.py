@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.runs.stopping import EXIT_STATUS
 
 TRIES = 3  # of a job whose process dies or hangs
@@ -210,7 +210,7 @@ def _inherited() -> Iterator[None]:
     paths = filter(None, [ours, os.environ.get("PYTHONPATH")])
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        with hardware.environment("PYTHONPATH", os.pathsep.join(paths)):
+        with tensorflow_setup.environment("PYTHONPATH", os.pathsep.join(paths)):
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)

@@ -25,7 +25,7 @@ from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.summary import Summary
 from neural_style_tf.commands import parser as single
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
-from neural_style_tf.machine import hardware, streams
+from neural_style_tf.machine import cpu, devices, memory, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs import runs
@@ -432,7 +432,7 @@ def begin(
     summary.note(f"{len(pictures)} pictures, {count} at a time")
     folders = {os.path.dirname(picture.output) for picture in pictures}
     # what others are forked from imports in silence, and a GPU's driver may not survive a fork
-    is_anew = common.debug or hardware.seems_to_have_gpu()
+    is_anew = common.debug or devices.seems_to_have_gpu()
 
     def clear_up(process: int) -> None:
         for folder in folders:
@@ -539,8 +539,8 @@ def kinds_of(pairs: Sequence[Pair], left: Sequence[int]) -> dict[int, Kind]:
 
 def shared_out(wanted: str, common: RunOptions, kinds: Sequence[Kind]) -> tuple[int, int]:
     """How many processes, and of how many threads each. kinds: of what they paint."""
-    cores = common.threads or hardware.threads()
-    if wanted == "auto" and hardware.seems_to_have_gpu():
+    cores = common.threads or cpu.threads()
+    if wanted == "auto" and devices.seems_to_have_gpu():
         count = 1
     elif wanted == "auto":
         count = min(cores, len(kinds), room_for(max(kind.pixels for kind in kinds)))
@@ -552,7 +552,7 @@ def shared_out(wanted: str, common: RunOptions, kinds: Sequence[Kind]) -> tuple[
 
 def room_for(pixels: int) -> int:
     """The processes that memory holds, each with a picture of so many."""
-    free = hardware.free_system_memory()
+    free = memory.free_system_memory()
     if free is None:
         return sys.maxsize
     return max(1, int(free / (WORKER_GIGABYTES * 1e9 + MEGAPIXEL_GIGABYTES * 1e3 * pixels)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from neural_style_tf.commands import parser
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError
-from neural_style_tf.machine import hardware, streams
+from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import failures, inputs, provenance, recipe, runs
@@ -64,7 +64,7 @@ def paint(arguments: list[str]) -> int:
         pictures = inputs.load(run.options)
         if options.save_settings:
             save_settings(options, run.settings)
-        device = hardware.start_tensorflow(options.debug, options.threads)
+        device = tensorflow_setup.start(options.debug, options.threads)
         status = runs.paint(run, pictures, device, preview)
         if preview and (status in (0, 1) or preview.has_stopped_the_run):
             if not options.quiet:
@@ -134,7 +134,7 @@ def open_preview(options: RunOptions) -> "Preview | None":
 
 def list_layers(own: Mapping[str, Any]) -> int:
     """Prints the names of the network's layers. own: the options that are set."""
-    hardware.start_tensorflow(own.get("debug", False))
+    tensorflow_setup.start(own.get("debug", False))
     from neural_style_tf.network import vgg
 
     print("\n".join(vgg.load(own.get("network", BUNDLED_NETWORK)).names))

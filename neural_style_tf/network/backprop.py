@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import winograd
 from neural_style_tf.network.weights import Layer
 
@@ -149,7 +149,7 @@ class _Convolution:
         self._bias = tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         # in float32 oneDNN's gradients are faster than its convolutions; all others are slower
-        self._by_gradient = dtype == tf.float32 and hardware.uses_onednn()
+        self._by_gradient = dtype == tf.float32 and tensorflow_setup.uses_onednn()
 
     @functools.cached_property
     def _turned(self) -> tf.Tensor:

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu
 
 TILE = 4
 REACH = TILE + 2  # values a side that a tile of results is made from
@@ -77,7 +77,7 @@ def pays(shape: tf.TensorShape, kernel: tf.Tensor, is_backward: bool = False) ->
     [h, w, in, out], forward or backward, in the type of the kernel."""
     places, fewest, most = shape[1] * shape[2], min(kernel.shape[2:]), max(kernel.shape[2:])
     is_worth_it = kernel.dtype == tf.float32
-    if kernel.dtype == tf.bfloat16 and not hardware.multiplies_matrices():
+    if kernel.dtype == tf.bfloat16 and not cpu.multiplies_matrices():
         is_worth_it = is_backward or most >= FEWEST_CHANNELS_OF_FEATURES
     return (
         is_worth_it

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import memory
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import objective
@@ -45,7 +45,7 @@ def choose_size(
     if settings.tile != "auto":
         grid = Grid(passes.reach(), int(settings.tile))
         return int(settings.tile) if any(len(grid.tiles(size)) > 1 for size in sizes) else None
-    free = hardware.free_memory()
+    free = memory.free_memory()
     if free is None:
         return None
     height, width = sizes[0]

@@ -11,8 +11,8 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import NotFiniteError, UsageError
-from neural_style_tf.machine import hardware
 from neural_style_tf.network import vgg
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
 from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.optimizers.base import Optimizer, State, under, within
@@ -98,7 +98,7 @@ def stylize(
         _check_sizes(content, plan, resume)
     elif plan is None:
         plan = stages.plan(*content.shape[:2], settings, initial is not None)
-        precision = hardware.precision(settings.precision)
+        precision = feature_dtype(settings.precision)
         plan = tiling.in_tiles(
             plan, network, [style.shape[:2] for style in styles], settings, precision
         )
@@ -144,7 +144,7 @@ class _Run:
         self._initial = None if initial is None else resampling.bled(initial, bleed)
         self._network, self._styles = network, styles
         self._settings, self._plan = settings, plan
-        self._precision = hardware.precision(settings.precision)
+        self._precision = feature_dtype(settings.precision)
         self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
         self._ends = under(stages.ENDS, within(stages.ENDS, resume or {}))
         self._descent: Descent | None = None

@@ -6,7 +6,7 @@ import os
 from PIL import ExifTags, Image, ImageFile
 
 from neural_style_tf.errors import UsageError, UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import memory
 from neural_style_tf.pictures import decoding, opening, resampling
 from neural_style_tf.pictures.files import StrPath
 
@@ -73,7 +73,7 @@ def check_memory(
     if source[0] * source[1] <= resampling.MOST_RESIZED_BY_PILLOW and source != target:
         pixels += source[0] * source[1]
     held = 4 * (_channels(image) + 2) * pixels
-    needed, free = decoding + held + _BAND_BYTES, hardware.free_system_memory()
+    needed, free = decoding + held + _BAND_BYTES, memory.free_system_memory()
     if free is not None and needed > free:
         raise UserError(
             f"{path} takes {needed / 1e9:.1f} GB of memory to read, and {free / 1e9:.1f} GB are "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError, UserError
-from neural_style_tf.machine import hardware, kept
+from neural_style_tf.machine import kept, memory
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import files
 from neural_style_tf.runs.options import RunOptions
@@ -91,7 +91,7 @@ def load(options: RunOptions) -> Pictures:
 
 def _check_memory(height: int, width: int) -> None:
     """Raises `UserError` for a result that this machine cannot hold, however it is painted."""
-    free, least = hardware.free_system_memory(), PICTURES_HELD * 12 * height * width
+    free, least = memory.free_system_memory(), PICTURES_HELD * 12 * height * width
     if free is not None and least > free:
         raise UserError(
             f"{width}x{height} pixels take {least / 1e9:.1f} GB of memory at the very least, and "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from neural_style_tf.errors import NotFiniteError, UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
@@ -88,7 +88,7 @@ class PaintingRun:
         settings, resumed, plan = self._settings, self._resumed, self._pictures.plan
         self._network = vgg.load(self._options.network)
         vgg.check_layers(self._network, settings.layers())
-        precision = hardware.precision(settings.precision)
+        precision = feature_dtype(settings.precision)
         self._state = None
         if resumed:
             self._state, plan = stages.fitted(resumed.state, settings)

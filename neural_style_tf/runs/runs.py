@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import NO_FILE, RunOptions, option_names
 from neural_style_tf.runs.painting_run import PaintingRun
@@ -103,7 +103,7 @@ def _find_network(options: RunOptions) -> str:
     """The file of the network."""
     from neural_style_tf.network import weights
 
-    with contextlib.nullcontext() if options.debug else hardware.silence():
+    with contextlib.nullcontext() if options.debug else tensorflow_setup.silence():
         return str(weights.find(options.network))
 
 

@@ -216,7 +216,7 @@ def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, mo
 
     given = []
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(batch.hardware, "seems_to_have_gpu", lambda: has_gpu)
+    monkeypatch.setattr(batch.devices, "seems_to_have_gpu", lambda: has_gpu)
     monkeypatch.setattr(
         batch.processes, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
     )

@@ -7,14 +7,15 @@ import tensorflow as tf
 from shared import FASTEST_PRECISION
 
 from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import hardware, user_cache
+from neural_style_tf.machine import cpu, memory, precision, tensorflow_setup, user_cache
+from neural_style_tf.network.precision import feature_dtype
 
 
 @pytest.fixture
 def cgroup(tmp_path, monkeypatch):
     """A function that writes files of a cgroup, and has the machine look there."""
-    monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
-    monkeypatch.setattr(hardware, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(cpu, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cpu, "OWN_CGROUP", tmp_path / "own")
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
 
@@ -45,14 +46,14 @@ def cgroup(tmp_path, monkeypatch):
 )
 def test_threads_follow_the_containers_limit(cgroup, texts, threads):
     cgroup(texts)
-    assert hardware.threads() == threads
+    assert cpu.threads() == threads
 
 
 def test_threads_follow_the_affinity(cgroup, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 6}, raising=False)
-    assert hardware.threads() == 3
+    assert cpu.threads() == 3
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows
-    assert hardware.threads() == 8
+    assert cpu.threads() == 8
 
 
 GIGABYTE = 10**9
@@ -85,15 +86,15 @@ def test_free_memory_is_the_systems_within_the_containers_limit(
 ):
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 32000000 kB\nMemAvailable: 15625000 kB\n")
-    monkeypatch.setattr(hardware, "MEMORY", meminfo)
+    monkeypatch.setattr(memory, "MEMORY", meminfo)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     cgroup(texts)
-    assert hardware.free_memory() == gigabytes * GIGABYTE
+    assert memory.free_memory() == gigabytes * GIGABYTE
 
 
 def test_where_nobody_tells_the_memory_nothing_is_known(cgroup, tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "MEMORY", tmp_path / "none")
-    assert hardware.free_memory() is None
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "none")
+    assert memory.free_memory() is None
 
 
 @pytest.mark.parametrize(
@@ -103,18 +104,18 @@ def test_where_nobody_tells_the_memory_nothing_is_known(cgroup, tmp_path, monkey
 def test_threads_are_those_wanted_or_told_or_one_for_each_processor(
     wanted, told, count, monkeypatch
 ):
-    monkeypatch.setattr(hardware, "threads", lambda: 3)
-    monkeypatch.delenv(hardware.THREADS, raising=False)
+    monkeypatch.setattr(cpu, "threads", lambda: 3)
+    monkeypatch.delenv(tensorflow_setup.THREADS, raising=False)
     if told is not None:
-        monkeypatch.setenv(hardware.THREADS, told)
-    assert hardware._number_of_threads(wanted) == count
+        monkeypatch.setenv(tensorflow_setup.THREADS, told)
+    assert tensorflow_setup._number_of_threads(wanted) == count
 
 
 @pytest.mark.parametrize("told", ["auto", "-1", "1.5", "9" * 5000, "٣"])
 def test_a_number_of_threads_that_is_none_is_refused(told, monkeypatch):
-    monkeypatch.setenv(hardware.THREADS, told)
+    monkeypatch.setenv(tensorflow_setup.THREADS, told)
     with pytest.raises(UserError) as raised:
-        hardware._number_of_threads(None)
+        tensorflow_setup._number_of_threads(None)
     assert str(raised.value) == (
         f"the environment variable TF_NUM_INTRAOP_THREADS is {shortened(repr(told))}: set it to a "
         "number of threads, or unset it"
@@ -131,18 +132,16 @@ def test_a_precision_that_the_machine_has_not_is_told(monkeypatch):
     def raises(*_):
         raise tf.errors.AbortedError(None, None, "no such instruction")
 
-    monkeypatch.setattr(hardware, "_convolution", lambda *_: (raises, None))
-    hardware._check_precision.cache_clear()
     with pytest.raises(
         UserError, match=r"^this machine has no bfloat16 \(AbortedError\): give --p"
     ):
-        hardware.precision("bfloat16")
+        precision.choose("bfloat16", lambda *_: (raises, None))
 
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     monkeypatch.setattr(user_cache, "folder", lambda: tmp_path / "caches" / "neural-style")
-    monkeypatch.setattr(hardware, "_fastest_precision", FASTEST_PRECISION)
+    monkeypatch.setattr(precision, "_fastest", FASTEST_PRECISION)
     FASTEST_PRECISION.cache_clear()
     yield
     FASTEST_PRECISION.cache_clear()
@@ -155,41 +154,41 @@ def fresh(monkeypatch, tmp_path):
 )
 def test_low_precision_has_to_be_much_faster(fresh, monkeypatch, gains, chosen):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    by_side = dict(zip((side for side, _ in hardware.TRIED), gains, strict=True))
-    monkeypatch.setattr(hardware, "_gain", lambda side, channels: by_side[side])
-    assert hardware.precision("auto") == chosen
+    by_side = dict(zip((side for side, _ in precision.PROBED_SIZES), gains, strict=True))
+    monkeypatch.setattr(precision, "_gain", lambda side, *_: by_side[side])
+    assert precision.choose("auto", None) == chosen
 
 
 def test_low_precision_that_raises_is_not_taken(fresh, monkeypatch):
-    def raises(side, channels):
+    def raises(*_):
         raise tf.errors.AbortedError(None, None, "no such instruction")
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    monkeypatch.setattr(hardware, "_gain", raises)
-    assert hardware.precision("auto") == tf.float32
+    monkeypatch.setattr(precision, "_gain", raises)
+    assert precision.choose("auto", None) == tf.float32
 
 
 def test_the_choice_is_kept_for_this_kind_of_processor(fresh, tmp_path, monkeypatch):
     """So other work on the machine does not change the next picture."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     for gain in (6, 1.1):
-        monkeypatch.setattr(hardware, "_gain", lambda *_, gain=gain: gain)
+        monkeypatch.setattr(precision, "_gain", lambda *_, gain=gain: gain)
         FASTEST_PRECISION.cache_clear()
-        assert hardware.precision("auto") == tf.bfloat16
+        assert precision.choose("auto", None) == tf.bfloat16
     (kept,) = (tmp_path / "caches" / "neural-style").iterdir()
     assert kept.read_text() == "bfloat16"
 
     for spoilt in (b"float64", b"\xff"):
         kept.write_bytes(spoilt)
         FASTEST_PRECISION.cache_clear()
-        assert hardware.precision("auto") == tf.float32
+        assert precision.choose("auto", None) == tf.float32
         assert kept.read_text() == "float32"
 
-    monkeypatch.setattr(hardware, "_gain", lambda *_: 6)
-    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "_gain", lambda *_: 6)
+    monkeypatch.setattr(cpu, "PROCESSORS", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("processor : 0\nflags : fpu amx_bf16\n\nprocessor : 1\n")
     FASTEST_PRECISION.cache_clear()
-    assert hardware.precision("auto") == tf.bfloat16
+    assert precision.choose("auto", None) == tf.bfloat16
     assert len(list(kept.parent.iterdir())) == 2
 
 
@@ -197,9 +196,9 @@ def test_without_a_cache_it_is_measured_each_time(fresh, tmp_path, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     (tmp_path / "caches").write_text("no folder")
     for gain, chosen in ((6, tf.bfloat16), (1.1, tf.float32)):
-        monkeypatch.setattr(hardware, "_gain", lambda *_, gain=gain: gain)
+        monkeypatch.setattr(precision, "_gain", lambda *_, gain=gain: gain)
         FASTEST_PRECISION.cache_clear()
-        assert hardware.precision("auto") == chosen
+        assert precision.choose("auto", None) == chosen
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_a_gpu_takes_what_its_tensor_cores_do(fresh, monkeypatch, capability, ch
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: ["a GPU"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: details)
-    assert hardware.precision("auto") == chosen
+    assert precision.choose("auto", None) == chosen
 
 
 @pytest.mark.parametrize(
@@ -219,23 +218,23 @@ def test_a_gpu_takes_what_its_tensor_cores_do(fresh, monkeypatch, capability, ch
 def test_units_that_multiply_matrices_are_among_the_flags(tmp_path, monkeypatch, text, expected):
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
-    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
-    assert hardware.multiplies_matrices() == expected
+    monkeypatch.setattr(cpu, "PROCESSORS", tmp_path / "cpuinfo")
+    assert cpu.multiplies_matrices() == expected
 
 
 @pytest.fixture
 def told_onednn(tmp_path, monkeypatch):
     """A function that has the system say that of its processor, if anything, without a GPU; and the
     user say this of oneDNN."""
-    monkeypatch.setattr(hardware, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
 
     def told(text, given):
         if text is not None:
             (tmp_path / "cpuinfo").write_text(text)
-        monkeypatch.setenv(hardware.ONEDNN, given or "")
+        monkeypatch.setenv(tensorflow_setup.ONEDNN, given or "")
         if given is None:
-            monkeypatch.delenv(hardware.ONEDNN)
+            monkeypatch.delenv(tensorflow_setup.ONEDNN)
 
     return told
 
@@ -255,13 +254,13 @@ def test_onednn_is_for_processors_that_it_is_made_for(
     told_onednn, monkeypatch, text, machine, system, given, expected
 ):
     told_onednn(text, given)
-    monkeypatch.setattr(hardware.platform, "machine", lambda: machine)
-    monkeypatch.setattr(hardware.sys, "platform", system)
-    hardware.import_tensorflow()
-    assert os.environ.get(hardware.ONEDNN) == expected
-    assert hardware.uses_onednn() == (expected == "1")
+    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
+    monkeypatch.setattr(cpu.sys, "platform", system)
+    tensorflow_setup.load()
+    assert os.environ.get(tensorflow_setup.ONEDNN) == expected
+    assert tensorflow_setup.uses_onednn() == (expected == "1")
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: ["a GPU"])
-    assert not hardware.uses_onednn()
+    assert not tensorflow_setup.uses_onednn()
 
 
 @pytest.mark.parametrize(
@@ -275,16 +274,16 @@ def test_onednn_is_for_processors_that_it_is_made_for(
 )
 def test_onednn_where_somebody_else_imported_tensorflow(told_onednn, flags, given, expected):
     told_onednn(f"flags : fpu {flags}\n", given)
-    assert hardware.uses_onednn() == expected
+    assert tensorflow_setup.uses_onednn() == expected
 
 
 def test_what_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(hardware, "_fastest_precision", None)
-    assert hardware.precision("float32") == tf.float32
+    monkeypatch.setattr(precision, "_fastest", None)
+    assert precision.choose("float32", None) == tf.float32
 
 
 def test_the_probe_runs_here(fresh):
-    assert hardware.precision("auto") in (tf.float32, tf.bfloat16, tf.float16)
+    assert feature_dtype("auto") in (tf.float32, tf.bfloat16, tf.float16)
 
 
 def test_the_options_reach_the_run(run):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from variants import MORE_VARIANTS, apart, objective_of
 
 from benchmarks import plain
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import cpu, tensorflow_setup
 from neural_style_tf.network import winograd
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective.objective import make_losses, measure_targets
@@ -62,7 +62,7 @@ def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dt
     ids=["default", "zero padding", "one layer for both"],
 )
 def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
-    monkeypatch.setattr(hardware, "multiplies_matrices", lambda: False)
+    monkeypatch.setattr(cpu, "multiplies_matrices", lambda: False)
     for limit in ("FEWEST_CHANNELS", "FEWEST_PLACES"):
         monkeypatch.setattr(winograd, limit, 1)
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS_OF_FEATURES", 7)  # the last two blocks
@@ -106,7 +106,7 @@ def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatc
     image = tf.constant(picture()[np.newaxis])
     found = {}
     for by_gradient, operation in ((True, "Conv2DBackpropInput"), (False, "Conv2D")):
-        monkeypatch.setattr(hardware, "uses_onednn", lambda one=by_gradient: one)
+        monkeypatch.setattr(tensorflow_setup, "uses_onednn", lambda one=by_gradient: one)
         passes = Passes(network.layers, ["relu3_1"])
 
         @tf.function
@@ -143,7 +143,7 @@ def test_winograd_convolution_is_the_convolution(size):
 
 @pytest.mark.parametrize("has_matrix_units", [False, True])
 def test_where_winograd_pays(monkeypatch, has_matrix_units):
-    monkeypatch.setattr(hardware, "multiplies_matrices", lambda: has_matrix_units)
+    monkeypatch.setattr(cpu, "multiplies_matrices", lambda: has_matrix_units)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda _: [])
     shape = tf.TensorShape([1, 64, 64, 7])
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from variants import MORE_VARIANTS, apart
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import memory as machine_memory
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import memory, objective
@@ -163,7 +163,7 @@ def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
     sizes = [(1000, 2000), (500, 500)]
 
     def chosen(free, sizes=sizes, optimizer="adam", **options):
-        monkeypatch.setattr(hardware, "free_memory", lambda: free)
+        monkeypatch.setattr(machine_memory, "free_memory", lambda: free)
         settings = Settings(optimizer=optimizer, **options)
         return tiling.choose_size(network, sizes, settings, tf.float32)
 

@@ -66,7 +66,7 @@ def test_one_seed_is_one_picture(network, picture):
 def test_the_gradient_of_a_larger_picture_is_the_same_at_every_evaluation():
     """In a process of its own, as the command line starts TensorFlow."""
     code = """
-from neural_style_tf.machine import hardware; hardware.start_tensorflow(False)
+from neural_style_tf.machine import tensorflow_setup; tensorflow_setup.start(False)
 import numpy as np, tensorflow as tf, vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets
 from neural_style_tf.settings import Settings

@@ -24,7 +24,7 @@ from shared import ROOT
 from soak.pictures import tiled_tiff
 
 from neural_style_tf.errors import UsageError, UserError
-from neural_style_tf.machine import hardware
+from neural_style_tf.machine import memory
 from neural_style_tf.pictures import (
     decoding,
     files,
@@ -711,7 +711,7 @@ def test_a_large_picture_of_few_bytes_takes_little(tmp_path, name):
 def test_a_picture_that_does_not_fit_is_refused_from_its_header(tmp_path, monkeypatch):
     path = tmp_path / "large.png"
     path.write_bytes(png(8, 2, b"", height=5_000, width=10_000))
-    monkeypatch.setattr(hardware, "free_system_memory", lambda: 150_000_000)
+    monkeypatch.setattr(memory, "free_system_memory", lambda: 150_000_000)
     assert error_of(reading.read, path) == (
         f"{path} takes 1.3 GB of memory to read, and 0.1 GB are free: "
         "shrink it, or close other programs"
@@ -1076,7 +1076,7 @@ def test_a_result_too_large_for_its_file_is_told_first(photo_not_to_be_enlarged)
 
 
 def test_a_result_too_large_for_the_memory_is_told_first(photo_not_to_be_enlarged, monkeypatch):
-    monkeypatch.setattr(hardware, "free_system_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(memory, "free_system_memory", lambda: 2_000_000_000)
     options = options_of(photo_not_to_be_enlarged, "out.png", 9000)
     assert error_of(inputs.load, options) == (
         "9000x6000 pixels take 3.9 GB of memory at the very least, and 2.0 GB are free: "

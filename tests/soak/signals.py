@@ -23,7 +23,7 @@ PHASES = {  # functions at whose beginning the signal comes; how often they are 
     "runs.runs.check": 1,
     "runs.inputs.load": 1,
     "network.vgg.load": 1,
-    "machine.hardware.start_tensorflow": 1,
+    "machine.tensorflow_setup.start": 1,
     "objective.objective.measure_targets": 1,
     "runs.writer.Writer.see": 6,
     "runs.progress.Progress.show": 6,

@@ -433,9 +433,9 @@ def paint(folder: Path) -> None:
     in use."""
     import reference
 
-    from neural_style_tf.machine import hardware
+    from neural_style_tf.machine import tensorflow_setup
 
-    hardware.start_tensorflow(False)
+    tensorflow_setup.start(False)
     import numpy as np
 
     from neural_style_tf.painting import stages

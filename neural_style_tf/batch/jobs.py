@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from neural_style_tf.errors import UserError, one_line
 from neural_style_tf.machine import kept
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import failures, inputs, provenance, runs
+from neural_style_tf.runs import checks, failures, inputs, provenance
 from neural_style_tf.runs.options import RunOptions, option_names
-from neural_style_tf.runs.resumed import Resumed
+from neural_style_tf.runs.painting_run import PaintingRun
+from neural_style_tf.runs.resume import Resumed
 
 if TYPE_CHECKING:
     from neural_style_tf.painting.step import Step
@@ -42,7 +43,8 @@ class Outcome(NamedTuple):
 
 
 def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
-    """Paints the picture of some options, unless it is there. device: as `runs.paint` takes it."""
+    """Paints the picture of some options, unless it exists already. device: what it is painted on,
+    in words."""
     kept.pictures.room, kept.targets.room = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
     began = time.monotonic()
     try:
@@ -89,7 +91,7 @@ def there_already(options: RunOptions) -> Outcome | None:
             "it, or another folder"
         )
     found = provenance.checked(found, options.output)
-    run = runs.check(_replacing(options))
+    run = checks.check(_replacing(options))
     settings = provenance.settings_in(run.description)
     if provenance.is_same(found, run.description):
         if "losses" not in found:
@@ -114,17 +116,17 @@ def _paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
             tell(step.iteration + 1, step.total)
 
     options = _replacing(options)
-    run = _resumed(options) or runs.check(options)
+    run = _resumed(options) or checks.check(options)
     pictures = inputs.load(run.options)
     settings = provenance.settings_in(run.description)
-    if runs.paint(run, pictures, device, watch=watch):
+    if PaintingRun(run, pictures, device, watch=watch).paint():
         message = f"not all of {options.output} could be written, the lines above say what"
         return failed(message)._replace(settings=settings)
     _remove(options.save_state)
     return Outcome("done", losses=losses, settings=settings)
 
 
-def _resumed(options: RunOptions) -> runs.Run | None:
+def _resumed(options: RunOptions) -> checks.Run | None:
     """The run that was killed while it painted this picture, if it has left a sound state."""
     if not options.save_state or not os.path.exists(options.save_state):
         return None
@@ -132,7 +134,7 @@ def _resumed(options: RunOptions) -> runs.Run | None:
 
     with contextlib.suppress(UserError):
         resumed = Resumed.load(options.save_state, option_names())
-        run = runs.check(resumed.inherited(options), resumed)
+        run = checks.check(resumed.inherited(options), resumed)
         stages.fitted(resumed.state, run.settings)
         return run
     return None

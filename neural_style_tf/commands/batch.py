@@ -27,8 +27,8 @@ from neural_style_tf.commands import parser as single
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
 from neural_style_tf.machine import cpu, devices, memory, streams
 from neural_style_tf.pictures import files
+from neural_style_tf.runs import checks
 from neural_style_tf.runs import options as described
-from neural_style_tf.runs import runs
 from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.stopping import EXIT_STATUS
 
@@ -357,7 +357,7 @@ def check_inputs(pairs: Sequence[Pair], others: Sequence[str], written: Sequence
 
     inputs, written = set(others), list(written)  # many pairs have the same inputs
     for pair in pairs:
-        inputs.update(runs.files_read(pair.options))
+        inputs.update(checks.files_read(pair.options))
         written += outputs.paths(pair.options, pair.options.settings)
     read = set(map(os.path.realpath, inputs))
     for path in written:

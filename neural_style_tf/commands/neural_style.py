@@ -17,9 +17,10 @@ from neural_style_tf.errors import INTERRUPTED, UsageError, UserError
 from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import failures, inputs, provenance, recipe, runs
+from neural_style_tf.runs import checks, failures, inputs, provenance, recipe
 from neural_style_tf.runs.options import RunOptions, check_needs
-from neural_style_tf.runs.resumed import Resumed
+from neural_style_tf.runs.painting_run import PaintingRun
+from neural_style_tf.runs.resume import Resumed
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
 def paint(arguments: list[str]) -> int:
     """Paints the picture of a command line. Returns the exit status."""
     options, resumed = read_options(arguments)
-    run = runs.check(options, resumed)
+    run = checks.check(options, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(logged(lambda text: options.quiet or print(text, file=sys.stderr)))
         claim_outputs(options, stack)
@@ -65,7 +66,7 @@ def paint(arguments: list[str]) -> int:
         if options.save_settings:
             save_settings(options, run.settings)
         device = tensorflow_setup.start(options.debug, options.threads)
-        status = runs.paint(run, pictures, device, preview)
+        status = PaintingRun(run, pictures, device, preview).paint()
         if preview and (status in (0, 1) or preview.has_stopped_the_run):
             if not options.quiet:
                 print(f"{preview.address} stays until it is closed there", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from neural_style_tf.errors import UsageError, nearest, option_name, shortened
 from neural_style_tf.runs import options, recipe
-from neural_style_tf.runs.access import is_remote
+from neural_style_tf.runs.names import is_remote
 from neural_style_tf.settings import EXCLUSIVE, Settings
 from neural_style_tf.version import VERSION
 

@@ -43,50 +43,73 @@ class Pictures:
 
 def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
-    from neural_style_tf.pictures import reading, sizes, writing
+    settings = options.settings
+    content = _load_content(options)
+    size = content.pixels.shape[:2]
+    plan = stages.plan(*size, settings, has_initial=options.initial is not None)
+    styles, sources = _load_styles(options, size)
+    masks = {
+        "content_mask": load_mask(options.content_mask, content.size, size, options.max_megapixels),
+        "style_masks": options.style_masks
+        and [
+            load_mask(path, content.size, size, options.max_megapixels)
+            for path in options.style_masks
+        ],
+        "style_source_masks": sources if options.style_source_masks else None,
+    }
+    initial = _load_initial(options, size)
+    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
 
-    settings, most = options.settings, options.max_megapixels
+
+def _load_content(options: RunOptions) -> "_Read":
+    """The photo, at the size of the result, which is checked before anything is enlarged to it."""
+    from neural_style_tf.pictures import sizes, writing
+
+    settings = options.settings
 
     def size_of_result(height: int, width: int) -> tuple[int, int]:
-        """Checked before anything is enlarged to it."""
         size = sizes.target_size(height, width, settings)
         writing.check_output_size(options.output, *size)
         _check_memory(*size)
         return size
 
-    asked = settings.size, settings.width, settings.height, os.path.splitext(options.output)[1]
-    content = _read(options.content, most, size_of_result, asked)
-    height, width = content.pixels.shape[:2]
-    plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
-    count = len(options.styles)
+    extension = os.path.splitext(options.output)[1]
+    key = settings.size, settings.width, settings.height, extension
+    return _read(options.content, options.max_megapixels, size_of_result, key)
+
+
+def _load_styles(
+    options: RunOptions, size: tuple[int, int]
+) -> "tuple[list[np.ndarray], list[np.ndarray | None]]":
+    """The paintings, each at its size in the run, and the masks of what is learnt of them. size:
+    height and width of the result."""
+    from neural_style_tf.pictures import sizes
+
+    settings, count = options.settings, len(options.styles)
     scales = settings.style_scales or [None] * count
-    regions = [
-        load_mask(path, content.size, (height, width), most)
-        for path in options.style_masks or [None] * count
-    ]
+    mask_paths = options.style_source_masks or [None] * count
     styles, sources = [], []
-    of_sources = options.style_source_masks or [None] * count
-    for path, scale, source in zip(options.styles, scales, of_sources, strict=True):
-        if settings.style_fit == "keep":
-            style = _read(
-                path,
-                most,
-                lambda *size, scale=scale: sizes.style_size(*size, width, scale),
-                (width, scale),
-            )
-        else:
-            style = _read(path, most, lambda *_: (height, width), (height, width))
+    for path, scale, mask_path in zip(options.styles, scales, mask_paths, strict=True):
+
+        def size_of_style(height: int, width: int, scale: float | None = scale) -> tuple[int, int]:
+            if settings.style_fit == "stretch":
+                return size
+            return sizes.style_size(height, width, size[1], scale)
+
+        key = size if settings.style_fit == "stretch" else (size[1], scale)
+        style = _read(path, options.max_megapixels, size_of_style, key)
         styles.append(style.pixels)
-        sources.append(load_mask(source, style.size, style.pixels.shape[:2], most))
-    initial = None
-    if options.initial:
-        initial = reading.read(options.initial, most, lambda *_: (height, width)).pixels
-    masks = {
-        "content_mask": load_mask(options.content_mask, content.size, (height, width), most),
-        "style_masks": regions if options.style_masks else None,
-        "style_source_masks": sources if options.style_source_masks else None,
-    }
-    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
+        shape = style.pixels.shape[:2]
+        sources.append(load_mask(mask_path, style.size, shape, options.max_megapixels))
+    return styles, sources
+
+
+def _load_initial(options: RunOptions, size: tuple[int, int]) -> "np.ndarray | None":
+    from neural_style_tf.pictures import reading
+
+    if not options.initial:
+        return None
+    return reading.read(options.initial, options.max_megapixels, lambda *_: size).pixels
 
 
 def _check_memory(height: int, width: int) -> None:
@@ -109,16 +132,17 @@ def _read(
     path: str,
     max_megapixels: float,
     size: Callable[[int, int], tuple[int, int]],
-    asked: tuple,
+    depends_on: tuple,
 ) -> _Read:
-    """A picture brought to the size that `size` makes of its own; asked: what `size` depends on."""
+    """A picture brought to the size that `size` makes of its own. depends_on: all that `size`
+    depends on: pictures that a batch reads again are found by it."""
     from neural_style_tf.pictures import reading
 
     def read() -> _Read:
         return _Read(*reading.read(path, max_megapixels, size), reading.size(path))
 
-    key = (*files.version(path), max_megapixels, *asked)
-    return kept.pictures.get(key, read, lambda found: found.pixels.nbytes)
+    key = (*files.version(path), max_megapixels, *depends_on)
+    return kept.pictures.get(key, read, lambda picture: picture.pixels.nbytes)
 
 
 def load_mask(

@@ -24,8 +24,8 @@ from neural_style_tf.runs.stopping import Stop
 if TYPE_CHECKING:
     import numpy as np
 
+    from neural_style_tf.runs.checks import Run
     from neural_style_tf.runs.preview import Preview
-    from neural_style_tf.runs.runs import Run
 
 
 class PaintingRun:

@@ -18,7 +18,7 @@ from typing import Any
 from neural_style_tf.errors import SettingName, UserError, nearest, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
-from neural_style_tf.runs.access import SHA256, base_name
+from neural_style_tf.runs.names import SHA256, base_name
 from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
 from neural_style_tf.settings import Settings, settings_from, shapes_picture
 from neural_style_tf.version import VERSION

@@ -1,7 +1,8 @@
 """Recipes: files of options (@FILE) -> arguments, and settings -> a recipe.
 
-A recipe may come from a stranger: what it may hold is in access.py. One option and its values per
-line; quotes hold together what has spaces, `#` begins a comment, and a backslash is a backslash.
+A recipe may come from a stranger: what it may set is in the descriptions of `RunOptions`. It has
+one option and its values per line; quotes hold together what has spaces, `#` begins a comment, and
+a backslash is a backslash.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from neural_style_tf.errors import UsageError, UserError, nearest, one_line, shortened
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import access
+from neural_style_tf.runs import names
 from neural_style_tf.settings import Settings, shapes_picture
 
 MOST_BYTES = 1_000_000
@@ -52,7 +53,7 @@ def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) 
 
 def _arguments_of(name: str, check: Check, read: list[str], within: tuple) -> list[str]:
     path = _path_of(name)
-    if within and access.is_remote(path):
+    if within and names.is_remote(path):
         raise UsageError(f"recipe {within[-1]} reads {shortened(path)}: that is another machine")
     place = os.path.realpath(path)
     if place in within:

@@ -9,7 +9,7 @@ import pytest
 from neural_style_tf.batch import tables
 from neural_style_tf.commands import batch, parser
 from neural_style_tf.errors import UsageError, message_of
-from neural_style_tf.runs import options, provenance, resumed, runs
+from neural_style_tf.runs import checks, options, provenance, resume
 from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.settings import Settings
 
@@ -50,11 +50,11 @@ def test_an_option_is_added_in_one_place(imaginary, folder, monkeypatch):
     # what a saved run keeps and a resumed one inherits
     recorded = provenance.record(painted)
     assert recorded["frame"] == str(folder / "frame.png")
-    assert resumed._recorded(recorded, "run.npz")["frame"] == str(folder / "frame.png")
+    assert resume._recorded(recorded, "run.npz")["frame"] == str(folder / "frame.png")
     # a batch has it, a table may set it
     batch.check_rest(frame)
     assert tables.own_options("--frame frame.png", parser.check_table, parser.check_recipe)
-    assert "frame.png" in runs.files_read(painted)
+    assert "frame.png" in checks.files_read(painted)
 
 
 def test_options_are_checked_as_they_are_made():

@@ -20,7 +20,7 @@ WANTED = 1000
 ROOT = Path(__file__).resolve().parent.parent.parent
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGPIPE": 0}
 PHASES = {  # functions at whose beginning the signal comes; how often they are called
-    "runs.runs.check": 1,
+    "runs.checks.check": 1,
     "runs.inputs.load": 1,
     "network.vgg.load": 1,
     "machine.tensorflow_setup.start": 1,

@@ -29,9 +29,9 @@ from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import user_cache
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import metadata
-from neural_style_tf.runs import outputs, provenance, recipe, runs
+from neural_style_tf.runs import checks, outputs, provenance, recipe
 from neural_style_tf.runs.options import RunOptions
-from neural_style_tf.runs.resumed import Resumed
+from neural_style_tf.runs.resume import Resumed
 from neural_style_tf.settings import Settings, shapes_picture
 from soak import ground, values
 from soak.children import Child, Watch
@@ -277,7 +277,7 @@ def checked(found: RunOptions, resumed: Resumed | None) -> str | None:
     """What is wrong with options that were taken: that outputs would cost a file or lie elsewhere,
     or that their settings are not read back from the recipe that is written of them."""
     settings = found.settings
-    run = runs.check(found, resumed)
+    run = checks.check(found, resumed)
     for path in outputs.paths(run.options, run.settings):
         if not os.path.realpath(path).startswith(os.getcwd() + os.sep):
             return f"writes outside: {path[:300]!r}"

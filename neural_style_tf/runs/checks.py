@@ -1,7 +1,6 @@
-"""Runs: the options of a picture -> checked -> painted -> files. What the command line does with
-one picture, and a batch with each of many.
+"""Checks: the options of a picture -> a run that can begin, or an error that says why not.
 
-NumPy, Pillow and TensorFlow are imported late: every wrong input answers at once.
+NumPy, Pillow and TensorFlow are imported late: every wrong input is reported at once.
 """
 
 import contextlib
@@ -9,21 +8,15 @@ import dataclasses
 import importlib.util
 import math
 import os
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import NO_FILE, RunOptions, option_names
-from neural_style_tf.runs.painting_run import PaintingRun
-from neural_style_tf.runs.resumed import Resumed
+from neural_style_tf.runs.resume import Resumed
 from neural_style_tf.settings import Settings
-
-if TYPE_CHECKING:
-    from neural_style_tf.painting.stylize import Step
-    from neural_style_tf.runs.inputs import Pictures
-    from neural_style_tf.runs.preview import Preview
 
 STATES_PER_RUN = 20  # that are saved, by default
 FILMED_STEPS = 60  # per run, by default
@@ -42,8 +35,8 @@ class Run(NamedTuple):
 
 
 def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
-    """The run of some options. Raises `UserError` for what could not be read or written, would
-    cost a file, or does not go together."""
+    """The run of these options. resumed: the saved run that it continues. Raises `UserError` for
+    what could not be read or written, would cost a file, or cannot be combined."""
     iterations = options.settings.iterations
     if (options.timelapse or options.log_dir) and not options.settings.checkpoint_iterations:
         every = math.ceil(iterations / FILMED_STEPS)
@@ -62,20 +55,9 @@ def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
     return Run(options, description, resumed)
 
 
-def paint(
-    run: Run,
-    pictures: "Pictures",
-    device: str,
-    preview: "Preview | None" = None,
-    watch: "Callable[[Step], None] | None" = None,
-) -> int:
-    """Paints, and saves what comes out, as `PaintingRun` does. Returns the exit status."""
-    return PaintingRun(run, pictures, device, preview, watch).paint()
-
-
 def _check_files(options: RunOptions, own: Collection[str]) -> None:
-    """Raises `UserError` for what could not be read or written, or would cost a file. own: those
-    of the run that goes on."""
+    """Raises `UserError` for what could not be read or written, or would cost a file. own: the
+    files that a resumed run wrote, and may write again."""
     from neural_style_tf.pictures import files
     from neural_style_tf.runs import outputs
 
@@ -89,7 +71,7 @@ def _check_files(options: RunOptions, own: Collection[str]) -> None:
 
 def files_read(options: RunOptions) -> list[str]:
     """Every file that a run reads, recipes among them: none of them is ever written to, except for
-    the saved run that goes on."""
+    the saved run that it continues."""
     read = [*options.recipes]
     for name in option_names(lambda rule: rule["role"] == "input" and rule.get("is_path")):
         value = getattr(options, name)

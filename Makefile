@@ -4,7 +4,7 @@ PYTHON := python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install example test soak check format bench clean
+.PHONY: install example test test-slow soak check format bench clean
 
 install: $(VENV)/installed
 
@@ -28,7 +28,11 @@ example: $(VENV)/installed
 	@echo "The painting is $(EXAMPLE)"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
+
+# what takes long, such as the wheel that is built, installed and tried
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow
 
 # hours of attempts to break the program, see docs/reliability.md: make soak MINUTES=10 PARTS="pictures networks"
 MINUTES := 60

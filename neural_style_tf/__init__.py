@@ -1,7 +1,47 @@
-"""Neural style: repaints a photo in the style of paintings (Gatys, Ecker and Bethge 2015, 2016)."""
+"""Neural style: repaints a photo in the style of paintings (Gatys, Ecker and Bethge 2015, 2016).
+
+    from neural_style_tf import paint_file
+
+    paint_file("photo.jpg", ["painting.jpg"], "out.jpg", size=512)
+
+What is listed here is imported when it is used first: TensorFlow takes seconds to import.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from neural_style_tf import version
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from neural_style_tf.errors import NotFiniteError, UsageError, UserError
+    from neural_style_tf.settings import Settings
+
+__all__ = [
+    "NotFiniteError",
+    "Settings",
+    "UsageError",
+    "UserError",
+    "__version__",
+]
 
 __version__ = version.VERSION
+
+_PLACES = {  # the module of each name, and its name there
+    "NotFiniteError": ("errors", "NotFiniteError"),
+    "Settings": ("settings", "Settings"),
+    "UsageError": ("errors", "UsageError"),
+    "UserError": ("errors", "UserError"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value  # so that it is looked up once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,10 @@
 """What pyproject.toml, requirements.txt, the package and its messages say agrees."""
 
 import re
+import subprocess
+import sys
 
+import pytest
 from launcher import ROOT
 
 import neural_style_tf
@@ -45,8 +48,31 @@ def test_the_version_is_the_same_everywhere(command_line, tmp_path):
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     assert "version" not in PYPROJECT["project"]  # it is read from version.py
     assert f"neural-style {version}" == metadata.SOFTWARE
-    result = command_line(["--version"], tmp_path)
-    assert (result.returncode, result.stdout) == (0, f"neural-style {version}\n")
+    for program in ("neural_style", "batch"):
+        result = command_line(["--version"], tmp_path, program=program)
+        assert (result.returncode, result.stdout) == (0, f"neural-style {version}\n")
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     cited = re.search(r"^version: (\S+)", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
     assert newest == cited == version
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import neural_style_tf",
+        "import neural_style_tf as n; n.UserError, n.Settings().iterations, dir(n)",
+        "from neural_style_tf.commands.neural_style import main; main(['--help'])",
+        "from neural_style_tf.commands.batch import main; main(['--help'])",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(start):
+    program = f"""
+import sys
+try:
+    {start}
+except SystemExit:
+    pass
+heavy = {{'tensorflow', 'numpy', 'scipy', 'PIL', 'imageio'}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)

@@ -132,12 +132,13 @@ def make_folders(paths: Collection[str]) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    prog = single.program_name("batch.py", "neural-style-batch")
     parser = single.Parser(
-        prog="batch.py",
+        prog=prog,
         description="Repaints every photo in the style of every painting. Takes the options of "
-        "neural_style.py, too.",
+        f"{'neural_style.py' if prog == 'batch.py' else 'neural-style'}, too.",
         allow_abbrev=False,
-        epilog="example: batch.py --contents photos/ --styles paintings/ --output-dir gallery/ "
+        epilog=f"example: {prog} --contents photos/ --styles paintings/ --output-dir gallery/ "
         "--size 512",
     )
     parser.add_argument(
@@ -174,6 +175,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failure")
     add_worker_options(parser)
+    parser.add_argument(
+        "--version", action="version", version=single.VERSION_TEXT, help="show the version"
+    )
     return parser
 
 

@@ -24,7 +24,8 @@ GROUPS = {
 }
 DESCRIPTION = "Repaints a photo in the style of one or more paintings."
 EXAMPLE = "--content photo.jpg --styles painting.jpg --output out.jpg"
-SCRIPTS = ("neural_style.py", "batch.py")  # of a checkout
+VERSION_TEXT = f"neural-style {VERSION}"
+MODULE_CALL = "python -m neural_style_tf"
 
 
 def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOptions:
@@ -66,8 +67,11 @@ def check_table(arguments: list[str]) -> None:
 
 
 def program_name(script: str, command: str) -> str:
-    """How the user calls the program: by its script in a checkout, or by its command."""
+    """How the user calls the program: by its script in a checkout, by its command, or as
+    `python -m neural_style_tf`."""
     name = os.path.basename(sys.argv[0])
+    if name == MODULE_CALL:
+        return name
     return command if name in (command, f"{command}.exe") else script
 
 
@@ -157,6 +161,8 @@ def add_all(parser: argparse.ArgumentParser, required: set[str]) -> None:
         add_option(groups[field.metadata["group"]], field, required)
     for name, text in ACTIONS.items():
         groups["files"].add_argument(option_name(name), action="store_true", help=text)
+    text = f"use a bundled recipe: {', '.join(recipe.bundled_names())}"
+    groups["files"].add_argument("--recipe", metavar="NAME", type=_spelled_out, help=text)
 
 
 def fields() -> tuple[dataclasses.Field, ...]:
@@ -174,14 +180,17 @@ RECIPES_HELP = (
 )
 
 
+def _spelled_out(name: str) -> NoReturn:
+    """Recipes are read before options are parsed: what is still here was abbreviated."""
+    raise UsageError(f"write --recipe {shortened(name)} without abbreviating it")
+
+
 def add_answers(group: Any) -> None:
     """The options that print something and exit."""
     brief = {"is_brief": True, "help": "show this help and exit"}
     group.add_argument("-h", "--help", action=ShowHelp, **brief)
     group.add_argument("--help-all", action=ShowHelp, help="show all options and exit")
-    group.add_argument(
-        "--version", action="version", version=f"neural-style {VERSION}", help="show the version"
-    )
+    group.add_argument("--version", action="version", version=VERSION_TEXT, help="show the version")
 
 
 def add_option(group: Any, field: dataclasses.Field, required: set[str]) -> None:

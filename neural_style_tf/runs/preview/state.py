@@ -68,7 +68,7 @@ class PageState:
         stop; called on another thread. as_saved: a picture -> what its file would show."""
         self._plan, self._photo = plan, _jpeg(photo)
         self._stop, self._as_saved = stop, as_saved
-        self._publish(status="running", message="")
+        self._publish(status="running", message="", width=photo.shape[1], height=photo.shape[0])
 
     def see(self, step: Step) -> None:
         """Takes a step in. Fetches its picture only while somebody is looking."""

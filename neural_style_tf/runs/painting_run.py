@@ -16,6 +16,7 @@ from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import provenance
+from neural_style_tf.runs.checks import Run
 from neural_style_tf.runs.failures import Failures, in_words
 from neural_style_tf.runs.inputs import Pictures
 from neural_style_tf.runs.loss_table import LossTable
@@ -24,7 +25,6 @@ from neural_style_tf.runs.stopping import Stop
 if TYPE_CHECKING:
     import numpy as np
 
-    from neural_style_tf.runs.checks import Run
     from neural_style_tf.runs.preview import Preview
 
 
@@ -37,14 +37,14 @@ class PaintingRun:
 
     def __init__(
         self,
-        run: "Run",
+        run: Run,
         pictures: Pictures,
         device: str,
         preview: "Preview | None" = None,
         watch: Callable[[Step], None] | None = None,
     ):
-        self._options, self._description, self._resumed = run
-        self._settings = run.settings
+        self._options, self._settings = run.options, run.settings
+        self._description, self._resumed = run.description, run.resumed
         self._pictures, self._preview, self._watch = pictures, preview, watch
         self._device = device
         self._latest: Step | None = None

@@ -19,7 +19,8 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 
 def leave(status: int) -> None:
-    """Ends the process at once: Python would take TensorFlow apart first, for most of a second."""
+    """Ends the process at once: Python would first tear down TensorFlow, which takes most of a
+    second."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -27,10 +28,10 @@ def leave(status: int) -> None:
 
 
 def leave_on_signals() -> None:
-    """Has Ctrl-C and the like end the process as long as there is nothing to save. An exception
-    might be swallowed by one of the modules that are being imported then."""
+    """Lets Ctrl-C and the like end the process while there is nothing to save yet. An exception
+    could be swallowed by one of the modules that are imported then."""
     global _terminal
-    _terminal = os.dup(2)  # which `silence` may have turned away
+    _terminal = os.dup(2)  # which `silence` may have redirected
     for number in EXIT_STATUS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave_without_picture)
@@ -57,7 +58,7 @@ class Stop:
     A step may keep Python waiting for seconds, and its signal handlers with it. The wakeup
     descriptor is written to all the same, so a thread that reads it can answer.
 
-    say: is told in words what will happen.
+    say: called with a line that says what will happen.
     """
 
     def __init__(self, say: Callable[[str], None]):
@@ -67,15 +68,15 @@ class Stop:
         self._reading: int | None = None
 
     def check(self) -> None:
-        """Raises `KeyboardInterrupt` if it was asked for. The first call begins to listen:
-        before the first step there is no picture to save, and Ctrl-C ends the process plainly."""
+        """Raises `KeyboardInterrupt` if it was requested. The first call begins to listen: before
+        the first step nothing can be saved, and Ctrl-C simply ends the process."""
         if self._reading is None and threading.current_thread() is threading.main_thread():
             self._listen()
         if self._requested.is_set():
             raise KeyboardInterrupt
 
     def request(self) -> None:
-        """What Ctrl-C does the first time, for a button."""
+        """Does what the first Ctrl-C does, for a button."""
         if not self._requested.is_set():
             self._requested.set()
             self._say("stopping after this step (Ctrl-C again leaves at once)")
@@ -84,8 +85,8 @@ class Stop:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back. Those that would have ended the process before there was a
-        picture are ignored from now on: all is saved, and the process is about to end."""
+        """Restores the handlers of the signals. Signals that would have ended the process before
+        the first picture are ignored from now on: the process has saved all and is about to end."""
         if self._reading is not None:
             signal.set_wakeup_fd(self._old_descriptor)
             for number, handler in self._old_handlers.items():
@@ -95,14 +96,14 @@ class Stop:
 
     def _listen(self) -> None:
         self._reading, self._writing = os.pipe()
-        if hasattr(os, "set_blocking"):  # not on Windows before Python 3.12, which needs it not
+        if hasattr(os, "set_blocking"):  # Windows has it since Python 3.12, but does not need it
             os.set_blocking(self._writing, False)
         threading.Thread(target=self._watch, args=(self._reading,), daemon=True).start()
         self._old_descriptor = signal.set_wakeup_fd(self._writing)
         self._old_handlers = {
             number: signal.signal(number, lambda *_: None)
             for number in EXIT_STATUS
-            if signal.getsignal(number) != signal.SIG_IGN  # who started us will not have it
+            if signal.getsignal(number) != signal.SIG_IGN  # ignored by nohup or the like
         }
 
     def _watch(self, reading: int) -> None:

@@ -59,7 +59,7 @@ class Timelapse:
 
     def add(self, image: np.ndarray) -> None:
         """Takes one more frame, [H, W, 3] float RGB, 0..255, of any size. Raises `UserError` if
-        there is no room for it."""
+        its folder is full."""
         frame = writing.to_bytes(resampling.resize(image, *self._size))
         data = iio.imwrite("<bytes>", frame, extension=".png", compress_level=1)
         try:

@@ -144,7 +144,7 @@ class Writer:
             self._description = self._description | {"losses": dict(losses)}
         try:
             image = self._at_full_size(image)
-        except Exception as error:  # mostly there is no memory for it
+        except Exception as error:  # mostly for lack of memory
             height, width = image.shape[:2]
             self._failures.report(
                 f"the picture is saved with {width}x{height} pixels, because it could not be "

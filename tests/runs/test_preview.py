@@ -489,7 +489,7 @@ def test_missing_packages_are_told(monkeypatch):
 
 
 def test_a_wrong_port_is_told_before_the_run(run):
-    assert error_of(run("--preview", 70000), 1).startswith("cannot listen at 127.0.0.1 port 70000")
+    assert error_of(run("--preview", 70000), 2) == "--preview is 70000: use 65535 or less"
 
 
 # In a browser

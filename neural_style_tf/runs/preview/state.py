@@ -118,7 +118,7 @@ class PageState:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the page has been told that the server ends."""
+        """Whether the server is about to end, as the page shows."""
         return self._state["closed"]
 
     def message(self) -> tuple[int, str]:
@@ -145,7 +145,7 @@ class PageState:
             return self._picture or self._photo
 
     def checkpoint_path(self, number: int) -> str | None:
-        """The file of a checkpoint, from 0; None if there is no such checkpoint."""
+        """The file of a checkpoint, from 0; None for an unknown number."""
         return self._checkpoints[number][1] if number < len(self._checkpoints) else None
 
     def checkpoint_file(self, path: str) -> bytes:

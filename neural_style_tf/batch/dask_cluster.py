@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import io
-import itertools
 import json
 import logging
 import math
@@ -19,16 +18,15 @@ import threading
 import time
 import uuid
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from neural_style_tf.batch import jobs
+from neural_style_tf.batch import jobs, scheduling
 from neural_style_tf.batch.jobs import Outcome
-from neural_style_tf.batch.processes import STOPPED_SECONDS, TRIES, Event, next_job, of_one_kind
+from neural_style_tf.batch.scheduling import Attempt, Event, Report
 from neural_style_tf.errors import UsageError, UserError, message_of
 from neural_style_tf.machine import cpu, devices, tensorflow_setup
 from neural_style_tf.pictures import files, formats
@@ -47,6 +45,7 @@ LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
 # Dask looks a hundred times a second what a worker does, and wakes each of its processes fifty
 # times to see whether it lags: that alone takes 3 % of two processors that are to paint.
 CALM = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+ENDED = "ended"  # kind of a report: the result is to be fetched
 GPU = "GPU"  # what workers call theirs: dask worker --resources GPU=1
 GONE = "the scheduler has gone ({}): start it, and the batch, again"
 STATUSES = "done", "kept", "failed", "busy"  # of an outcome
@@ -98,30 +97,12 @@ def run(
         contextlib.nullcontext() if debug else _silent_dask(),
         _connected(address, here, tls, debug) as client,
     ):
-        kinds = kinds or of_one_kind(options)
-        batch = _Batch(client, options, is_shared, note, kinds, work or paint_parcel, timeout)
-        try:
-            while batch.is_busy():
-                batch.look_for_workers()
-                yield from batch.give()
-                yield from batch.listen()
-                yield from batch.end_hung()
-        finally:
-            with contextlib.suppress(Exception):  # whatever is left of a cluster that is gone
-                batch.cancel()
+        workers = _DaskWorkers(client, options, is_shared, note, work or paint_parcel)
+        yield from scheduling.run(kinds or [None] * len(options), workers, timeout)
 
 
-class _Attempt(NamedTuple):
-    """A job that a worker has, or is to have."""
-
-    job: int
-    tries: int  # which one it is
-    worker: str  # its address
-    future: "Future"
-
-
-class _Batch:
-    """The jobs: those that wait, and those that are with workers."""
+class _DaskWorkers:
+    """The `Workers` of the scheduler, by their addresses."""
 
     def __init__(
         self,
@@ -129,160 +110,103 @@ class _Batch:
         options: Sequence[RunOptions],
         is_shared: bool,
         note: Callable[[str], None],
-        kinds: Sequence[Hashable],
         work: Callable[[Parcel, str, int], Painted],
-        timeout: float,
     ):
         self._client, self._options, self._is_shared = client, options, is_shared
-        self._note, self._kinds, self._work, self._timeout = note, kinds, work, timeout
+        self._note, self._work = note, work
         self._topic = f"neural-style-{uuid.uuid4().hex}"
-        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        client.subscribe_topic(self._topic, lambda event: self._news.put(("progress", event[1])))
-        self._waiting = deque((number, 1) for number in range(len(options)))
-        self._numbers = itertools.count()  # of attempts
-        self._attempts: dict[int, _Attempt] = {}  # a result of any other is of no use
-        self._heard: dict[int, float] = {}  # when an attempt that has begun last reported progress
-        self._hung: set[int] = set()  # jobs of which an attempt hangs, and may hang forever
+        self._news: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._jobs: dict[int, int] = {}  # by attempt
+        self._futures: dict[int, Future] = {}  # by attempt
+        self._unreleased: set[int] = set()  # jobs that a worker has which hangs and still runs
         self._workers: list[str] = []
         self._resources: dict[str, int] | None = None
-        self._latest: dict[str, Hashable] = {}  # the kind of a worker's last job
-        self._places: dict[str, int] = {}  # of workers, as events have them
         self._looked = -math.inf
-        self._looked_for_hung = time.monotonic()
 
-    def is_busy(self) -> bool:
-        """Whether there are jobs to do, or being done."""
-        return bool(self._waiting or self._attempts)
+    def start(self) -> None:
+        self._client.subscribe_topic(self._topic, lambda event: self._note_progress(*event[1]))
 
-    def look_for_workers(self) -> None:
-        """Asks the scheduler for its workers, now and then."""
+    def _note_progress(self, number: int, worker: str, steps: tuple[int, int] | None) -> None:
+        """steps: done, and of how many; None where an attempt begins."""
+        self._news.put(Report(number, "progress" if steps else "begun", steps, worker))
+
+    def ready(self) -> list[str]:
+        """Asks Dask's scheduler for its workers, now and then."""
         if time.monotonic() - self._looked > LOOK_EVERY_SECONDS:
             before = self._workers
             self._workers, self._resources = _workers_of(self._client)
             if not self._workers and (before or self._looked < 0):
                 self._note("waiting for workers")
             self._looked = time.monotonic()
+        return self._workers
 
-    def give(self) -> Iterator[Event]:
-        """Gives the workers as many jobs as they may have."""
-        has = Counter(attempt.worker for attempt in self._attempts.values())
-        while True:
-            most = _ahead(self._waiting, self._workers) if self._workers else 0
-            free = [worker for worker in self._workers if has[worker] < most]
-            if not free:
-                return
-            worker = min(free, key=lambda worker: has[worker])
-            others = {kind for other, kind in self._latest.items() if other != worker}
-            job, tries = next_job(self._waiting, self._kinds, self._latest.get(worker), others)
-            try:
-                parcel = pack(self._options[job], self._is_shared)
-            except UserError as error:
-                yield Event(job, 0, "done", jobs.failed(message_of(error)))
-                continue
-            self._submit(parcel, job, tries, worker)
-            self._latest[worker] = self._kinds[job]
-            has[worker] += 1
+    def capacity(self, waiting: int) -> int:
+        """Towards the end fewer jobs, or some would wait while other workers have none."""
+        return min(AHEAD, waiting, 1 + waiting // (2 * max(1, len(self._workers))))
 
-    def _submit(self, parcel: Parcel, job: int, tries: int, worker: str) -> None:
-        number = next(self._numbers)
+    def send(self, attempt: Attempt, kind: Hashable) -> None:
+        number = attempt.number
+        try:
+            parcel = pack(self._options[attempt.job], self._is_shared)
+        except UserError as error:
+            self._news.put(Report(number, "done", jobs.failed(message_of(error))))
+            return
         call = self._work, parcel, self._topic, number
-        where = {"workers": [worker], "allow_other_workers": True, "resources": self._resources}
-        future = _submit(self._client, call, where)
-        self._attempts[number] = _Attempt(job, tries, worker, future)
-        future.add_done_callback(lambda _: self._news.put(("done", number)))
+        options = {"workers": [attempt.worker], "allow_other_workers": True}
+        future = _submit(self._client, call, options | {"resources": self._resources})
+        self._jobs[number], self._futures[number] = attempt.job, future
+        future.add_done_callback(lambda _: self._news.put(Report(number, ENDED)))
 
-    def listen(self) -> Iterator[Event]:
-        """Takes in what the workers say; waits for it, but not for long."""
-        done = {}
-        for kind, value in _all_in(self._news):
-            if kind == "progress":
-                yield from self._take_progress(*value)
-            elif value in self._attempts:
-                done[value] = self._attempts.pop(value)
-                self._heard.pop(value, None)
-        fetched = _fetched({number: attempt.future for number, attempt in done.items()})
-        for number, (job, tries, _, future) in done.items():
-            outcome = _outcome_of(future, fetched.get(number), self._options[job], self._is_shared)
+    def receive(self) -> Iterator[Report]:
+        ended = []
+        for report in _all_in(self._news):
+            if report.kind != ENDED:
+                yield report
+            elif report.attempt in self._futures:
+                ended.append(report.attempt)
+        futures = {number: self._futures.pop(number) for number in ended}
+        results = _fetched(futures)
+        for number, future in futures.items():
+            job = self._jobs[number]
+            outcome = _outcome_of(future, results.get(number), self._options[job], self._is_shared)
             if outcome is None:
-                yield from self._again(job, tries, "died")
+                yield Report(number, "died")
             elif outcome.status != "busy":
-                yield Event(job, 0, "done", outcome)
-            elif job in self._hung:  # what hangs may hold it
-                yield from self._again(job, tries, "hung")
+                yield Report(number, "done", outcome)
             else:
-                self._waiting.append((job, tries))
+                yield Report(number, "hung" if job in self._unreleased else "busy")
 
-    def _take_progress(
-        self, number: int, worker: str, steps: tuple[int, int] | None
-    ) -> Iterator[Event]:
-        """steps: done, and of how many; None where an attempt begins."""
-        if number in self._attempts:
-            self._attempts[number] = self._attempts[number]._replace(worker=worker)
-            self._heard[number] = time.monotonic()
-            place = self._places.setdefault(worker, len(self._places))
-            yield Event(self._attempts[number].job, place, "progress" if steps else "begun", steps)
-
-    def end_hung(self) -> Iterator[Event]:
-        """Takes the jobs from workers that have reported nothing for too long, and has those begin
-        again, or leaves them out."""
-        now = time.monotonic()
-        if now - self._looked_for_hung > STOPPED_SECONDS:  # we were stopped
-            self._heard = dict.fromkeys(self._heard, now)
-        self._looked_for_hung = now
-        silent = [one for one, heard in self._heard.items() if now - heard > self._timeout]
-        hanging = {self._attempts[number].worker for number in silent}
-        for number, attempt in list(self._attempts.items()):
-            if attempt.worker not in hanging:
-                continue
-            del self._attempts[number]
-            self._heard.pop(number, None)
-            attempt.future.cancel(reason="its worker hangs", force=True)
-            if number in silent:
-                self._hung.add(attempt.job)
-                yield from self._again(attempt.job, attempt.tries, "hung")
-            else:
-                self._waiting.appendleft((attempt.job, attempt.tries))
-        for worker in hanging:
-            self._replace(worker)
-
-    def _again(self, job: int, tries: int, kind: str) -> Iterator[Event]:
-        """Has a job tried again, unless that was its last try."""
-        if tries < TRIES:
-            self._waiting.append((job, tries + 1))
-        else:
-            yield Event(job, 0, kind)
-
-    def _replace(self, worker: str) -> None:
-        """Has a worker that hangs begin again: its nanny can do that. One without is left out."""
+    def replace(self, worker: Hashable, ends: Sequence[Report]) -> None:
+        """Dask's nanny can restart a worker. One without a nanny is left out."""
+        hung = {self._jobs[end.attempt] for end in ends if end.kind == "hung"}
+        for end in ends:
+            future = self._futures.pop(end.attempt, None)
+            if future:
+                future.cancel(reason="its worker hangs", force=True)
         restarted = {}
-        with contextlib.suppress(Exception):  # Dask has many names for it
+        with contextlib.suppress(Exception):  # Dask raises many types
             restarted = self._client.restart_workers([worker], RESTART_SECONDS, False)
         if restarted.get(worker) != "OK":
+            self._unreleased |= hung
             self._note(f"{worker} hangs and cannot be restarted: left out, end it yourself")
             with contextlib.suppress(Exception):
                 self._client.retire_workers([worker])
         self._workers = [other for other in self._workers if other != worker]
         self._looked = 0.0  # look again at once, but say nothing new
-        self._looked_for_hung = time.monotonic()
 
-    def cancel(self) -> None:
-        """Cancels what is not done."""
-        self._client.cancel([attempt.future for attempt in self._attempts.values()])
-
-
-def _ahead(waiting: Collection, workers: Collection) -> int:
-    """How many jobs a worker may have: towards the end fewer, or some would wait
-    while others have none."""
-    return min(AHEAD, len(waiting), 1 + len(waiting) // (2 * len(workers)))
+    def stop(self) -> None:
+        """Cancels what is not done, also where the cluster has gone."""
+        with contextlib.suppress(Exception):
+            self._client.cancel(list(self._futures.values()))
 
 
-def _submit(client: "Client", call: tuple, where: dict[str, Any]) -> "Future":
+def _submit(client: "Client", call: tuple, options: dict[str, Any]) -> "Future":
     """The future of a call, a function and its arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large arguments: a picture is large
         try:
-            return client.submit(*call, pure=False, **where)
-        except Exception as error:  # Dask has many names for it
+            return client.submit(*call, pure=False, **options)
+        except Exception as error:  # Dask raises many types
             raise UserError(GONE.format(files.reason(error))) from error
 
 
@@ -316,7 +240,7 @@ def paint_parcel(parcel: Parcel, topic: str, number: int) -> Painted:
         worker.log_event(topic, (number, worker.address, (done, total)))
 
     with _painting:  # one at a time, however many threads the worker has
-        worker.log_event(topic, (number, worker.address, None))  # it begins
+        worker.log_event(topic, (number, worker.address, None))
         device = _device(parcel.options.debug, parcel.options.threads)
         options = dataclasses.replace(
             parcel.options, network=parcel.network or str(BUNDLED_NETWORK)
@@ -362,8 +286,9 @@ def _unpacked(path: str, data: bytes, folder: str) -> str:
     return copy
 
 
-def _all_in(news: "queue.SimpleQueue[tuple[str, Any]]") -> Iterator[tuple[str, Any]]:
-    """All news; waits a second for the first, and gives no more than is fetched at once."""
+def _all_in(news: "queue.SimpleQueue[Report]") -> Iterator[Report]:
+    """All reports that have arrived, but no more than are fetched at once. Waits a second for the
+    first."""
     with contextlib.suppress(queue.Empty):
         yield news.get(timeout=1)
         for _ in range(FETCHED - 1):

@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 
 from neural_style_tf.batch import gallery, jobs, processes, tables
 from neural_style_tf.batch.jobs import Outcome
+from neural_style_tf.batch.scheduling import TRIES, Event
 from neural_style_tf.batch.summary import Summary
 from neural_style_tf.commands import parser as single
 from neural_style_tf.errors import INTERRUPTED, UsageError, UserError, message_of, option_name
@@ -400,10 +401,10 @@ def paint(
             if event.kind == "done":
                 yield number, event.value
             elif event.kind == "died":
-                yield number, jobs.failed(f"gave up after {processes.TRIES} attempts: {DIED}")
+                yield number, jobs.failed(f"gave up after {TRIES} attempts: {DIED}")
             elif event.kind == "hung":
                 hung = HUNG.format(options.job_timeout)
-                yield number, jobs.failed(f"gave up after {processes.TRIES} attempts: {hung}")
+                yield number, jobs.failed(f"gave up after {TRIES} attempts: {hung}")
             else:
                 summary.show(event.worker, pairs[number].output, event.value)
 
@@ -414,7 +415,7 @@ def begin(
     options: argparse.Namespace,
     summary: Summary,
     kinds: Sequence[Kind],
-) -> Iterator[processes.Event]:
+) -> Iterator[Event]:
     """Has pictures painted, here or on a cluster. common: their options that are the same for all.
     options: of the batch. kinds: of the pictures."""
     timeout = options.job_timeout or math.inf
@@ -448,9 +449,9 @@ def begin(
         count,
         jobs.in_worker,
         (threads, common.debug),
-        again=lambda outcome: outcome.status == "busy",
+        is_busy=lambda outcome: outcome.status == "busy",
         kinds=kinds,
-        ended=clear_up,
+        on_end=clear_up,
         preload=None if is_anew else "neural_style_tf.batch.preload",
         timeout=timeout,
     )
@@ -550,7 +551,7 @@ def shared_out(wanted: str, common: RunOptions, kinds: Sequence[Kind]) -> tuple[
         count = min(cores, len(kinds), room_for(max(kind.pixels for kind in kinds)))
     else:
         count = min(int(wanted), len(kinds))
-    count = min(count, processes.MOST)
+    count = min(count, processes.MAX_PROCESSES)
     return count, max(1, cores // count)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from shared import ROOT, wait_for
 
 from neural_style_tf.batch import jobs
+from neural_style_tf.batch.scheduling import Event
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine.kept import Kept
@@ -125,7 +126,7 @@ def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
 
     def run(pictures, *_, timeout, **__):
         assert timeout == 90
-        yield from (processes.Event(0, 0, "died"), processes.Event(1, 0, "hung"))
+        yield from (Event(0, 0, "died"), Event(1, 0, "hung"))
 
     monkeypatch.chdir(folders)
     monkeypatch.setattr(processes, "run", run)

@@ -17,7 +17,7 @@ from galleries import NAMES, assert_as_alone, start
 from PIL import Image
 from shared import ROOT, wait_for
 
-from neural_style_tf.batch import dask_cluster, jobs
+from neural_style_tf.batch import dask_cluster, jobs, scheduling
 from neural_style_tf.commands.batch import check_tls
 from neural_style_tf.errors import UserError
 from neural_style_tf.runs.options import RunOptions
@@ -118,7 +118,9 @@ def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
 
 def options_of(folder, count):
     """Jobs for any `work`, each with its number as the seed; each names the folder."""
-    paths = {"content": "c", "styles": ["s"], "output": str(folder / "out.png"), "threads": 1}
+    photo = folder / "photo.png"
+    photo.touch()
+    paths = {"content": photo, "styles": [photo], "output": folder / "out.png", "threads": 1}
     return [RunOptions(**paths, settings=Settings(seed=number)) for number in range(count)]
 
 
@@ -138,7 +140,7 @@ def hanging(parcel, topic, number):
 
 def hung(folder, nanny, numbers, monkeypatch, tries):
     """What becomes of the jobs of these numbers, and what is noted."""
-    monkeypatch.setattr(dask_cluster, "TRIES", tries)
+    monkeypatch.setattr(scheduling, "TRIES", tries)
     jobs, notes = options_of(folder, 4), []
     jobs = [jobs[number] for number in numbers]
     with started(folder, workers=2, nanny=nanny) as scheduler:
@@ -294,7 +296,7 @@ def environment(parcel, topic, number):
 
 
 def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():
-    of_two = {
-        waiting: dask_cluster._ahead(range(waiting), range(2)) for waiting in (12, 8, 4, 3, 1, 0)
-    }
-    assert of_two == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}
+    workers = dask_cluster._DaskWorkers(None, [], True, None, None)
+    workers._workers = ["tcp://a", "tcp://b"]
+    capacities = {waiting: workers.capacity(waiting) for waiting in (12, 8, 4, 3, 1, 0)}
+    assert capacities == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}

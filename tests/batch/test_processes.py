@@ -10,7 +10,7 @@ import time
 import pytest
 from shared import ROOT, wait_for
 
-from neural_style_tf.batch import processes
+from neural_style_tf.batch import processes, scheduling
 from neural_style_tf.errors import UserError
 
 
@@ -92,7 +92,7 @@ def test_a_job_whose_process_hangs_is_tried_again_twice_at_most(tmp_path):
     ended = []
     jobs = [1, 2, 13, 3]
     events = list(
-        processes.run(jobs, 2, hanging, (str(tmp_path),), ended=ended.append, timeout=0.5)
+        processes.run(jobs, 2, hanging, (str(tmp_path),), on_end=ended.append, timeout=0.5)
     )
     ends = {event.job: event.kind for event in events if event.kind in ("done", "hung", "died")}
     assert ends == {0: "done", 1: "done", 2: "hung", 3: "done"}
@@ -124,23 +124,23 @@ def test_a_job_that_tells_of_progress_does_not_hang():
 
 def test_processes_that_were_stopped_with_us_do_not_hang(monkeypatch):
     """As Ctrl-Z stops all of them; here only who asks was away."""
-    monkeypatch.setattr(processes, "STOPPED_SECONDS", 1.0)
+    monkeypatch.setattr(scheduling, "STOPPED_SECONDS", 1.0)
     events = processes.run([7], 1, lively, timeout=2)
     kinds = [next(events).kind, next(events).kind]
     time.sleep(2.5)
-    monkeypatch.setattr(processes._Pool, "listen", once(processes._Pool.listen))
+    monkeypatch.setattr(processes._Processes, "receive", once(processes._Processes.receive))
     assert [*kinds, *(event.kind for event in events)] == ["begun", *["progress"] * 30, "done"]
 
 
-def once(listen):
-    """Nothing is heard the first time, as if they had been stopped, too."""
+def once(receive):
+    """Nothing is received the first time, as if the processes had been stopped, too."""
     calls = []
 
-    def listen_later(pool):
+    def receive_later(workers):
         calls.append(1)
-        return listen(pool) if len(calls) > 1 else iter(())
+        return receive(workers) if len(calls) > 1 else iter(())
 
-    return listen_later
+    return receive_later
 
 
 def stuck():
@@ -154,7 +154,7 @@ def test_a_process_that_hangs_before_its_first_job_is_told(monkeypatch):
 
 
 def test_there_are_no_more_processes_than_can_be_waited_for(monkeypatch):
-    monkeypatch.setattr(processes, "MOST", 2)
+    monkeypatch.setattr(processes, "MAX_PROCESSES", 2)
     events = list(processes.run(range(9), 5, doubler))
     assert {event.worker for event in events} <= {0, 1}
     assert sum(event.kind == "done" for event in events) == 9
@@ -162,7 +162,7 @@ def test_there_are_no_more_processes_than_can_be_waited_for(monkeypatch):
 
 def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
     events = processes.run(
-        [1, 2, 3], 1, late, (str(tmp_path),), again=lambda value: value == "busy"
+        [1, 2, 3], 1, late, (str(tmp_path),), is_busy=lambda value: value == "busy"
     )
     assert [event.value for event in events if event.kind == "done"] == [1, 2, 3]
 
@@ -172,7 +172,7 @@ def own_process():
 
 
 def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
-    monkeypatch.setattr(processes, "KINDS", 2)
+    monkeypatch.setattr(processes, "MAX_KINDS", 2)
     events = list(processes.run(range(7), 1, own_process, kinds=[1, 1, 2, 2, 3, 4, 5]))
     done = [event.value for event in events if event.kind == "done"]
     assert [job for job, _ in done] == list(range(7))
@@ -262,7 +262,7 @@ def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
 
 def test_who_asks_no_more_leaves_no_process():
     ended = []
-    events = processes.run([1, 2], 2, sleeper, ended=ended.append)
+    events = processes.run([1, 2], 2, sleeper, on_end=ended.append)
     numbers = [event.value for event in (next(events) for _ in range(4)) if event.value]
     assert len(numbers) == 2
     events.close()

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_BYTES = 12 * 10**9  # of addresses: whatever a command does, the machine does not swap
+MOST_BYTES = 12 * 10**9  # of addresses: so that a command cannot make the machine swap
 
 
 class Launcher:
-    """The process that is forked, as long as the context lasts.
+    """The process that commands are forked from, within its context.
 
-    network: a file that most commands will read, which it reads once for all of them.
+    network: a file that most commands read; this process reads it once for all of them.
     """
 
     def __init__(self, network):
@@ -37,7 +37,7 @@ class Launcher:
         return self
 
     def __exit__(self, *_):
-        """Ends it by a line, for its input stays open where a process was forked meanwhile."""
+        """Ends it with an empty line: its input may stay open in a process forked meanwhile."""
         print(file=self._server.stdin)
         self._server.stdin.close()
         self._server.stdout.close()
@@ -45,8 +45,8 @@ class Launcher:
 
     def run(self, arguments, cwd, timeout=120, program="neural_style", environment=None):
         """Like `subprocess.run([sys.executable, "neural_style.py", *arguments])` with its output
-        captured as text, and the megabytes that it held at most. program: or batch, whose workers
-        are forked from it. environment: variables to set, or to remove where they are None."""
+        captured as text, and its peak memory in megabytes. program: "neural_style", or "batch",
+        whose workers are forked from it. environment: variables to set, or to remove if None."""
         arguments = [*map(str, arguments)]
         with tempfile.TemporaryDirectory() as place:
             names = [os.path.join(place, name) for name in ("stdout", "stderr")]
@@ -54,16 +54,16 @@ class Launcher:
             request |= {"program": program, "environment": environment or {}}
             print(json.dumps(request), file=self._server.stdin, flush=True)
             status, megabytes = json.loads(self._server.stdout.readline())
-            told = [Path(name).read_text(errors="replace") for name in names]
+            output = [Path(name).read_text(errors="replace") for name in names]
         if status is None:
-            raise subprocess.TimeoutExpired(arguments, timeout, *told)
-        result = subprocess.CompletedProcess(arguments, status, *told)
+            raise subprocess.TimeoutExpired(arguments, timeout, *output)
+        result = subprocess.CompletedProcess(arguments, status, *output)
         result.megabytes = megabytes
         return result
 
 
 def import_all():
-    """Imports what takes long, and keeps it from those who look for garbage."""
+    """Imports what takes long, and excludes it from garbage collection."""
     from neural_style_tf.batch import preload  # noqa: F401
     from neural_style_tf.commands import (
         batch,  # noqa: F401
@@ -112,11 +112,11 @@ def set_environment(variables):
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-    tempfile.tempdir = None  # found again, where the variables say
+    tempfile.tempdir = None  # determined again from the variables
 
 
 def run_batch(arguments):
-    """The exit status of batch.py, with workers forked from here: TensorFlow has not begun yet."""
+    """The exit status of batch.py, with workers forked from here: TensorFlow is not started yet."""
     from neural_style_tf.batch import processes
     from neural_style_tf.commands import batch
 
@@ -128,12 +128,12 @@ def run_batch(arguments):
 
 
 def status_of(child, timeout):
-    """The exit status of a process, None of one that took too long and is killed; and the
-    megabytes that it held at most."""
+    """The exit status of a process, or None if it took too long and was killed; and its peak
+    memory in megabytes."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        found, status, usage = os.wait4(child, os.WNOHANG)
-        if found:
+        ended, status, usage = os.wait4(child, os.WNOHANG)
+        if ended:
             return os.waitstatus_to_exitcode(status), usage.ru_maxrss * 1024 / 1e6
         time.sleep(0.01)
     os.kill(child, 9)

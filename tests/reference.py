@@ -1,4 +1,4 @@
-"""Plain NumPy in float64, written from the papers' formulas: what the code is compared with."""
+"""Reference in plain NumPy and float64, written from the papers' formulas."""
 
 import re
 
@@ -44,7 +44,7 @@ def save_mat(path, weights, layout="new", mean_pixel=MEAN_PIXEL):
             cell = np.empty((1, 2), object)
             cell[0, :] = [kernel.transpose(1, 0, 2, 3), bias[:, np.newaxis]]
             record |= {"type": "conv", "weights": cell, "pad": np.ones(4)}
-        if layout == "beta16":  # there the fields came in another order
+        if layout == "beta16":  # its fields are in another order
             record = dict(reversed(record.items()))
         records.append(record)
     layers = np.empty((1, len(records)), object)
@@ -66,7 +66,7 @@ def save_mat(path, weights, layout="new", mean_pixel=MEAN_PIXEL):
 def features(weights, picture, pooling="max", padding="zero", rescale=False, mean_pixel=MEAN_PIXEL):
     """Every layer's features [h, w, channels] of a picture [H, W, 3]."""
     current = np.asarray(picture, np.float64) - mean_pixel
-    found = {}
+    features_by_layer = {}
     for name in layer_names(weights):
         if name in weights:
             kernel, bias = (array.astype(np.float64) for array in weights[name])
@@ -78,12 +78,12 @@ def features(weights, picture, pooling="max", padding="zero", rescale=False, mea
             current = np.maximum(current, 0)
         else:
             current = pool(current, pooling) * ({"avg": 2, "l2": 0.78}[pooling] if rescale else 1)
-        found[name] = current
-    return found
+        features_by_layer[name] = current
+    return features_by_layer
 
 
 def pool(array, pooling):
-    """Halves both sides, rounded up; what is beyond the edge does not count."""
+    """Halves both sides, rounded up; positions beyond the edge do not count."""
     height, width, channels = array.shape
     odd = ((0, height % 2), (0, width % 2), (0, 0))
     padded = np.pad(array, odd, constant_values=np.nan)
@@ -100,23 +100,24 @@ def gram(features):
 
 
 def losses(weights, picture, content, styles, settings):
-    """The weighted losses of program A: Gatys et al. 2016 eq. 7 as means, and total variation."""
+    """The weighted losses of the `prisma` recipe: Gatys et al. 2016 eq. 7 as means, and total
+    variation."""
     rescale = settings.pooling_rescale
-    of_picture = features(weights, picture, settings.pooling, settings.padding, rescale)
-    of_content = features(weights, content, settings.pooling, settings.padding, rescale)
+    picture_features = features(weights, picture, settings.pooling, settings.padding, rescale)
+    content_features = features(weights, content, settings.pooling, settings.padding, rescale)
     blend = settings.content_weight_blend
     content_loss = sum(
-        share * np.mean((of_picture[layer] - of_content[layer]) ** 2)
+        share * np.mean((picture_features[layer] - content_features[layer]) ** 2)
         for layer, share in (("relu4_2", blend), ("relu5_2", 1 - blend))
     )
     raw = [settings.style_layer_weight_exp**power for power in range(5)]
     shares = settings.style_blend_weights or (1,) * len(styles)
     style_loss = 0
     for share, style in zip(shares, styles, strict=True):
-        of_style = features(weights, style, settings.pooling, settings.padding, rescale)
+        style_features = features(weights, style, settings.pooling, settings.padding, rescale)
         for block, weight in enumerate(raw, 1):
             layer = f"relu{block}_1"
-            difference = gram(of_picture[layer]) - gram(of_style[layer])
+            difference = gram(picture_features[layer]) - gram(style_features[layer])
             style_loss += share / sum(shares) * weight / sum(raw) * np.mean(difference**2)
     picture = np.asarray(picture, np.float64)
     smoothness = np.mean(np.diff(picture, axis=0) ** 2) + np.mean(np.diff(picture, axis=1) ** 2)

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image
 from shared import ROOT
 
-from neural_style_tf.commands import batch, neural_style
+from neural_style_tf.commands import batch, neural_style, parser
 from neural_style_tf.pictures import metadata
-from neural_style_tf.runs import options
 from tools import paint_examples
 
 PAGES = {
@@ -202,8 +201,8 @@ def known_options():
     from distributed.cli import dask_scheduler, dask_ssh, dask_worker
 
     known = {"--help", "--version", *OTHER_PROGRAMS}
-    for parser in (options.build_parser(), batch.build_parser()):
-        known |= {name for action in parser._actions for name in action.option_strings}
+    for actions in (parser.build_parser()._actions, batch.build_parser()._actions):
+        known |= {name for action in actions for name in action.option_strings}
     for folder in ("benchmarks", "tools", "tests/soak"):
         for script in ROOT.joinpath(folder).glob("*.py"):
             known |= set(re.findall(r'"(--[a-z][a-z-]*)"', script.read_text()))

@@ -39,13 +39,13 @@ def commands(spellings: tuple[str, ...] = PAINT, pages: Iterable[str] = PAGES) -
     """The arguments of every different command line of a program on the pages."""
     text = "\n".join((ROOT / page).read_text() for page in pages)
     lines = text.replace("\\\n", " ").splitlines()
-    found = {}
+    different = {}
     for line in lines:
         spelling = next((s for s in spellings if line.startswith(f"    {s} ")), None)
         if spelling:
             arguments = shlex.split(line.strip().removeprefix(spelling), comments=True)
-            found[tuple(arguments)] = arguments
-    return list(found.values())
+            different[tuple(arguments)] = arguments
+    return list(different.values())
 
 
 if __name__ == "__main__":

@@ -177,16 +177,16 @@ def may_change(name: str, arguments: list[str]) -> bool:
 
 def parsed(arguments: list[str]) -> dict[str, list[str]]:
     """The values after each option, roughly as argparse takes them."""
-    found: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     name = ""
     for word in arguments:
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
             name = name.replace("-", "_")
-            found.setdefault(name, []).extend([value] * bool(value))
+            options.setdefault(name, []).extend([value] * bool(value))
         else:
-            found.setdefault(name, []).append(word.lstrip("@"))
-    return found
+            options.setdefault(name, []).append(word.lstrip("@"))
+    return options
 
 
 def wrong_result(result: subprocess.CompletedProcess, case: dict) -> str | None:
@@ -223,7 +223,7 @@ def command(generator: random.Random) -> dict:
     bad = generator.choice((0, 0, 0.03, 0.2, 0.6))  # share of bad values
     arguments = required(generator, program, bad)
     many = generator.choice((0, 1, 2, 3, 5, 8))
-    for action in generator.choices(sorted(actions, key=lambda one: one.dest), k=many):
+    for action in generator.choices(sorted(actions, key=lambda action: action.dest), k=many):
         if action.dest not in NEVER:
             arguments.append(option(generator, action, bad))
     if bad and generator.random() < 0.1:
@@ -261,11 +261,11 @@ def required(generator: random.Random, program: str, bad: float) -> list[list[st
         dests = ["settings_from", "output"]
     dests = [dest for dest in dests if generator.random() >= bad / 4]
     actions = {action.dest: action for action in actions_of(program)}
-    found = [option(generator, actions[dest], bad / 2) for dest in dests]
+    chosen = [option(generator, actions[dest], bad / 2) for dest in dests]
     quick = generator.choice((ground.QUICK, ground.QUICK, ["--precision", "float32"]))
     if dests != ["resume"]:
-        found += [["--iterations", str(generator.randrange(1, 4))], ["--size", "40"], [*quick]]
-    return found
+        chosen += [["--iterations", str(generator.randrange(1, 4))], ["--size", "40"], [*quick]]
+    return chosen
 
 
 def actions_of(program: str) -> list[argparse.Action]:
@@ -297,7 +297,7 @@ def option(generator: random.Random, action: argparse.Action, bad: float) -> lis
 
 
 def good_value(generator: random.Random, action: argparse.Action) -> str:
-    """A value that is right by itself."""
+    """A value that is valid on its own."""
     dest = action.dest
     rules = {field.name: field.metadata for field in command_line.fields()}
     if dest in SMALL:

@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 def soak(soak: Soak) -> None:
-    """One batch of as many pictures as are wanted; with little time, of fewer."""
+    """One batch of the wanted number of pictures, or of fewer if there is little time."""
     left = soak.left()
     count = min(soak.wanted, max(10, int(left)))
     folder = soak.folder
@@ -55,8 +55,8 @@ def replay(path: Path) -> str | None:
         folder = Path(place)
         broken = prepare(folder, case["pictures"], case["seed"])
         samples, status, errors = batch(folder, SECONDS)
-        found = wrongs(folder, case["pictures"], broken, samples, status, errors, print)
-        return "; ".join(found) or None
+        problems = wrongs(folder, case["pictures"], broken, samples, status, errors, print)
+        return "; ".join(problems) or None
 
 
 def prepare(folder: Path, count: int, seed: int) -> set[str]:
@@ -90,39 +90,41 @@ def damaged(data: bytes, kind: int) -> bytes:
 
 
 def batch(folder: Path, seconds: float) -> tuple[list[Sample], int | None, str]:
-    """Runs the batch: what it held on the way, its status and what it told."""
+    """Runs the batch: samples of what it held, its status and its output."""
     home = {"HOME": str(folder / "home"), "TMPDIR": str(folder / "temporary")}
     command = [sys.executable, str(ROOT / "batch.py"), "--contents", "photos"]
     command += ["--styles", "painting.png", "--output-dir", "gallery", "--name", "{content}.png"]
     command += ["--network", "network.mat", *ground.QUICK, "--iterations", "2"]
     command += ["--workers", str(WORKERS), "--threads", str(WORKERS)]
-    samples, told = [], folder / "told.txt"
-    with told.open("wb") as errors:
+    samples, log = [], folder / "log.txt"
+    with log.open("wb") as errors:
         process = subprocess.Popen(
             command, cwd=folder, env=os.environ | home, stdout=errors, stderr=errors
         )
         ends = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < ends:
-            samples += sample(process.pid, told)
+            samples += sample(process.pid, log)
             time.sleep(0.25)
         process.terminate()
-        return samples, process.wait(), told.read_text(errors="replace")
+        return samples, process.wait(), log.read_text(errors="replace")
 
 
-def sample(parent: int, told: Path) -> list[Sample]:
-    """What is held now; nothing if a process ended while it was looked at."""
+def sample(parent: int, log: Path) -> list[Sample]:
+    """What is held now; nothing if a process ended meanwhile."""
     done = [
         0,
-        *map(int, re.findall(r"^(\d+)/\d+ ", told.read_text(errors="replace"), re.MULTILINE)),
+        *map(int, re.findall(r"^(\d+)/\d+ ", log.read_text(errors="replace"), re.MULTILINE)),
     ]
     try:
         parents = {int(path.name): parent_of(path) for path in Path("/proc").glob("[0-9]*")}
         own = {parent}
-        while more := {one for one, above in parents.items() if above in own} - own:
+        while more := {process for process, above in parents.items() if above in own} - own:
             own |= more
         # those that paint have TensorFlow's threads
-        painting = [one for one in own - {parent} if len(os.listdir(f"/proc/{one}/task")) > 3]
-        held = {one: megabytes(one) for one in painting}
+        painting = [
+            process for process in own - {parent} if len(os.listdir(f"/proc/{process}/task")) > 3
+        ]
+        held = {process: megabytes(process) for process in painting}
         return [Sample(max(done), megabytes(parent), held, len(os.listdir(f"/proc/{parent}/fd")))]
     except (OSError, StopIteration):
         return []
@@ -146,56 +148,62 @@ def wrongs(
     errors: str, note: Callable[[str], None],
 ) -> list[str]:  # fmt: skip
     """All that is wrong with a batch, each as "kind: message"."""
-    found = []
+    problems = []
     if status != (1 if broken else 0):
-        found.append(f"status {status}: {errors[-1000:]}")
+        problems.append(f"status {status}: {errors[-1000:]}")
     if "Traceback" in errors:
-        found.append(f"traceback: {errors[errors.index('Traceback') :][:1500]}")
+        problems.append(f"traceback: {errors[errors.index('Traceback') :][:1500]}")
     names = {f"{number:04}.png" for number in range(count)}
     painted = {path.name for path in (folder / "gallery").glob("*.png")}
     if painted != names - broken:
-        found.append(f"not all painted: {sorted(painted ^ (names - broken))[:5]}")
+        problems.append(f"not all painted: {sorted(painted ^ (names - broken))[:5]}")
     for name in sorted(painted):
         with Image.open(folder / "gallery" / name) as image:
             image.load()
     lines = [line for line in errors.splitlines() if re.match(r"\d+/\d+ error: ", line)]
     if len(lines) != len(broken) or not all(any(name in line for line in lines) for name in broken):
-        found.append(f"failures not told: {len(lines)} lines for {len(broken)} broken pictures")
+        problems.append(
+            f"failures not reported: {len(lines)} lines for {len(broken)} broken pictures"
+        )
     others = {path.name for path in (folder / "gallery").iterdir()} - painted
     others -= {"gallery.json", "gallery.html", "gallery.jpg"}
     others |= {path.name for path in (folder / "temporary").iterdir()}
     if others:
-        found.append(f"left over: {sorted(others)[:5]}")
-    return found + growth(count, samples, note)
+        problems.append(f"left over: {sorted(others)[:5]}")
+    return problems + growth(count, samples, note)
 
 
 def growth(count: int, samples: list[Sample], note: Callable[[str], None]) -> list[str]:
     """What grows from the first fifth of the pictures to the last."""
-    found = []
-    # the first few pictures are not what a batch holds on its way
-    first = [one for one in samples if count * 0.02 <= one.done <= count * 0.2 and one.workers]
-    last = [one for one in samples if count * 0.8 <= one.done < count and one.workers]
+    problems = []
+    # the first few pictures are not typical of a batch
+    first = [
+        sample
+        for sample in samples
+        if count * 0.02 <= sample.done <= count * 0.2 and sample.workers
+    ]
+    last = [sample for sample in samples if count * 0.8 <= sample.done < count and sample.workers]
     if not first or not last:
         return ["no samples: too few pictures to compare"] if count >= 100 else []
     figures = {
         "a worker at its largest": [mean_of_peaks(part) for part in (first, last)],
-        "the command": [mean([one.parent for one in part]) for part in (first, last)],
-        "descriptors": [max(one.descriptors for one in part) for part in (first, last)],
+        "the command": [mean([sample.parent for sample in part]) for part in (first, last)],
+        "descriptors": [max(sample.descriptors for sample in part) for part in (first, last)],
     }
     for name, (before, after) in figures.items():
         unit = "" if name == "descriptors" else " MB"
-        told = f"{name}: {before:.0f}{unit} in the first fifth, {after:.0f}{unit} in the last"
-        note(told)
+        change = f"{name}: {before:.0f}{unit} in the first fifth, {after:.0f}{unit} in the last"
+        note(change)
         if after > before * GROWTH and count >= 100:
-            found.append(f"{name} grows: {told}")
-    return found
+            problems.append(f"{name} grows: {change}")
+    return problems
 
 
 def mean_of_peaks(samples: list[Sample]) -> float:
-    """The mean of the most that each process held: they are replaced on the way."""
+    """The mean of the peaks of all processes: workers are replaced during a batch."""
     most: dict[int, float] = defaultdict(float)
-    for one in samples:
-        for process, held in one.workers.items():
+    for sample in samples:
+        for process, held in sample.workers.items():
             most[process] = max(most[process], held)
     return mean(list(most.values()))
 

@@ -196,8 +196,8 @@ def _look_at_picture(fault: Fault, folder: Path, ended: forks.Ended, old: bytes)
 
 
 def _install(fault: Fault | None, record: Path, is_quiet: bool = False) -> None:
-    """Counts the calls of every kind, or has one of them fail. record: a file that is told of the
-    calls, or of what the run was doing when one failed."""
+    """Counts the calls of every kind, or has one of them fail. record: a file that the calls
+    are written to, or what the run was doing when one failed."""
     counts: Counter[str] = Counter()
     descriptor = os.open(record, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 

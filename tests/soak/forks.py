@@ -80,9 +80,9 @@ def wait(child: int, folder: Path, timeout: float = TIMEOUT) -> Ended:
     """Waits for a process that `start` has begun."""
     status, end = None, time.monotonic() + timeout
     while status is None and time.monotonic() < end:
-        found, ended = os.waitpid(child, os.WNOHANG)
-        if found:
-            status = os.waitstatus_to_exitcode(ended)
+        ended_child, wait_status = os.waitpid(child, os.WNOHANG)
+        if ended_child:
+            status = os.waitstatus_to_exitcode(wait_status)
         else:
             time.sleep(0.005)
     if status is None:

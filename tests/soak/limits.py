@@ -28,8 +28,8 @@ def failures(
     seconds: float = 10,
     megabytes: float = 1000,
 ) -> Iterator[Failure]:
-    """The attempts that fail: `make` raises, ends the process, takes more than so many seconds of a
-    processor or ten times as long altogether, or its process holds more than so many megabytes.
+    """The attempts that fail: `make` raises, ends the process, takes more than `seconds` of
+    processor time or ten times as long altogether, or its process holds more than `megabytes`.
     Many attempts share a process, which is replaced when one ends it."""
     first = 0
     while first < len(attempts):
@@ -41,11 +41,11 @@ def failures(
         os.close(writer)
         with os.fdopen(reader) as lines:
             for line in lines:
-                told = json.loads(line)
-                if isinstance(told, int):
-                    first = told
+                message = json.loads(line)
+                if isinstance(message, int):
+                    first = message
                 else:
-                    yield Failure(first, *told)
+                    yield Failure(first, *message)
         _, status = os.waitpid(child, 0)
         if status:
             name = _name(status)
@@ -72,7 +72,7 @@ def _make_all(
     for late in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(late, signal.SIG_DFL)  # ends the process, even where C does not return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # what libraries written in C have to say
+    os.dup2(nowhere, 2)  # messages of libraries written in C
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
@@ -102,8 +102,8 @@ def _kind(error: BaseException) -> str:
 
 
 def begin_peak() -> float:
-    """The megabytes that this process holds; from now on `peak_megabytes` says what comes after,
-    where the system can (Linux)."""
+    """The megabytes that this process holds; from now on `peak_megabytes` is the peak
+    after this call, where the system supports that (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return memory_megabytes("VmRSS")
@@ -115,7 +115,7 @@ def peak_megabytes() -> float:
 
 
 def memory_megabytes(name: str) -> float:
-    """What Linux says of the memory of this process: VmRSS, VmHWM or VmSize."""
+    """A figure of Linux about the memory of this process: VmRSS, VmHWM or VmSize."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):

@@ -36,7 +36,7 @@ from soak import limits
 from soak.engine import Soak
 
 WANTED = 20_000
-IN_ONE_CHILD = 400  # attempts, after which there are so many of the other kinds:
+IN_ONE_CHILD = 400  # attempts, after which the other kinds have their turn:
 WHOLE_WAY = 10
 CACHES = 90
 MOST_SECONDS = 10.0

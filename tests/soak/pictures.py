@@ -40,8 +40,8 @@ def soak(soak: Soak) -> None:
 def replay(path: Path) -> str | None:
     attempts = [(reader, path.suffix, path.read_bytes()) for reader in READERS]
     with tempfile.TemporaryDirectory() as folder:
-        found = [*limits.failures(attempts, functools.partial(read_with, Path(folder)))]
-    return found[0].message if found else None
+        failures = [*limits.failures(attempts, functools.partial(read_with, Path(folder)))]
+    return failures[0].message if failures else None
 
 
 def read_with(folder: Path, attempt: tuple[Reader, str, bytes]) -> None:
@@ -101,7 +101,7 @@ def originals() -> list[tuple[str, bytes]]:
     exif = Image.Exif()
     exif[0x0112], exif[0x0131] = 6, "Another program"
     rich = {"icc_profile": profile, "exif": exif}
-    found = [
+    files = [
         *[saved(noise.convert(mode), "PNG") for mode in ("1", "L", "P", "RGB")],
         *[saved(soft.convert(mode), "PNG") for mode in ("LA", "RGBA")],
         *[saved(soft, "PNG", **rich), saved(deep, "PNG", **rich), saved(noise, "PNG", **frames)],
@@ -122,7 +122,7 @@ def originals() -> list[tuple[str, bytes]]:
         saved(noise.convert("P"), "GIF", transparency=3, interlace=1, comment=b"comment"),
         *[ours(ending) for ending in (".png", ".jpg", ".webp", ".tif")],
     ]
-    return found
+    return files
 
 
 TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
@@ -141,11 +141,11 @@ def ours(ending: str) -> tuple[str, bytes]:
 
 
 def texts() -> PngImagePlugin.PngInfo:
-    found = PngImagePlugin.PngInfo()
-    found.add_text("Comment", "{" * 50)
-    found.add_text("Software", "neural-style 1.0.0", zip=True)
-    found.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
-    return found
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text("Comment", "{" * 50)
+    chunks.add_text("Software", "neural-style 1.0.0", zip=True)
+    chunks.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
+    return chunks
 
 
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
@@ -177,12 +177,12 @@ def tiled_tiff(height: int = 16, width: int = 16) -> bytes:
     count = -(-24 // height) * -(-36 // width)
     offsets = struct.pack("<I", 400) * count + struct.pack("<I", len(data)) * count
     tags = {259: 8, 322: width, 323: height, 324: 400, 325: len(data)}
-    found = bytearray(tiff(tags, data.ljust(100, b"\0") + offsets))
+    file = bytearray(tiff(tags, data.ljust(100, b"\0") + offsets))
     if count > 1:
         for tag, place in ((324, 500), (325, 500 + 4 * count)):
-            entry = found.index(struct.pack("<HH", tag, 4))
-            found[entry + 4 : entry + 12] = struct.pack("<II", count, place)
-    return bytes(found)
+            entry = file.index(struct.pack("<HH", tag, 4))
+            file[entry + 4 : entry + 12] = struct.pack("<II", count, place)
+    return bytes(file)
 
 
 def run_length_bmp() -> bytes:
@@ -207,11 +207,11 @@ def mutated(rng: random.Random) -> tuple[str, bytes]:
 
 
 def noise(rng: random.Random, data: bytes) -> bytes:
-    found = bytearray(data)
+    changed = bytearray(data)
     for _ in range(rng.choice((1, 2, 8, 64))):
-        if found:
-            found[rng.randrange(len(found))] = rng.choice((0, 255, rng.randrange(256)))
-    return bytes(found)
+        if changed:
+            changed[rng.randrange(len(changed))] = rng.choice((0, 255, rng.randrange(256)))
+    return bytes(changed)
 
 
 def numbers(rng: random.Random, data: bytes) -> bytes:
@@ -267,7 +267,7 @@ def shuffled(rng: random.Random, parts: list[tuple[bytes, bytes]]) -> list[tuple
 
 def chunks_of(data: bytes, order: str) -> list[tuple[bytes, bytes]]:
     """The chunks of a PNG (">", after its signature) or a RIFF file ("<")."""
-    found, place = [], 8 if order == ">" else 12
+    chunks, place = [], 8 if order == ">" else 12
     while place + 8 <= len(data):
         if order == ">":
             length, name = struct.unpack(">I4s", data[place : place + 8])
@@ -275,9 +275,9 @@ def chunks_of(data: bytes, order: str) -> list[tuple[bytes, bytes]]:
         else:
             name, length = struct.unpack("<4sI", data[place : place + 8])
             step = length + length % 2 + 8
-        found.append((name, data[place + 8 : place + 8 + length]))
+        chunks.append((name, data[place + 8 : place + 8 + length]))
         place += step
-    return found
+    return chunks
 
 
 def png_structure(rng: random.Random, data: bytes) -> bytes:
@@ -295,7 +295,8 @@ def png_structure(rng: random.Random, data: bytes) -> bytes:
 def webp_structure(rng: random.Random, data: bytes) -> bytes:
     chunks = shuffled(rng, chunks_of(data, "<"))
     body = b"".join(
-        name + struct.pack("<I", len(one)) + one + bytes(len(one) % 2) for name, one in chunks
+        name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+        for name, content in chunks
     )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
@@ -307,8 +308,8 @@ def jpeg_structure(rng: random.Random, data: bytes) -> bytes:
         last = end
     rest = data[last:]
     made = b"".join(
-        name[:-2] + struct.pack(">H", (len(one) + 2) % 65_536) + one
-        for name, one in shuffled(rng, segments)
+        name[:-2] + struct.pack(">H", (len(content) + 2) % 65_536) + content
+        for name, content in shuffled(rng, segments)
     )
     return data[:2] + made + rest
 

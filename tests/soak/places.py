@@ -103,8 +103,8 @@ class Place:
             return f"status {result.status}: {result.errors[-1000:]}"
         if "Traceback" in result.errors:
             return f"traceback: {result.errors[-1500:]}"
-        told = [line for line in result.errors.splitlines() if "error: " in line]
-        if result.status and not told:
+        reasons = [line for line in result.errors.splitlines() if "error: " in line]
+        if result.status and not reasons:
             return f"no reason: {result.errors!r}"
         if result.status == 2 and len(result.errors.splitlines()) != 1:
             return f"not one line: {result.errors!r}"
@@ -208,7 +208,7 @@ def saved_elsewhere(place: Place, result: Result) -> str | None:
         return f"picture lost: {result.errors!r}"
     with Image.open(pictures[0]) as image:
         image.load()
-    return None if str(pictures[0]) in result.errors else f"not told where: {result.errors!r}"
+    return None if str(pictures[0]) in result.errors else f"place not reported: {result.errors!r}"
 
 
 FULL = {  # what is written to a full disk, and the options for it
@@ -223,7 +223,7 @@ FULL = {  # what is written to a full disk, and the options for it
 
 def on_full_disk(options: dict[str, str]) -> Case:
     def run(place: Place) -> str | None:
-        for kilobytes in (4, 8):  # room for nothing, or for a name and no more
+        for kilobytes in (4, 8):  # room for nothing, or only for a name
             with small(place.folder / "full", kilobytes):
                 (place.folder / "full/filler").write_bytes(bytes(4096 * (kilobytes // 4 - 1)))
                 named = {name: path for name, path in options.items() if name == "output"}

@@ -152,33 +152,33 @@ class Judge:
         Path(document).write_bytes(data)
         generator = random.Random(zlib.crc32(data))
         try:
-            found = self._watched(document, READERS[ending], generator)
+            problem = self._watched(document, READERS[ending], generator)
         finally:
             os.unlink(document)
         after = self._names()
         before, self._before = self._before, after
-        if not found and after != before:
-            found = f"files changed: {sorted(set(after) ^ set(before))}"
-        return found
+        if not problem and after != before:
+            problem = f"files changed: {sorted(set(after) ^ set(before))}"
+        return problem
 
     def _watched(self, document: str, read: Callable, generator: random.Random) -> str | None:
-        told, seen = io.StringIO(), []
+        printed, seen = io.StringIO(), []
         # a table and a recipe name files on their own, a picture and a state only those beside
         reads = [Path(), user_cache.folder()] if read in (read_picture, read_state) else None
         try:
             with (
-                contextlib.redirect_stderr(told),
-                contextlib.redirect_stdout(told),
+                contextlib.redirect_stderr(printed),
+                contextlib.redirect_stdout(printed),
                 self._watch.watching(reads, [Path()], seen),
             ):
-                found = read(document, generator)
+                problem = read(document, generator)
         except UserError as error:
-            found = wrong_message(f"error: {message_of(error)}\n")
+            problem = wrong_message(f"error: {message_of(error)}\n")
         except SystemExit as error:
-            found = wrong_message(told.getvalue())
+            problem = wrong_message(printed.getvalue())
             if error.code != 2:
-                found = f"exits with {error.code}: {told.getvalue():.200}"
-        return seen[0] if seen else found
+                problem = f"exits with {error.code}: {printed.getvalue():.200}"
+        return seen[0] if seen else problem
 
     def _names(self) -> list[tuple]:
         entries = [entry for place in (".", "..") for entry in os.scandir(place)]
@@ -210,9 +210,9 @@ def read_picture(document: str, generator: random.Random) -> str | None:
     usual = command_line.parse([*ground.PAINT, "--output", document], {})
     with contextlib.suppress(UserError):
         jobs.there_already(usual)
-    found, resumed = neural_style.read_options(["--settings-from", document, *own])
-    wrong = wrong_options(found, set(SETTINGS) | FILES, [*own, "--settings-from", document])
-    return wrong or checked(found, resumed)
+    options, resumed = neural_style.read_options(["--settings-from", document, *own])
+    wrong = wrong_options(options, set(SETTINGS) | FILES, [*own, "--settings-from", document])
+    return wrong or checked(options, resumed)
 
 
 def read_state(document: str, generator: random.Random) -> str | None:
@@ -220,11 +220,11 @@ def read_state(document: str, generator: random.Random) -> str | None:
     own = ["--resume", document]
     own += ["--allow-changes"] * generator.choice((0, 1))
     own += ["--iterations", "9"] * generator.choice((0, 1))
-    found, resumed = neural_style.read_options(own)
-    kept = set(found.values()) - OF_THE_COMMAND_LINE
-    wrong = wrong_options(found, kept, own) or checked(found, resumed)
+    options, resumed = neural_style.read_options(own)
+    kept = set(options.values()) - OF_THE_COMMAND_LINE
+    wrong = wrong_options(options, kept, own) or checked(options, resumed)
     if not wrong:
-        stages.fitted(resumed.state, found.settings)
+        stages.fitted(resumed.state, options.settings)
     return wrong
 
 
@@ -232,19 +232,19 @@ def read_recipe(document: str, generator: random.Random) -> str | None:
     """As @FILE, before the options that are given or after them."""
     own = [*ground.PAINT, "--output", "out.png"]
     arguments = generator.choice(([f"@{document}", *own], [*own, f"@{document}"]))
-    found, resumed = neural_style.read_options(arguments)
-    allowed = set(found.values()) - OF_THE_COMMAND_LINE - FILES | {"network"}
-    return wrong_options(found, allowed, own) or checked(found, resumed)
+    options, resumed = neural_style.read_options(arguments)
+    allowed = set(options.values()) - OF_THE_COMMAND_LINE - FILES | {"network"}
+    return wrong_options(options, allowed, own) or checked(options, resumed)
 
 
 def read_table(document: str, generator: random.Random) -> str | None:
     """As the table of batch.py."""
     own = ["--pairs", document, "--output-dir", "gallery"]
-    found, rest = batch.build_parser().parse_known_args(own)
-    pairs = batch.pairs_of(found, rest)
+    options, rest = batch.build_parser().parse_known_args(own)
+    pairs = batch.pairs_of(options, rest)
     batch.check_names(pairs)
-    batch.check_inputs(pairs, [document], gallery.files_in(found.output_dir))
-    batch.check_workers(found, [pair.options for pair in pairs])
+    batch.check_inputs(pairs, [document], gallery.files_in(options.output_dir))
+    batch.check_workers(options, [pair.options for pair in pairs])
     inside = os.path.realpath("gallery") + os.sep
     for pair in pairs:
         for path in (pair.output, pair.options.save_state):
@@ -262,22 +262,22 @@ READERS = {
 }
 
 
-def wrong_options(found: RunOptions, allowed: set[str], own: list[str]) -> str | None:
+def wrong_options(options: RunOptions, allowed: set[str], own: list[str]) -> str | None:
     """An option that a document has set and may not."""
     # what is required is not what is asked here
     without = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     plain = command_line.parse([*without, *own], {}).values()
-    for name, value in found.values().items():
+    for name, value in options.values().items():
         if name not in allowed | NOT_OPTIONS and repr(value) != repr(plain.get(name)):
             return f"obeyed {name}: {value!r:.300}"
     return None
 
 
-def checked(found: RunOptions, resumed: Resumed | None) -> str | None:
+def checked(options: RunOptions, resumed: Resumed | None) -> str | None:
     """What is wrong with options that were taken: that outputs would cost a file or lie elsewhere,
     or that their settings are not read back from the recipe that is written of them."""
-    settings = found.settings
-    run = checks.check(found, resumed)
+    settings = options.settings
+    run = checks.check(options, resumed)
     for path in outputs.paths(run.options, run.settings):
         if not os.path.realpath(path).startswith(os.getcwd() + os.sep):
             return f"writes outside: {path[:300]!r}"
@@ -288,7 +288,7 @@ def checked(found: RunOptions, resumed: Resumed | None) -> str | None:
         again = settings_of_recipe("again.args")
     finally:
         os.unlink("again.args")
-    for name in (one.name for one in fields(Settings) if shapes_picture(one)):
+    for name in (setting.name for setting in fields(Settings) if shapes_picture(setting)):
         if provenance.plain(getattr(settings, name)) != provenance.plain(getattr(again, name)):
             return f"recipe changes {name}: {getattr(settings, name)!r:.200}"
     return None
@@ -296,8 +296,8 @@ def checked(found: RunOptions, resumed: Resumed | None) -> str | None:
 
 def settings_of_recipe(path: str) -> Settings:
     required = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    found = command_line.parse([*required, f"@{path}"], {})
-    return found.settings
+    options = command_line.parse([*required, f"@{path}"], {})
+    return options.settings
 
 
 # What is made
@@ -309,7 +309,7 @@ def mutated(generator: random.Random, document: Any) -> Any:
     for _ in range(generator.choice((1, 1, 1, 2, 3, 10))):
         holder = document
         while True:
-            inner = [one for one in items(holder) if isinstance(one[1], dict | list) and one[1]]
+            inner = [item for item in items(holder) if isinstance(item[1], dict | list) and item[1]]
             if not inner or generator.random() < 0.5:
                 break
             holder = generator.choice(inner)[1]
@@ -344,12 +344,12 @@ def text_of(generator: random.Random, document: Any) -> str:
         return generator.choice("[{") * generator.choice((900, 2000, 100_000))
     if kind < 0.04:
         return '{"sha256":' * 100_000
-    told = json.dumps(mutated(generator, document))
+    text = json.dumps(mutated(generator, document))
     if kind < 0.1:
-        return told[: generator.randrange(len(told))]
+        return text[: generator.randrange(len(text))]
     if kind < 0.13:
-        return values.noisy(generator, told.encode()).decode("latin-1")
-    return told
+        return values.noisy(generator, text.encode()).decode("latin-1")
+    return text
 
 
 def make_picture(generator: random.Random, documents: Documents) -> bytes:
@@ -439,9 +439,9 @@ def bombs(documents: Documents) -> list[bytes]:
         data += part * (count // 10_000_000) + squeezed.flush()
         small = bz2.compress(header + bytes(200_000_000))
         about = array_file(np.frombuffer(json.dumps(documents.about).encode(), np.uint8))
-        for way, one in ((zipfile.ZIP_DEFLATED, data), (zipfile.ZIP_BZIP2, small)):
+        for way, content in ((zipfile.ZIP_DEFLATED, data), (zipfile.ZIP_BZIP2, small)):
             for name in ("picture", "rows", "about"):
-                documents.bombs.append(zip_of_bomb(name, one, count, way, about))
+                documents.bombs.append(zip_of_bomb(name, content, count, way, about))
     return documents.bombs
 
 
@@ -464,7 +464,7 @@ def make_recipe(generator: random.Random, documents: Documents) -> bytes:
     if kind < 0.1:
         return values.noisy(generator, documents.recipe.encode())
     lines = documents.recipe.splitlines()
-    actions = [one for one in command_line.build_parser()._actions if one.option_strings]
+    actions = [action for action in command_line.build_parser()._actions if action.option_strings]
     for _ in range(generator.choice((1, 2, 3, 8))):
         place = generator.randrange(len(lines) + 1)
         lines.insert(place, recipe_line(generator, actions))
@@ -521,16 +521,18 @@ def table_field(generator: random.Random, column: str, number: int) -> str:
         return usual.get(column, "")
     kind = generator.random()
     if kind < 0.4:
-        actions = [one for one in batch.build_parser()._actions if one.option_strings]
-        actions += [one for one in command_line.build_parser()._actions if one.option_strings]
+        actions = [action for action in batch.build_parser()._actions if action.option_strings]
+        actions += [
+            action for action in command_line.build_parser()._actions if action.option_strings
+        ]
         option = generator.choice(generator.choice(actions).option_strings)
         return f"{option} {values.value(generator, 3)}"
     if kind < 0.5:
         return generator.choice(
             ("--help", "@document.csv", "=1+1", '"', "--version", "'", "x" * 200_000)
         )
-    told = values.text(generator)
-    return told if kind < 0.8 else '"' + told.replace('"', '""') + '"'
+    cell = values.text(generator)
+    return cell if kind < 0.8 else '"' + cell.replace('"', '""') + '"'
 
 
 MAKERS = {

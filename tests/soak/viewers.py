@@ -56,8 +56,8 @@ class Run:
             text=True,
         )
         address = self._process.stdout.readline()
-        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)\n", address)
-        self.port, self.token = int(found[1]), found[2].encode()
+        match = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=(\S+)\n", address)
+        self.port, self.token = int(match[1]), match[2].encode()
 
     def figures(self) -> dict[str, Any]:
         """What it measures: see `paint`. Raises `ValueError` once it has ended."""
@@ -165,7 +165,7 @@ def check_left(soak: Any, what: str, before: dict[str, Any], after: dict[str, An
 
 
 async def crowd(run: Run, chance: random.Random) -> int:
-    """All kinds of clients at once. Returns how often one was served who behaves."""
+    """All kinds of clients at once. Returns how often a well-behaved client was served."""
     served = []
     end = time.monotonic() + CROWD_SECONDS
     kinds = functools.partial(watch, served), read_slowly, never_read, drop, say_nothing
@@ -175,7 +175,7 @@ async def crowd(run: Run, chance: random.Random) -> int:
 
 
 async def visit(run: Run, behave: Callable, end: float, chance: random.Random) -> None:
-    """One client, who comes again and again. What becomes of its connections is of no matter."""
+    """One client, which connects again and again. It does not matter how its connections end."""
     while time.monotonic() < end:
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             async with asyncio_timeout(end):
@@ -246,32 +246,34 @@ async def send_all(run: Run, requests: list[Request]) -> list[str | None]:
     """What is wrong with each answer, or None."""
     gate = asyncio.Semaphore(AT_A_TIME)
 
-    async def one(each: Request) -> str | None:
+    async def judged(request: Request) -> str | None:
         async with gate:
             try:
-                return judge(each, await asyncio.wait_for(answer(run, each.data), ANSWER_SECONDS))
+                return judge(
+                    request, await asyncio.wait_for(answer(run, request.data), ANSWER_SECONDS)
+                )
             except asyncio.TimeoutError:
                 return f"hangs: no answer within {ANSWER_SECONDS:g} seconds"
 
-    return await asyncio.gather(*map(one, requests))
+    return await asyncio.gather(*map(judged, requests))
 
 
 async def answer(run: Run, data: bytes) -> bytes:
     """All that comes back."""
     reader, writer = await asyncio.open_connection("127.0.0.1", run.port)
-    found = b""
+    received = b""
     try:
         with contextlib.suppress(OSError):
             writer.write(data.replace(TOKEN, run.token))
             try:
-                found = await asyncio.wait_for(reader.read(65536), PART_SECONDS)
+                received = await asyncio.wait_for(reader.read(65536), PART_SECONDS)
             except asyncio.TimeoutError:
                 writer.write_eof()
-            while b"text/event-stream" not in found and (piece := await reader.read(65536)):
-                found += piece
+            while b"text/event-stream" not in received and (piece := await reader.read(65536)):
+                received += piece
     finally:
         writer.transport.abort()
-    return found
+    return received
 
 
 def judge(request: Request, answer: bytes) -> str | None:
@@ -291,7 +293,7 @@ HOST = b"Host: localhost\r\n"
 
 
 def request(chance: random.Random) -> Request:
-    """A malformed one of any kind, or one from somebody who may not."""
+    """A malformed request of any kind, or one that is not allowed."""
     return chance.choice(KINDS)(chance)
 
 
@@ -316,7 +318,7 @@ def wrong_method(chance: random.Random) -> Request:
 
 def many_headers(chance: random.Random) -> Request:
     count, size = chance.choice([(5000, 10), (3, 30_000), (1, 1_000_000), (100, 1000)])
-    lines = b"".join(b"A%d: %s\r\n" % (one, b"x" * size) for one in range(count))
+    lines = b"".join(b"A%d: %s\r\n" % (number, b"x" * size) for number in range(count))
     return Request(b"GET %s HTTP/1.1\r\n%s%s\r\n" % (path(chance), HOST, lines), (0, 400, 403))
 
 
@@ -348,7 +350,7 @@ def wrong_token(chance: random.Random) -> Request:
 
 
 def button_by_address(chance: random.Random) -> Request:
-    """The token in the address lets one look, not press a button."""
+    """The token in the address allows to look, not to press a button."""
     button = chance.choice([b"/stop", b"/save", b"/close"])
     data = b"POST %s?token=%s HTTP/1.1\r\n%sContent-Length: 0\r\n\r\n"
     return Request(data % (button, TOKEN, HOST), (403,))
@@ -404,7 +406,7 @@ def pipelined(chance: random.Random) -> Request:
 
 
 def mutated(chance: random.Random) -> Request:
-    """A sound request with some bytes changed; what it then is nobody knows."""
+    """A valid request with some bytes changed: it may still be valid."""
     data = bytearray(b"GET %s?token=%s HTTP/1.1\r\n%s\r\n" % (path(chance), TOKEN, HOST))
     end = data.index(TOKEN)
     for _ in range(chance.randint(1, 4)):
@@ -429,7 +431,7 @@ KINDS = [
 def paint(folder: Path) -> None:
     """Paints until it is killed. Prints the page's address, then for each line of its input the
     figures: steps, seconds, seconds in calls of the page, of these on a processor, and of its
-    threads on one, files that could not be opened, times it was told to stop, descriptors and bytes
+    threads on one, files that could not be opened, requests to stop, descriptors and bytes
     in use."""
     import reference
 
@@ -446,7 +448,7 @@ def paint(folder: Path) -> None:
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
-    listener.SECONDS_WITHOUT_PROGRESS = 5.0  # a soak has less patience
+    listener.SECONDS_WITHOUT_PROGRESS = 5.0  # a soak waits less
     network = reference.save_mat(folder / "tiny.mat", reference.tiny_weights())
     photo, painting = np.random.default_rng(0).uniform(0, 255, (2, 256, 320, 3)).astype("f4")
     options = {"iterations": 10**6, "scales": "off", "precision": "float32"}
@@ -477,13 +479,13 @@ def report(figures: dict[str, Any], preview: Any) -> None:
     print(preview.address, flush=True)
     for _ in sys.stdin:
         # its server's, and those that encode pictures
-        threads = [one for one in threading.enumerate() if one.name.startswith(THREADS)]
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith(THREADS)]
         clocks = [time.pthread_getcpuclockid(thread.ident) for thread in threads]
         figures["thread_seconds"] = sum(map(time.clock_gettime, clocks))
         used = {"descriptors": len(os.listdir("/proc/self/fd")), "seconds": time.monotonic()}
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         print(json.dumps(figures | used | {"bytes": pages * resource.getpagesize()}), flush=True)
-    os._exit(0)  # who asks has ended
+    os._exit(0)  # the process that asks has ended
 
 
 if __name__ == "__main__":

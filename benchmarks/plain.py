@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from neural_style_tf.network import backprop, vgg
+from neural_style_tf.network import operations, vgg
 from neural_style_tf.objective import losses
 from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.settings import Settings
@@ -26,7 +26,7 @@ def features(
 ) -> dict[str, tf.Tensor]:
     """Features of a picture [1, H, W, 3] RGB by layer name."""
     found, current = {}, image - network.mean_pixel
-    scales = backprop.POOLING_SCALES if settings.pooling_rescale else {}
+    scales = operations.POOLING_SCALES if settings.pooling_rescale else {}
     rescale = scales.get(settings.pooling, 1.0)
     for layer in network.layers:
         if layer.kind == "conv":

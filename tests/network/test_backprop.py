@@ -18,23 +18,23 @@ TOLERANCES = {tf.float32: 1e-5, tf.bfloat16: 0.2, tf.float16: 0.05}
 @pytest.mark.parametrize("channels", [1, 1000], ids=["winograd", "direct"])
 @pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
 def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, monkeypatch):
-    monkeypatch.setattr(winograd, "FEWEST_CHANNELS", channels)
-    monkeypatch.setattr(winograd, "FEWEST_PLACES", 1)
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", channels)
+    monkeypatch.setattr(winograd, "MIN_POSITIONS", 1)
     assert_alike(network, picture, settings, (33, 46), tf.float32)
 
 
 @pytest.mark.parametrize(
     "size, limits, expected",
     [
-        ((35, 46), {"FEWEST_CHANNELS": 1, "FEWEST_PLACES": 18 * 23}, {(35, 46), (18, 23)}),
-        ((37, 46), {"FEWEST_CHANNELS": 4, "MOST_PLACES": 37 * 46 - 1}, {(19, 23), (10, 12)}),
+        ((35, 46), {"MIN_CHANNELS": 1, "MIN_POSITIONS": 18 * 23}, {(35, 46), (18, 23)}),
+        ((37, 46), {"MIN_CHANNELS": 4, "MAX_POSITIONS": 37 * 46 - 1}, {(19, 23), (10, 12)}),
     ],
     ids=["few places", "many places, few channels"],
 )
 def test_what_does_not_pay_takes_the_direct_way(
     network, picture, size, limits, expected, monkeypatch
 ):
-    monkeypatch.setattr(winograd, "FEWEST_PLACES", 9 * 12)
+    monkeypatch.setattr(winograd, "MIN_POSITIONS", 9 * 12)
     for name, limit in limits.items():
         monkeypatch.setattr(winograd, name, limit)
     sizes, convolve = [], winograd.convolve
@@ -63,9 +63,9 @@ def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dt
 )
 def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
     monkeypatch.setattr(cpu, "multiplies_matrices", lambda: False)
-    for limit in ("FEWEST_CHANNELS", "FEWEST_PLACES"):
+    for limit in ("MIN_CHANNELS", "MIN_POSITIONS"):
         monkeypatch.setattr(winograd, limit, 1)
-    monkeypatch.setattr(winograd, "FEWEST_CHANNELS_OF_FEATURES", 7)  # the last two blocks
+    monkeypatch.setattr(winograd, "MIN_CHANNELS_BFLOAT16_FEATURES", 7)  # the last two blocks
     convolved = []
     for name in ("convolve", "convolve_transposed"):
         convolve = getattr(winograd, name)

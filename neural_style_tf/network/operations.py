@@ -1,0 +1,264 @@
+"""Operations: one layer of a VGG each, forward, and backward from the gradient of its output.
+
+Each method works on one picture: features are [1, h, w, channels], in the type of the network's
+features (float32, bfloat16 or float16). The gradient of an operation's output has the shape and the
+type of that output, and the gradient that `backward` returns has those of the input. The first
+convolution is the exception: its input is a picture [1, H, W, 3] float32.
+"""
+
+import functools
+from typing import Any, Protocol, TypeVar
+
+import tensorflow as tf
+
+from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.network import winograd
+from neural_style_tf.network.formats import Layer
+
+# Factors that bring the output of a pooling to the magnitude that max pooling gives: K. Crowson,
+# style-transfer-pytorch.
+POOLING_SCALES = {"avg": 2.0, "l2": 0.78}
+
+Memory = TypeVar("Memory")
+
+
+class Operation(Protocol[Memory]):
+    """One layer, forward and backward."""
+
+    keeps_input: bool  # whether `backward` needs the features that went in
+    channels: int | None  # of the output; None if it has as many as the input
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, Memory]:
+        """Features [1, h, w, in] -> [1, h', w', out], and what `backward` needs of them.
+
+        h' = h and w' = w, except for poolings, which halve both and round up.
+        """
+        ...
+
+    def backward(self, gradient: tf.Tensor, memory: Memory) -> tf.Tensor:
+        """The gradient of the output [1, h', w', out] -> that of the input [1, h, w, in]."""
+        ...
+
+
+class Convolution:
+    """A 3x3 or 1x1 convolution with stride 1 and zeros beyond the edge, plus its bias.
+
+    Its gradient is a convolution with the rotated kernel, and it is itself the gradient of one: the
+    operation that is faster on this machine serves both ways.
+    """
+
+    keeps_input = False
+
+    def __init__(self, layer: Layer, dtype: tf.DType):
+        self._kernel = tf.cast(layer.kernel, dtype)
+        self._bias = tf.cast(layer.bias, dtype)
+        self.channels = layer.kernel.shape[-1]
+        # in float32 oneDNN's gradients are faster than its convolutions; all others are slower
+        self._by_gradient = dtype == tf.float32 and tensorflow_setup.uses_onednn()
+
+    @functools.cached_property
+    def _rotated(self) -> tf.Tensor:
+        """[3, 3, out, in], rotated by 180 degrees; created on first use, as not all need it."""
+        with tf.init_scope():  # not as a part of the graph that is being traced
+            return tf.transpose(tf.reverse(self._kernel, [0, 1]), [0, 1, 3, 2])
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
+        if self._by_gradient:
+            features = _gradient_of_convolution(features, self._rotated)
+        else:
+            features = tf.nn.conv2d(features, self._kernel, 1, "SAME")
+        return tf.nn.bias_add(features, self._bias), None
+
+    def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
+        if self._by_gradient:
+            return _gradient_of_convolution(gradient, self._kernel)
+        return tf.nn.conv2d(gradient, self._rotated, 1, "SAME")
+
+
+def _gradient_of_convolution(gradient: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """The gradient of a convolution's output [1, h, w, out] -> that of its input [1, h, w, in];
+    kernel: [3, 3, in, out]."""
+    shape = [*gradient.shape[:3], kernel.shape[2]]
+    return tf.nn.conv2d_transpose(gradient, kernel, shape, 1, "SAME")
+
+
+class WinogradConvolution(Convolution):
+    """The same convolution, faster where there are many channels at many positions."""
+
+    def __init__(self, layer: Layer, dtype: tf.DType):
+        super().__init__(layer, dtype)
+        self._exact_kernel = layer.kernel
+
+    @functools.cached_property
+    def _transformed(self) -> tf.Tensor:
+        """[36, in, out]; created on first use, as it is four times as large as the kernel."""
+        with tf.init_scope():  # not as a part of the graph that is being traced
+            return tf.cast(winograd.transform_kernel(self._exact_kernel), self._kernel.dtype)
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
+        if not winograd.pays(features.shape, self._kernel):
+            return super().forward(features)
+        return tf.nn.bias_add(winograd.convolve(features, self._transformed), self._bias), None
+
+    def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
+        if not winograd.pays(gradient.shape, self._kernel, is_backward=True):
+            return super().backward(gradient, None)
+        return winograd.convolve_transposed(gradient, self._transformed)
+
+
+class FirstConvolution:
+    """The convolution that sees the picture: [1, H, W, 3] float32 -> [1, H, W, channels].
+
+    padding: what it sees beyond the edge, "zero" (the mean pixel) or "replicate" (the edge itself).
+    """
+
+    keeps_input = False
+
+    def __init__(self, layer: Layer, dtype: tf.DType, padding: str):
+        self._kernel = tf.cast(layer.kernel, dtype)
+        self._bias = tf.cast(layer.bias, dtype)
+        self.channels = layer.kernel.shape[-1]
+        self._dtype = dtype
+        self._replicates = padding == "replicate"
+
+    def forward(self, image: tf.Tensor) -> tuple[tf.Tensor, None]:
+        mode = "SYMMETRIC" if self._replicates else "CONSTANT"
+        image = tf.pad(image, _EDGES, mode)
+        kernel, rounded = self._kernel, tf.cast(image, self._dtype)
+        if self._dtype != tf.float32:
+            # these types have too few digits for a grey level: the rest of it goes into three
+            # more channels
+            rest = tf.cast(image - tf.cast(rounded, tf.float32), self._dtype)
+            rounded, kernel = tf.concat([rounded, rest], 3), tf.concat([kernel, kernel], 2)
+        return tf.nn.bias_add(tf.nn.conv2d(rounded, kernel, 1, "VALID"), self._bias), None
+
+    def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
+        height, width = gradient.shape[1:3]
+        padded = [1, height + 2, width + 2, 3]
+        gradient = tf.nn.conv2d_transpose(gradient, self._kernel, padded, 1, "VALID")
+        gradient = tf.cast(gradient, tf.float32)
+        if self._replicates:
+            return tf.raw_ops.MirrorPadGrad(input=gradient, paddings=_EDGES, mode="SYMMETRIC")
+        return gradient[:, 1:-1, 1:-1]
+
+
+_EDGES = [[0, 0], [1, 1], [1, 1], [0, 0]]
+
+
+class Relu:
+    """max(0, features).
+
+    Its memory is a mask of one byte per value, or its output if that is kept anyway
+    (`is_output_kept`).
+    """
+
+    keeps_input = False
+    channels = None
+
+    def __init__(self, is_output_kept: bool):
+        self._is_output_kept = is_output_kept
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        features = tf.nn.relu(features)
+        if self._is_output_kept:
+            return features, features
+        mask = features > 0
+        with tf.control_dependencies([mask]):  # now, so that the features can be freed
+            return tf.identity(features), mask
+
+    def backward(self, gradient: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+        if self._is_output_kept:
+            return tf.raw_ops.ReluGrad(gradients=gradient, features=memory)
+        return tf.where(memory, gradient, tf.zeros((), gradient.dtype))
+
+
+# Poolings are 2x2 with stride 2. At an odd edge they cover only the values inside the picture.
+_POOL = {"ksize": 2, "strides": 2, "padding": "SAME"}
+_POOL_GRADIENT = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "SAME"}
+
+
+class MaxPooling:
+    """The maximum of each 2x2 square. Its memory: input and output."""
+
+    keeps_input = True
+    channels = None
+
+    def __init__(self, scale: float):
+        """scale: ignored, as the other poolings are scaled to match this one."""
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        pooled = tf.nn.max_pool2d(features, **_POOL)
+        return pooled, (features, pooled)
+
+    def backward(self, gradient: tf.Tensor, memory: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        features, pooled = memory
+        return tf.raw_ops.MaxPoolGrad(
+            orig_input=features, orig_output=pooled, grad=gradient, **_POOL_GRADIENT
+        )
+
+
+class AveragePooling:
+    """The mean of each 2x2 square, times `scale`. Its memory: the shape of the input."""
+
+    keeps_input = False
+    channels = None
+
+    def __init__(self, scale: float):
+        self._scale = scale
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, list[int]]:
+        pooled = tf.nn.avg_pool2d(features, **_POOL)
+        return _scaled(pooled, self._scale), features.shape.as_list()
+
+    def backward(self, gradient: tf.Tensor, memory: list[int]) -> tf.Tensor:
+        return _gradient_of_average(_scaled(gradient, self._scale), memory)
+
+
+class L2Pooling:
+    """The root mean square of each 2x2 square, times `scale`; computed in float32, as squares
+    exceed the range of float16. Its memory: the input, and the output in float32 without scale."""
+
+    keeps_input = True
+    channels = None
+
+    def __init__(self, scale: float):
+        self._scale = scale
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        squares = tf.nn.avg_pool2d(tf.square(tf.cast(features, tf.float32)), **_POOL)
+        # the square root has no finite slope at 0, where most features are: hence the last number
+        pooled = tf.sqrt(squares + 1e-12)
+        return tf.cast(_scaled(pooled, self._scale), features.dtype), (features, pooled)
+
+    def backward(self, gradient: tf.Tensor, memory: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        features, pooled = memory
+        slopes = _scaled(tf.cast(gradient, tf.float32), self._scale) / pooled
+        slopes = _gradient_of_average(slopes, features.shape.as_list())
+        return tf.cast(slopes * tf.cast(features, tf.float32), features.dtype)
+
+
+POOLINGS = {"max": MaxPooling, "avg": AveragePooling, "l2": L2Pooling}
+
+
+def make_operation(
+    layer: Layer, *, pooling: str, pooling_scale: float, dtype: tf.DType, often: bool, is_kept: bool
+) -> Operation[Any]:
+    """The operation of any layer but the first.
+
+    pooling: "max", "avg" or "l2". often: whether it runs often enough for a Winograd convolution to
+    pay. is_kept: whether the caller keeps the layer's output.
+    """
+    if layer.kind == "relu":
+        return Relu(is_kept)
+    if layer.kind == "pool":
+        return POOLINGS[pooling](pooling_scale)
+    return (WinogradConvolution if often else Convolution)(layer, dtype)
+
+
+def _scaled(features: tf.Tensor, scale: float) -> tf.Tensor:
+    return features if scale == 1 else features * tf.cast(scale, features.dtype)
+
+
+def _gradient_of_average(gradient: tf.Tensor, shape: list[int]) -> tf.Tensor:
+    """The gradient of average pooling's output -> that of its input, which has this shape."""
+    return tf.raw_ops.AvgPoolGrad(orig_input_shape=shape, grad=gradient, **_POOL_GRADIENT)

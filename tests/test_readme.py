@@ -126,24 +126,21 @@ def style_folder(place, tiny):
     return lambda: shell([*command, *QUICK, "--size", "64", "--network", str(tiny)])
 
 
-def test_style_folder(place, style_folder):
-    (place / "paintings" / "b.png").unlink()
-    result = style_folder()
-    assert result.returncode == 0, result.stderr
-    names = ["a-preview-0000.jpg", "a.jpg"]
-    assert sorted(path.name for path in (place / "results").iterdir()) == names
-
-
 def test_style_folder_continues_after_what_is_painted_and_what_is_broken(place, style_folder):
-    (place / "results").mkdir()
-    (place / "results" / "a.jpg").write_bytes(b"painted before")
+    results = place / "results"
+    results.mkdir()
+    (results / "a.jpg").write_bytes(b"painted before")
     (place / "paintings" / "aa.jpg").write_text("not a picture")
     result = style_folder()
     assert result.returncode == 1 and "aa.jpg is not a picture" in result.stderr
     assert "a.jpg exists already" in result.stderr
-    assert (place / "results" / "a.jpg").read_bytes() == b"painted before"
-    with Image.open(place / "results" / "b.jpg") as image:
+    assert (results / "a.jpg").read_bytes() == b"painted before"
+    with Image.open(results / "b.jpg") as image:
         assert max(image.size) == 64
+    names = ["a.jpg", "b-preview-0000.jpg", "b.jpg"]
+    assert sorted(path.name for path in results.iterdir()) == names
+    (place / "paintings" / "aa.jpg").unlink()
+    assert style_folder().returncode == 0
 
 
 def test_make_example(tmp_path):

@@ -68,7 +68,7 @@ class Part:
         self._error = error
 
     def soak(self, attempts):
-        while attempts.goes_on():
+        while attempts.wants_more():
             attempts.count()
             if attempts.attempts > 4:
                 attempts.fail("often", "it failed", bytes([attempts.attempts]), ".bin")
@@ -106,7 +106,7 @@ def test_the_same_seed_makes_the_same_attempts(tmp_path):
 def test_time_that_a_part_does_not_use_is_for_those_after_it(tmp_path):
     class Quick(Part):
         def soak(self, attempts):
-            self.left = attempts.left()
+            self.left = attempts.seconds_left()
             attempts.count()
 
     first, last = Quick(), Quick()

@@ -14,7 +14,7 @@ from typing import Any
 
 from soak import limits
 
-READING_IS_FINE = [  # besides what an attempt allows: what Python itself reads
+READING_IS_FINE = [  # what Python itself reads, besides what an attempt allows
     *(sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/dev/urandom"),
     *(str(Path(os.__file__).parent), str(Path(__file__).resolve().parents[2])),
     *filter(None, sys.path),
@@ -29,14 +29,14 @@ NEVER |= {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname"}
 
 class Child:
     """A process that makes attempts. work(job) makes one: what is wrong, as "kind: message", or
-    None. seconds, megabytes: that an attempt may take."""
+    None. seconds, megabytes: limits of an attempt."""
 
     def __init__(
         self, work: Callable[[Any], str | None], seconds: float = 10.0, megabytes: int = 1000
     ):
         self._work, self._seconds, self._megabytes = work, seconds, megabytes
         self._process: multiprocessing.Process | None = None
-        self.most_megabytes = 0.0  # that an attempt took
+        self.most_megabytes = 0.0  # the peak of all attempts
 
     def __enter__(self) -> "Child":
         return self
@@ -61,7 +61,7 @@ class Child:
             return f"died {status}: the process ended with status {status}"
         self.most_megabytes = max(self.most_megabytes, megabytes)
         if not wrong and megabytes > self._megabytes:
-            self.end()  # the next attempt begins with little
+            self.end()  # the next attempt begins in a fresh process
             return f"memory: took {megabytes:.0f} MB"
         return wrong
 
@@ -75,7 +75,7 @@ class Child:
         theirs.close()
 
     def end(self) -> None:
-        """Ends the process; the next attempt has another."""
+        """Ends the process; the next attempt starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -84,9 +84,9 @@ class Child:
 
 
 def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
-    """The life of a child."""
+    """Makes attempts in the child until the connection is closed."""
     held = int(limits.memory_megabytes("VmSize") * 1e6)
-    most = held + 4 * 1_000_000 * megabytes  # whatever happens, the machine does not swap
+    most = held + 4 * 1_000_000 * megabytes  # so that an attempt cannot make the machine swap
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
@@ -103,8 +103,7 @@ def _serve(connection: Connection, work: Callable, megabytes: int) -> None:
 
 
 def in_words(error: BaseException) -> str:
-    """An exception that should not have come out: where it was raised last in the program's own
-    code, and its message."""
+    """An unexpected exception: the last frame in the program's own code, and its message."""
     root = str(Path(__file__).resolve().parents[2])
     frames = [
         f"{Path(frame.filename).stem} {frame.name}"
@@ -116,8 +115,8 @@ def in_words(error: BaseException) -> str:
 
 
 class Watch:
-    """What Python opens and changes outside of what it may. There is one for a process, since an
-    audit hook stays for good; it does nothing but within `watching`."""
+    """Files that Python opens or changes although it may not. One per process, since audit hooks
+    cannot be removed; it is active only within `watching`."""
 
     def __init__(self) -> None:
         self._is_on = False

@@ -29,7 +29,7 @@ ODD_FILES = [
     *("broken.npz", "broken.args", "/etc/passwd", "/proc/self/mem", "*.png", "folder/"),
 ]
 OUTPUTS = ["out.png", "out.jpg", "out.tif", "out.webp", "out.bmp", "new/out.png", "out", "out.xyz"]
-FILE_OPTIONS = {  # what each option takes, when all is well
+FILE_OPTIONS = {  # valid values of each option
     "content": PICTURES,
     "styles": PICTURES,
     "initial": PICTURES,
@@ -52,7 +52,7 @@ FILE_OPTIONS = {  # what each option takes, when all is well
 }
 WRITTEN = {"output", "save_settings", "save_state", "checkpoint_output", "timelapse", "log_dir"}
 WRITTEN |= {"output_dir", "name"}
-SMALL = {  # values that are right, but would take long
+SMALL = {  # values instead of valid ones that would take long
     "size": (16, 24, 40), "width": (16, 24, 40), "height": (16, 24, 40),
     "iterations": (1, 2, 3), "evaluations": (1, 2), "threads": (1, 2), "tile": ("auto", "off", 64),
     "style_scales": (0.5, 1, 1.5), "scales": ("auto", "off", 1, 2), "workers": ("auto", 1),
@@ -65,7 +65,7 @@ WRONG = ["0", "-1", "nan", "inf", "-inf", "1e400", "", "x", "1.5", "٣", "0x10",
 def soak(soak: Soak) -> None:
     with Bench(soak.folder) as bench:
         most = 0.0
-        while soak.goes_on():
+        while soak.wants_more():
             case = command(random.Random(soak.seed_of(soak.attempts)))
             wrong, megabytes = bench.attempt(case)
             most = max(most, megabytes)
@@ -92,7 +92,7 @@ class Bench:
     def __enter__(self) -> "Bench":
         self._launcher.__enter__()
         prepare(self._place, self._launcher)
-        self._place.rename(self._ground)  # a run knows its files by whole names: those of copies
+        self._place.rename(self._ground)  # a run stores absolute paths: those of the copies
         self._before = ground.contents(self._ground)
         return self
 
@@ -241,8 +241,8 @@ def command(generator: random.Random) -> dict:
 
 
 def harmless(words: list[str]) -> list[str]:
-    """The words of a command that replaces files at most in its own folder: who runs the soak may
-    be root, and a file of the system may be the output."""
+    """The words of a command that replaces files at most in its own folder: the soak may be run
+    by root, and a file of the system may be the output."""
     if not any(word.startswith("--ov") for word in words):
         return words
     return [re.sub(r"(^|=)(/|~|\.\.)[^=]*", r"\1victim.png", word) for word in words]
@@ -320,7 +320,7 @@ def good_value(generator: random.Random, action: argparse.Action) -> str:
 
 
 def bad_value(generator: random.Random, action: argparse.Action) -> str:
-    """Anything: a wrong number, a name of something else, a file that is missing or odd."""
+    """A bad value: a wrong number, the name of something else, a missing or odd file."""
     if action.dest in FILE_OPTIONS or generator.random() < 0.1:
         pool = generator.choice((MISSING, ODD_FILES, ODD_FILES, PICTURES, OUTPUTS, values.PATHS))
         return generator.choice(pool)

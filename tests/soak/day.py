@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 
 def soak(soak: Soak) -> None:
     """One batch of the wanted number of pictures, or of fewer if there is little time."""
-    left = soak.left()
+    left = soak.seconds_left()
     count = min(soak.wanted, max(10, int(left)))
     folder = soak.folder
     broken = prepare(folder, count, soak.seed)

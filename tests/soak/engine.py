@@ -1,10 +1,10 @@
-"""Engine: a part of the soak -> its attempts, until enough are made or the time is over.
+"""Engine: a part of the soak -> its attempts, until enough have been made or time is up.
 
 A part is a module of this package with
 
     WANTED: int                                how many attempts a full soak makes
-    def soak(soak: Soak) -> None               makes attempts while `soak.goes_on()`
-    def replay(path: Path) -> str | None       makes one saved attempt again: what is wrong, or None
+    def soak(soak: Soak) -> None               makes attempts while `soak.wants_more()`
+    def replay(path: Path) -> str | None       repeats a saved attempt: what is wrong, or None
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-EXAMPLES = 3  # of each kind of failure that are saved
+EXAMPLES = 3  # failures of each kind that are saved
 
 
 class SkippedError(Exception):
@@ -39,8 +39,8 @@ class Soak:
         self.attempts = 0
         self.kinds: Counter[str] = Counter()  # of failures
         self.notes: list[str] = []  # figures for the report
-        self.took = 0.0  # seconds, at the end
-        self.skipped = ""  # why, if it was
+        self.took = 0.0  # seconds, known at the end
+        self.skipped = ""  # the reason, if it was skipped
         self._began = time.monotonic()
         self._ends = self._began + seconds
         self._failures = failures
@@ -66,16 +66,16 @@ class Soak:
                 traceback.print_exception(error)
                 self.kinds[f"the part itself broke ({type(error).__name__})"] += 1
 
-    def goes_on(self) -> bool:
-        """Whether there is to be another attempt."""
+    def wants_more(self) -> bool:
+        """Whether another attempt is to be made."""
         return self.attempts < self.wanted and time.monotonic() < self._ends
 
     def seconds(self) -> float:
         """Since the part began."""
         return time.monotonic() - self._began
 
-    def left(self) -> float:
-        """Seconds that the part still has."""
+    def seconds_left(self) -> float:
+        """Seconds that remain for the part."""
         return self._ends - time.monotonic()
 
     def count(self, attempts: int = 1) -> None:
@@ -89,7 +89,7 @@ class Soak:
 
     def fail(self, kind: str, message: str, data: bytes = b"", ending: str = ".json") -> None:
         """Records a failed attempt. kind: short, the same for failures of one cause. data: what
-        `replay` needs to make the attempt again; the file's name begins with the part's."""
+        `replay` needs to repeat the attempt; the file's name begins with the part's."""
         self.kinds[kind] += 1
         if self.kinds[kind] > EXAMPLES:
             return
@@ -101,7 +101,7 @@ class Soak:
         print(f"{self.name}: {kind}: {message[:500]} ({path})", file=sys.stderr, flush=True)
 
     def seed_of(self, number: int) -> str:
-        """The seed of an attempt by its number: a child process makes the same attempt from it."""
+        """The seed of an attempt by its number: with it, a child process makes the same one."""
         return f"{self.name} {self.seed} {number}"
 
 

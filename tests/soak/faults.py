@@ -1,5 +1,5 @@
-"""Faults: one call of the system, of TensorFlow or of a watcher fails, and the run is to save what
-it has: the picture and the state, or the reason why not; in one line, with the right status."""
+"""Faults: a call of the system, of TensorFlow or of a watcher fails. The run has to save the
+picture and the state, or to say in one line why it cannot, and to exit with the right status."""
 
 import builtins
 import errno
@@ -57,7 +57,7 @@ SAID = re.compile(r"could be saved|could not be saved anywhere", re.MULTILINE)
 
 
 class Fault(NamedTuple):
-    """The call of a kind, from 1, that raises an error, alone or with all that come after it."""
+    """The number, from 1, of the call that raises an error, alone or with all later calls."""
 
     run: str
     target: str
@@ -82,7 +82,7 @@ def soak(soak: Soak) -> None:
     )
     soak.random.shuffle(kinds)
     for name, target, error, stays in itertools.cycle(kinds):
-        if not soak.goes_on():
+        if not soak.wants_more():
             return
         number = soak.random.randint(1, clean[name][0][target])
         fault = Fault(name, target, number, error, stays)

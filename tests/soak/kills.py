@@ -1,5 +1,5 @@
-"""Kills: kill -9 at random moments of runs, batches and Dask clusters. Every file that was there is
-whole, what goes on ends with the same picture, and the next run leaves nothing behind."""
+"""Kills: kill -9 at random moments of runs, batches and Dask clusters. Afterwards
+every file is whole, the resumed run ends with the same picture, and nothing is left over."""
 
 import json
 import os
@@ -38,7 +38,7 @@ SECONDS = {"batch": 12.0, "cluster": 25.0}  # the latest moment of a kill
 
 
 class Attempt(NamedTuple):
-    """A run, when it is killed, in seconds, and how often before it may go on to its end."""
+    """A run and the moments, in seconds, at which it is killed, before it may run to its end."""
 
     name: str
     moments: list[float]
@@ -55,7 +55,7 @@ def soak(soak: Soak) -> None:
             expected[name] = (folder / "out.png").read_bytes()
     with forks.fresh(soak.folder, 0) as folder:
         expected["batch"] = expected["cluster"] = _batch_pictures(folder)
-    while soak.goes_on():
+    while soak.wants_more():
         name = soak.random.choice(sorted(RUNS))
         if soak.attempts % EVERY_BATCH == EVERY_BATCH - 1:
             is_cluster = soak.attempts % EVERY_CLUSTER == EVERY_CLUSTER - 1
@@ -129,7 +129,7 @@ def _start_batch(folder: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "batch.py"), "--contents", "photos", "--styles"]
     command += ["painting.png", "--output-dir", "gallery", *forks.QUICK, *CONSTANT]
     command += ["--iterations", "200", "--save-states", "--state-iterations", "20", *options]
-    command += ["--threads", "1"]  # those of a worker are in its pictures
+    command += ["--threads", "1"]  # a picture records the threads of its worker
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -152,7 +152,7 @@ def _pictures_in(gallery: Path) -> bytes:
 
 
 def _attempt_batch(attempt: Attempt, folder: Path, expected: bytes) -> str | None:
-    """Kills the batch alone, or with all its workers, and begins it again at once."""
+    """Kills the batch alone, or with all its workers, and starts it again immediately."""
     options, gallery = BATCHES[attempt.name], folder / "gallery"
     process = _start_batch(folder, *options)
     time.sleep(attempt.moments[0])

@@ -54,14 +54,14 @@ def soak(soak: Soak) -> None:
     soak.note(f"formats: {' '.join(kinds)}")
     seed, first, crashes = soak.random.randrange(10**9), 0, 0
     before = _peak_of_children()
-    while soak.goes_on():
+    while soak.wants_more():
         for index, problem in _in_child(soak.folder, seed, first):
             data, ending = _mutated(soak.folder, seed, index)
             if problem == CRASH:
                 crashes += 1
                 problem = _whole_way(soak.folder, data, ending)
             _count(soak, problem, data, ending)
-            if not soak.goes_on():
+            if not soak.wants_more():
                 break
         first += IN_ONE_CHILD
         for index in range(first, first + WHOLE_WAY):
@@ -74,7 +74,7 @@ def soak(soak: Soak) -> None:
 
 
 def replay(path: Path) -> str | None:
-    """Makes one saved attempt again."""
+    """Repeats a saved attempt."""
     with Soak("networks", 0, 1, 1.0, path.parent) as soak:
         if path.suffix == ".network":
             _write_sources(soak.folder)
@@ -97,7 +97,7 @@ def _report(soak: Soak, crashes: int, before: float) -> None:
 
 
 def _peak_of_children() -> float:
-    """The megabytes that one of the children of this process held at most."""
+    """The peak memory in megabytes of the largest child of this process."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
 
 
@@ -128,7 +128,7 @@ def _in_child(folder: Path, seed: int, first: int) -> Iterator[tuple[int, str | 
 
 def _serve(folder: Path, seed: int, first: int, end: int, connection: Connection) -> None:
     """What the child does: makes attempts within the program's limits, and sends what is wrong."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # torch warns of broken files
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # torch warns about broken files
     for form in formats.FORMATS:
         if any(folder.glob(f"*{form.extension}")):
             formats.import_library("", form)
@@ -149,7 +149,7 @@ def _parse(data: bytes) -> None:
 
 
 def _problem(attempt: Any) -> str | None:
-    """What is wrong with an attempt, unless it succeeds or is refused in one line."""
+    """What is wrong with an attempt: None if it succeeds or ends in a one-line message."""
     try:
         attempt()
     except UserError as error:
@@ -373,7 +373,7 @@ def _in_archive(chance: random.Random, data: bytes) -> bytes:
 
 
 def _value(chance: random.Random) -> Any:
-    """Something else than what belongs there."""
+    """A value of another kind."""
     shape = tuple(chance.choice([0, 1, 2, 3, 4, 5]) for _ in range(chance.randrange(6)))
     kind = chance.choice(["f4", "f8", "f2", "i8", "u1", "c8", "?", "U3"])
     cell = np.empty((1, 2), object)

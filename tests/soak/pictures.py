@@ -18,10 +18,10 @@ from soak import limits
 from soak.engine import Soak
 
 WANTED = 60_000
-TOGETHER = 200  # attempts in one process
-SIDE = 64  # pixels, of what is read
+TOGETHER = 200  # attempts per process
+SIDE = 64  # pixels of the size that is read
 LONGEST = 1_000_000  # bytes of a file
-SMALL = 1_000_000  # pixels, up to which a picture is read whole as well
+SMALL = 1_000_000  # pixels; smaller pictures are also read whole
 EDGES = (0, 1, 2, 3, 7, 8, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 2**31, 2**32 - 1)
 
 Reader = Callable[[Path, reading.SizeOf | None], np.ndarray]
@@ -29,7 +29,7 @@ Mutation = Callable[[random.Random, bytes], bytes]
 
 
 def soak(soak: Soak) -> None:
-    while soak.goes_on():
+    while soak.wants_more():
         made = [(soak.random.choice(READERS), *mutated(soak.random)) for _ in range(TOGETHER)]
         for failure in limits.failures(made, functools.partial(read_with, soak.folder)):
             _, ending, data = made[failure.number]
@@ -77,7 +77,7 @@ READERS: tuple[Reader, ...] = (pixels_of, mask_of)
 
 
 def outcome(call: Callable[[], object]) -> object:
-    """What a call returns, or None where it ends in one line for the user."""
+    """What a call returns, or None if it raises a one-line message for the user."""
     try:
         return call()
     except UserError as error:
@@ -161,7 +161,7 @@ def interlaced(depth: int, kind: int) -> bytes:
 
 
 def tiff(entries: dict[int, int], data: bytes, order: str = "<") -> bytes:
-    """A grey one of 36 by 24 pixels, 8 bits each; its pixels are at 400."""
+    """A grey TIFF of 36x24 pixels, 8 bits each; its pixels begin at byte 400."""
     entries = {256: 36, 257: 24, 258: 8, 259: 1, 262: 1, **entries}
     table = b"".join(
         struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())
@@ -172,7 +172,7 @@ def tiff(entries: dict[int, int], data: bytes, order: str = "<") -> bytes:
 
 
 def tiled_tiff(height: int = 16, width: int = 16) -> bytes:
-    """Deflated; all of its tiles are one."""
+    """A deflated TIFF all of whose tiles are the same bytes."""
     data = zlib.compress(bytes(256))
     count = -(-24 // height) * -(-36 // width)
     offsets = struct.pack("<I", 400) * count + struct.pack("<I", len(data)) * count
@@ -215,7 +215,7 @@ def noise(rng: random.Random, data: bytes) -> bytes:
 
 
 def numbers(rng: random.Random, data: bytes) -> bytes:
-    """Another number somewhere, most often near the beginning."""
+    """A number replaced somewhere, most often near the beginning."""
     if len(data) < 8:
         return data
     kind = rng.choice(("<H", ">H", "<I", ">I"))
@@ -230,7 +230,7 @@ def cut(rng: random.Random, data: bytes) -> bytes:
 
 
 def moved(rng: random.Random, data: bytes) -> bytes:
-    """A piece of it left out, repeated, or elsewhere."""
+    """A piece of the file removed, repeated or moved."""
     first, last, place = sorted(rng.randrange(len(data) + 1) for _ in range(3))
     piece = data[first:last] * rng.choice((0, 1, 2, 50))
     return data[:first] + data[last:place] + piece + data[place:]
@@ -245,7 +245,7 @@ ANYWHERE: tuple[Mutation, ...] = (noise, numbers, cut, moved, spliced)
 
 
 def shuffled(rng: random.Random, parts: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Named parts with one of them changed, repeated, moved or left out."""
+    """Named parts with one of them changed, repeated, moved or removed."""
     parts = list(parts)
     if not parts:
         return parts
@@ -341,7 +341,7 @@ STRUCTURES: dict[str, Mutation] = {
 
 
 def with_mutated_part(rng: random.Random) -> tuple[str, bytes]:
-    """A sound picture whose profile, EXIF or size is not."""
+    """A valid picture with an invalid profile, EXIF block or size."""
     image = Image.new(rng.choice(("L", "RGB")), (36, 24), 77)
     name = rng.choice(("PNG", "JPEG", "WEBP", "TIFF"))
     if rng.random() < 0.02:

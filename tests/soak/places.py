@@ -142,7 +142,7 @@ class NotHereError(Exception):
 def soak(soak: Soak) -> None:
     with ground.launcher() as launcher:
         for number, name in enumerate(CASES):
-            if not soak.goes_on():
+            if not soak.wants_more():
                 break
             soak.count()
             try:
@@ -190,7 +190,7 @@ def disk(folder: Path, *options: str) -> Iterator[Path]:
 
 
 def full(folder: Path) -> Any:
-    """A disk with no byte left."""
+    """A disk without free space."""
     return disk(folder, "-t", "tmpfs", "-o", "size=4k", "tmpfs")
 
 
@@ -284,12 +284,12 @@ def file_size_limit(place: Place) -> str | None:
     return place.wrong(Result(done.returncode, done.stderr.decode(errors="replace")))
 
 
-LONG = ["--iterations=60", "--checkpoint-iterations=60"]  # enough for a first step to be noticed
+LONG = ["--iterations=60", "--checkpoint-iterations=60"]  # enough for the first step to be noticed
 
 
 @contextlib.contextmanager
 def during(place: Place, act: Callable[[], None]) -> Iterator[None]:
-    """Acts once, when the first checkpoint of the run is there."""
+    """Acts once, when the first checkpoint of the run exists."""
     is_over = threading.Event()
 
     def watch() -> None:
@@ -357,7 +357,7 @@ def inputs_vanish(place: Place) -> str | None:
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[Path]:
-    """A folder that not even root may write to."""
+    """A folder that not even root can write to."""
     with disk(folder, "--bind", str(folder)):
         again = ["mount", "-o", "remount,ro,bind", str(folder)]
         if subprocess.run(again, capture_output=True).returncode:
@@ -578,7 +578,7 @@ def fifo(folder: Path) -> None:
 
 
 def devices(folder: Path) -> None:
-    """Devices of our own, for a fault would replace the system's. Only root can make them."""
+    """Devices of our own, because a bug would replace the system's. Only root can make them."""
     for name, number in (("null.png", 3), ("full.png", 7)):
         with contextlib.suppress(PermissionError):
             os.mknod(folder / name, stat.S_IFCHR | 0o666, os.makedev(1, number))

@@ -62,7 +62,7 @@ def soak(soak: Soak) -> None:
     soak.note(f"{len(kinds)} kinds of signals and moments")
     soak.random.shuffle(kinds)
     for (phase, number), first, second in itertools.cycle(kinds):
-        if not soak.goes_on():
+        if not soak.wants_more():
             return
         attempt = Attempt(phase, number, first, second, soak.random.choice([0.0, 0.005, 0.05]))
         if phase == IMPORTS:
@@ -99,7 +99,7 @@ def _attempt(attempt: Attempt, folder: Path) -> str | None:
 
 def _look(attempt: Attempt, folder: Path, ended: forks.Ended, old: bytes) -> str | None:
     allowed = {0} | {STATUS[name] for name in (attempt.signal, attempt.second) if name}
-    if attempt.phase == IMPORTS and ended.status < 0:  # Python itself has not begun yet
+    if attempt.phase == IMPORTS and ended.status < 0:  # Python itself has not started yet
         return None
     if "Traceback" in ended.stderr or ended.status not in allowed:
         return f"status {ended.status}, not of {sorted(allowed)}, or a traceback"
@@ -134,8 +134,8 @@ def _run_with_imports(attempt: Attempt, folder: Path) -> forks.Ended:
 
 
 def _install(attempt: Attempt) -> None:
-    """Has the process send itself the signals at the moment."""
-    for name in STATUS:  # whoever runs the soak in the background has Ctrl-C ignored
+    """Makes the process send itself the signals at that moment."""
+    for name in STATUS:  # Ctrl-C is ignored if the soak runs in the background
         if name != "SIGPIPE":
             default = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
             signal.signal(getattr(signal, name), default)

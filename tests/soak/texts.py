@@ -72,7 +72,7 @@ class Documents:
             arrays = dict(file)
         about = json.loads(arrays.pop("about").tobytes())
         for name in [name for name in arrays if arrays[name].size > 1000]:
-            arrays[name] = np.zeros_like(arrays[name])  # which makes small files to replay
+            arrays[name] = np.zeros_like(arrays[name])  # so that files to replay are small
         return cls(
             folder,
             metadata.read(folder / "painted.png"),
@@ -89,7 +89,7 @@ def soak(soak: Soak) -> None:
     documents = prepare(soak.folder)
     judge = Judge(documents.folder)
     with Child(judge.wrong) as child:
-        while soak.goes_on():
+        while soak.wants_more():
             generator = random.Random(soak.seed_of(soak.attempts))
             kind = generator.choice(sorted(MAKERS))
             data = MAKERS[kind](generator, documents)
@@ -145,7 +145,7 @@ class Judge:
         if self._watch is None:
             os.chdir(self._folder)
             for left in [*Path().glob("document.*"), *Path().glob("again.args")]:
-                left.unlink()  # by a child that had to be ended
+                left.unlink()  # left by a child that was ended
             self._watch = Watch()
             self._before = self._names()
         document = f"document{ending}"
@@ -263,7 +263,7 @@ READERS = {
 
 
 def wrong_options(options: RunOptions, allowed: set[str], own: list[str]) -> str | None:
-    """An option that a document has set and may not."""
+    """An option that a document has set although it may not."""
     # what is required is not what is asked here
     without = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     plain = command_line.parse([*without, *own], {}).values()

@@ -28,7 +28,7 @@ WANTED = 10_000
 CLIENTS = 500
 CROWD_SECONDS = 15.0
 ALONE_SECONDS = 5.0  # before them, to compare with
-AT_A_TIME = 24  # malformed requests
+AT_A_TIME = 24  # malformed requests at the same time
 MOST_SHARE = 0.03
 MOST_GROWTH = 100 << 20  # bytes
 THREADS = "preview", "asyncio"  # how the names of the page's threads begin
@@ -80,13 +80,13 @@ def painting(folder: Path) -> Iterator[Run]:
 
 
 def soak(soak: Any) -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, 19)  # the clients, not the run, have to wait
+    os.setpriority(os.PRIO_PROCESS, 0, 19)  # so that the clients wait, not the run
     with painting(soak.folder) as run:
         start = run.figures()
         time.sleep(ALONE_SECONDS)
         before = run.figures()
         check_share(soak, "nobody", start, before)
-        if soak.goes_on():
+        if soak.wants_more():
             served = asyncio.run(crowd(run, random.Random(soak.random.random())))
             soak.note(f"the crowd: viewers who behave were served {served} times")
             if not served:
@@ -95,7 +95,7 @@ def soak(soak: Any) -> None:
             after = run.figures()
             check_share(soak, "the crowd", before, after)
             check_left(soak, "the crowd", before, settled(run, before))
-        if soak.goes_on():
+        if soak.wants_more():
             malformed(soak, run, before)
         if run.figures()["stops"]:
             soak.fail("stopped", "a request without the token has stopped the run")
@@ -104,7 +104,7 @@ def soak(soak: Any) -> None:
 def malformed(soak: Any, run: Run, before: dict[str, Any]) -> None:
     """Sends malformed requests until there were enough. before: the figures without any client."""
     start = run.figures()
-    while soak.goes_on():
+    while soak.wants_more():
         requests = [request(soak.random) for _ in range(200)]
         for each, message in zip(requests, asyncio.run(send_all(run, requests)), strict=True):
             if message:

@@ -15,7 +15,8 @@ from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses
 from neural_style_tf.objective.evaluation import Evaluation, Objective
-from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
+from neural_style_tf.objective.layer_masks import at_layers
+from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
 
 

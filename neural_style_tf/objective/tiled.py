@@ -18,9 +18,10 @@ from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses, objective
 from neural_style_tf.objective.content_features import ContentFeatures
 from neural_style_tf.objective.evaluation import Evaluation
+from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.objective import Statistics, Targets
 from neural_style_tf.objective.tiles import Grid, Tile
-from neural_style_tf.pictures.masks import NO_MASKS, Masks, at_layers
+from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
 
 BAND = 128  # rows

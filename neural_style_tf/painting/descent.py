@@ -12,8 +12,8 @@ from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, User
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import Optimizer, State, under, within
+from neural_style_tf.painting.frame import NO_FRAME, Frame
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures.masks import NO_FRAME, Frame
 from neural_style_tf.settings import Settings
 
 LOSSES = ("content", "style", "tv", "total")

@@ -20,6 +20,7 @@ from neural_style_tf.optimizers.lbfgs import LBFGS, ShorterWhenFull, history_in,
 from neural_style_tf.optimizers.scipy_lbfgsb import LBFGSB
 from neural_style_tf.painting import stages, tiling
 from neural_style_tf.painting.descent import Descent, Scored, resized
+from neural_style_tf.painting.frame import Frame
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
 from neural_style_tf.pictures import colors, resampling
@@ -174,7 +175,8 @@ class _Run:
             size = stages.style_size(*style.shape[:2], stage, self._plan[-1], self._settings)
             pictures.append(resampling.resize(style, *size))
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
-        masks, self._frame = self._given.at(photo, paintings)
+        masks, painted = self._given.at(photo, paintings)
+        self._frame = Frame(photo, painted)
         self._objective, self._losses = memory.make_objective(
             self._network, photo, paintings, self._settings, self._precision, stage.tile, masks
         )
@@ -229,7 +231,9 @@ class _Run:
         last, frame = self._plan[-1], self._frame
         if stage is not last:  # a limit of the whole run was reached
             paintings = [style[np.newaxis] for style in self._styles]
-            _, frame = self._given.at(self._content[np.newaxis], paintings)
+            content = self._content[np.newaxis]
+            _, painted = self._given.at(content, paintings)
+            frame = Frame(content, painted)
         picture = resized(self._descent.best.picture, *last.outer_size)
         image = last.image(frame.picture(picture))
         self._descent.release()

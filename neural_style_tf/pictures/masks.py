@@ -5,12 +5,10 @@ position counts by its share: the mask is averaged over the pixels that poolings
 et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer", section 4.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.pictures import resampling
@@ -45,42 +43,6 @@ class Masks(NamedTuple):
 
 
 NO_MASKS = Masks()
-
-
-def at_layers(
-    mask: tf.Tensor | None, reach: Mapping[str, tuple[int, int]]
-) -> dict[str, tf.Tensor] | None:
-    """A mask [1, H, W, masks] at the size of each layer's features; reach: `Passes.reach()`."""
-    if mask is None:
-        return None
-    levels = [tf.convert_to_tensor(mask)]
-    for _ in range(int(math.log2(max(stride for stride, _ in reach.values())))):
-        levels.append(tf.nn.avg_pool2d(levels[-1], 2, 2, "SAME"))
-    return {name: levels[int(math.log2(stride))] for name, (stride, _) in reach.items()}
-
-
-class Frame:
-    """What of the photo stays in the picture: none of it without a mask.
-
-    The network sees the picture with the photo in place, so that the painting goes up to it. Of
-    what is painted behind nothing is seen, nor changes.
-    """
-
-    def __init__(self, photo: np.ndarray | None = None, mask: np.ndarray | None = None):
-        """photo: [1, H, W, 3] float32 RGB, 0..255. mask: [1, H, W, 1], 1 where it is painted."""
-        self._mask = None if mask is None else tf.constant(mask)
-        self._behind = None if mask is None else tf.constant((1 - mask) * photo)
-
-    def picture(self, painted: tf.Tensor) -> tf.Tensor:
-        """What is seen of a painted picture [1, H, W, 3]."""
-        return painted if self._mask is None else self._mask * painted + self._behind
-
-    def gradient(self, seen: tf.Tensor) -> tf.Tensor:
-        """The gradient at what is painted, from that at what is seen."""
-        return seen if self._mask is None else self._mask * seen
-
-
-NO_FRAME = Frame()
 
 
 class GivenMasks(NamedTuple):
@@ -124,23 +86,25 @@ class GivenMasks(NamedTuple):
         content = None if self.content is None else resampling.bled(self.content, bleed)
         return GivenMasks(styles, content, self.sources)
 
-    def at(self, photo: np.ndarray, paintings: Sequence[np.ndarray]) -> tuple[Masks, Frame]:
-        """Them at the size of a stage's pictures, each [1, H, W, 3]."""
-        frame, regions, sources = NO_FRAME, None, None
+    def at(
+        self, photo: np.ndarray, paintings: Sequence[np.ndarray]
+    ) -> tuple[Masks, np.ndarray | None]:
+        """The masks at the size of a stage's pictures, each [1, H, W, 3]; and where the photo is
+        painted at all, [1, H, W, 1], or None for everywhere."""
+        painted, regions, sources = None, None, None
         if self.styles is not None:
             everywhere = np.ones(photo.shape[1:3], np.float32)
             each = (everywhere if mask is None else mask for mask in self.styles)
             regions = np.concatenate([_at(mask, photo) for mask in each], -1)
         if self.content is not None:
             painted = _at(self.content, photo)
-            frame = Frame(photo, painted)
             regions = painted if regions is None else regions * painted
         if self.sources is not None:
             sources = [
                 None if mask is None else _at(mask, painting)
                 for mask, painting in zip(self.sources, paintings, strict=True)
             ]
-        return Masks(regions, sources), frame
+        return Masks(regions, sources), painted
 
 
 def _at(mask: np.ndarray, picture: np.ndarray) -> np.ndarray:

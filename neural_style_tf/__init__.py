@@ -14,6 +14,9 @@ from neural_style_tf import version
 
 if TYPE_CHECKING:
     from neural_style_tf.errors import NotFiniteError, UsageError, UserError
+    from neural_style_tf.network.vgg import load as load_network
+    from neural_style_tf.painting.stylize import stylize
+    from neural_style_tf.runs.api import paint_file, read_picture, save_picture
     from neural_style_tf.settings import Settings
 
 __all__ = [
@@ -22,6 +25,11 @@ __all__ = [
     "UsageError",
     "UserError",
     "__version__",
+    "load_network",
+    "paint_file",
+    "read_picture",
+    "save_picture",
+    "stylize",
 ]
 
 __version__ = version.VERSION
@@ -31,6 +39,11 @@ _PLACES = {  # the module of each name, and its name there
     "Settings": ("settings", "Settings"),
     "UsageError": ("errors", "UsageError"),
     "UserError": ("errors", "UserError"),
+    "load_network": ("network.vgg", "load"),
+    "paint_file": ("runs.api", "paint_file"),
+    "read_picture": ("runs.api", "read_picture"),
+    "save_picture": ("runs.api", "save_picture"),
+    "stylize": ("painting.stylize", "stylize"),
 }
 
 

@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neural_style_tf.commands import parser
-from neural_style_tf.errors import INTERRUPTED, UsageError, UserError
+from neural_style_tf.errors import INTERRUPTED, UserError
 from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.pictures import files
-from neural_style_tf.runs import checks, failures, inputs, provenance, recipe
+from neural_style_tf.runs import checks, failures, inputs, recipe
 from neural_style_tf.runs.options import RunOptions, check_needs
 from neural_style_tf.runs.painting_run import PaintingRun
-from neural_style_tf.runs.resume import Resumed
+from neural_style_tf.runs.resume import Resumed, inherited_by
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -57,7 +57,7 @@ def paint(arguments: list[str]) -> int:
     run = checks.check(options, resumed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(logged(lambda text: options.quiet or print(text, file=sys.stderr)))
-        claim_outputs(options, stack)
+        stack.enter_context(checks.claiming(options))
         preview = open_preview(options)
         if preview:
             stack.enter_context(contextlib.closing(preview))
@@ -84,37 +84,15 @@ def failure_shown(preview: "Preview") -> Iterator[None]:
         raise
 
 
-def claim_outputs(options: RunOptions, stack: contextlib.ExitStack) -> None:
-    """Raises `UserError` if another run is going to write one of the same files."""
-    from neural_style_tf.runs import outputs
-
-    for path in outputs.claimed(options):
-        if not stack.enter_context(files.claim(path)):
-            raise UserError(
-                f"another run is writing {path}: wait until it has ended, or choose another name"
-            )
-
-
 def read_options(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
     """The options of a command line, and the run that it continues. What is not set there comes
     from that run, or from the picture that --settings-from names."""
     arguments, recipes = parser.expand(arguments)
-    options, resumed = _inheriting(arguments)
-    return dataclasses.replace(options, recipes=tuple(recipes)), resumed
-
-
-def _inheriting(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
     own = parser.given_options(arguments)
-    if "resume" in own and "settings_from" in own:
-        raise UsageError("--resume and --settings-from cannot be combined: use one of them")
     check_needs(own)
-    if "resume" in own:
-        resumed = Resumed.load(own["resume"], own)
-        settings = provenance.settings_in(resumed.description)
-        return parser.parse(arguments, resumed.options | settings), resumed
-    if "settings_from" in own:
-        return parser.parse(arguments, provenance.options_of(own["settings_from"], own)), None
-    return parser.parse(arguments, {}), None
+    inherited, resumed = inherited_by(own)
+    options = parser.parse(arguments, inherited)
+    return dataclasses.replace(options, recipes=tuple(recipes)), resumed
 
 
 def open_preview(options: RunOptions) -> "Preview | None":

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from neural_style_tf.errors import UsageError, nearest, option_name, shortened
 from neural_style_tf.runs import options, recipe
 from neural_style_tf.runs.names import is_remote
-from neural_style_tf.settings import EXCLUSIVE, Settings
+from neural_style_tf.settings import Settings
 from neural_style_tf.version import VERSION
 
 GROUPS = {
@@ -35,7 +35,7 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOpti
     Raises `UsageError`; prints and exits for --help, --help-all and --version.
     """
     own = given_options(arguments)
-    inherited = {name: value for name, value in inherited.items() if name not in _excluded_by(own)}
+    inherited = options.without_excluded(inherited, own)
     parser = build_parser(required=set(options.required()) - inherited.keys())
     answers = vars(parser.parse_args(arguments))
     for name in ACTIONS:
@@ -99,15 +99,6 @@ def _set_by_file(arguments: list[str]) -> list[str]:
 
 def _known(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return build_parser(has_help=False).parse_known_args(arguments)
-
-
-def _excluded_by(own: Mapping[str, Any]) -> set[str]:
-    """The settings that those of the command line stand in for."""
-    excluded: set[str] = set()
-    for some, others in EXCLUSIVE:
-        excluded |= others if own.keys() & some else set()
-        excluded |= some if own.keys() & others else set()
-    return excluded
 
 
 def _defaults() -> dict[str, Any]:

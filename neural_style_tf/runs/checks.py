@@ -8,7 +8,7 @@ import dataclasses
 import importlib.util
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from neural_style_tf.errors import UserError
@@ -53,6 +53,22 @@ def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
     if resumed:
         resumed.check(options, description)
     return Run(options, description, resumed)
+
+
+@contextlib.contextmanager
+def claiming(options: RunOptions) -> Iterator[None]:
+    """Keeps other runs from writing the same files meanwhile. Raises `UserError` if one does."""
+    from neural_style_tf.pictures import files
+    from neural_style_tf.runs import outputs
+
+    with contextlib.ExitStack() as claims:
+        for path in outputs.claimed(options):
+            if not claims.enter_context(files.claim(path)):
+                raise UserError(
+                    f"another run is writing {path}: wait until it has ended, or choose another "
+                    "name"
+                )
+        yield
 
 
 def _check_files(options: RunOptions, own: Collection[str]) -> None:

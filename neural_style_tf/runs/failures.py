@@ -11,18 +11,21 @@ LOWER_MEMORY = "choose a smaller --size or --tile, or --optimizer adam, which ne
 
 class Failures:
     """Reports what fails beside the painting itself, such as a file that cannot be written, and
-    lets the run continue. `exit_status` is what the process should end with.
+    lets the run continue. `exit_status` is what the process should end with, `messages` what was
+    reported.
 
     show: called with each message, a line.
     """
 
     def __init__(self, show: Callable[[str], None]):
         self.exit_status = 0
+        self.messages: list[str] = []
         self._show = show
 
     def report(self, message: str, exit_status: int = UserError.exit_status) -> None:
         """Shows an error, and sets the exit status."""
-        self._show(f"error: {one_line(message)}")
+        self.messages.append(one_line(message))
+        self._show(f"error: {self.messages[-1]}")
         self.exit_status = exit_status
 
     def note(self, message: str) -> None:

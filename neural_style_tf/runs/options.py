@@ -20,6 +20,7 @@ from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
 from neural_style_tf.rules import names
 from neural_style_tf.settings import (
     BUNDLED_NETWORK,
+    EXCLUSIVE,
     MAX_MEGAPIXELS,
     Settings,
     setting_names,
@@ -240,6 +241,15 @@ def check_needs(given: Collection[str]) -> None:
             for name in sorted(needed):
                 parts += [" or "] * bool(parts) + [SettingName(name)]
             raise UsageError(*names(field.name), " requires ", *parts)
+
+
+def without_excluded(inherited: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
+    """The inherited values without those that one of `own` replaces: `width` replaces `size`."""
+    excluded: set[str] = set()
+    for some, others in EXCLUSIVE:
+        excluded |= others if some & set(own) else set()
+        excluded |= some if others & set(own) else set()
+    return {name: value for name, value in inherited.items() if name not in excluded}
 
 
 def _as_text(value: Any, rule: Mapping[str, Any]) -> Any:

@@ -32,7 +32,7 @@ class PaintingRun:
     """A run, from what was checked to what is saved.
 
     device: what it is painted on, in words. watch: called after every step; if it fails, the run
-    continues without it.
+    continues without it. takes_signals: whether Ctrl-C and the like end the run after its step.
     """
 
     def __init__(
@@ -42,11 +42,12 @@ class PaintingRun:
         device: str,
         preview: "Preview | None" = None,
         watch: Callable[[Step], None] | None = None,
+        takes_signals: bool = True,
     ):
         self._options, self._settings = run.options, run.settings
         self._description, self._resumed = run.description, run.resumed
         self._pictures, self._preview, self._watch = pictures, preview, watch
-        self._device = device
+        self._device, self._takes_signals = device, takes_signals
         self._latest: Step | None = None
 
     def paint(self) -> int:
@@ -60,7 +61,7 @@ class PaintingRun:
         self._prepare()
         with (
             Progress(self._settings, self._plan, self._options.quiet) as self._progress,
-            Stop(self._progress.note) as self._stop,
+            Stop(self._progress.note, self._takes_signals) as self._stop,
         ):
             self._announce()
             self._begin()
@@ -79,6 +80,11 @@ class PaintingRun:
             finally:
                 self._writer.finish_writing()
             return self._failures.exit_status
+
+    @property
+    def failures(self) -> list[str]:
+        """What could not be written, one line each."""
+        return self._failures.messages
 
     def _prepare(self) -> None:
         """Loads the network, and settles what depends on it."""

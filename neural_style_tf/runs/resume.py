@@ -76,6 +76,20 @@ class Resumed(NamedTuple):
             )
 
 
+def inherited_by(own: Mapping[str, Any]) -> tuple[dict[str, Any], Resumed | None]:
+    """What the options `own` inherit, by name, and the run that they continue: `resume` names a
+    saved run, `settings_from` a picture."""
+    if "resume" in own and "settings_from" in own:
+        names = SettingName("resume"), " and ", SettingName("settings_from")
+        raise UsageError(*names, " cannot be combined: use one of them")
+    if "resume" in own:
+        resumed = Resumed.load(own["resume"], own)
+        return resumed.options | provenance.settings_in(resumed.description), resumed
+    if "settings_from" in own:
+        return provenance.options_of(own["settings_from"], own), None
+    return {}, None
+
+
 def _whole(description: provenance.Description) -> provenance.Description:
     """The description, with the defaults of settings that it lacks: another version made it."""
     settings = Settings(**provenance.settings_in(description))

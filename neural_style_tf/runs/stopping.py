@@ -58,11 +58,13 @@ class Stop:
     A step may keep Python waiting for seconds, and its signal handlers with it. The wakeup
     descriptor is written to all the same, so a thread that reads it can answer.
 
-    say: called with a line that says what will happen.
+    say: called with a line that says what will happen. takes_signals: False leaves the
+    signal handlers of the process as they are, and only `request` stops the run.
     """
 
-    def __init__(self, say: Callable[[str], None]):
+    def __init__(self, say: Callable[[str], None], takes_signals: bool = True):
         self.exit_status = INTERRUPTED
+        self._takes_signals = takes_signals
         self._say = say
         self._requested = threading.Event()
         self._reading: int | None = None
@@ -70,7 +72,8 @@ class Stop:
     def check(self) -> None:
         """Raises `KeyboardInterrupt` if it was requested. The first call begins to listen: before
         the first step nothing can be saved, and Ctrl-C simply ends the process."""
-        if self._reading is None and threading.current_thread() is threading.main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if self._takes_signals and self._reading is None and is_main:
             self._listen()
         if self._requested.is_set():
             raise KeyboardInterrupt

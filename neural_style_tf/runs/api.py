@@ -1,0 +1,134 @@
+"""The command as a function: `paint_file`; and files of pictures as arrays."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
+from neural_style_tf.painting.step import Step
+from neural_style_tf.runs import checks, inputs
+from neural_style_tf.runs.options import RunOptions, check_needs, without_excluded
+from neural_style_tf.runs.resume import inherited_by
+
+if TYPE_CHECKING:
+    import numpy as np
+
+StrPath = str | os.PathLike[str]
+
+COMMAND_ONLY = ("preview", "preview_host", "open")  # the page belongs to a process of its own
+
+
+class PaintedFile(NamedTuple):
+    """What `paint_file` has made."""
+
+    path: Path
+    losses: dict[str, float]  # weighted: content, style, tv and their sum, total
+    steps: int
+    seconds: float  # from the first step to the last
+
+
+def paint_file(
+    content: StrPath,
+    styles: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    on_step: Callable[[Step], None] | None = None,
+    **options: Any,
+) -> PaintedFile:
+    """Paints the photo in a file in the style of the paintings in others, as the command does.
+
+        paint_file("photo.jpg", ["painting.jpg"], "out.jpg", size=512, iterations=50)
+
+    content: the photo. styles: the paintings, or one of them. output: the file to write; it is
+        replaced only with `overwrite=True`.
+    on_step: called with a `Step` after each step, and once more at the end. An exception that it
+        raises ends the run: the picture is saved as it is, then the exception is raised.
+    options: those of the command, `--style-weight 3000` as `style_weight=3000`, except for the
+        preview page. `quiet=False` shows the progress in the terminal.
+
+    Ctrl-C saves the picture as it is, and raises `KeyboardInterrupt`. Signal handlers of the
+    process are left alone.
+
+    Raises `UsageError` for a wrong option and `UserError` for what fails, such as a file that
+    cannot be read or written; what was painted until then is saved.
+    """
+    from neural_style_tf.machine import tensorflow_setup
+    from neural_style_tf.runs.painting_run import PaintingRun
+
+    watch = _Watch(on_step)
+    run = checks.check(*_options(content, styles, output, options))
+    with checks.claiming(run.options):
+        pictures = inputs.load(run.options)
+        device = tensorflow_setup.start(run.options.debug, run.options.threads)
+        painting = PaintingRun(run, pictures, device, watch=watch.see, takes_signals=False)
+        status = painting.paint()
+    if watch.error:
+        raise watch.error
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    if painting.failures:
+        raise UserError("; ".join(painting.failures))
+    return PaintedFile(Path(output), watch.losses, watch.steps, watch.seconds)
+
+
+def read_picture(path: StrPath) -> "np.ndarray":
+    """The picture in a file: [H, W, 3] float32 RGB, 0..255, upright, in sRGB, over white where it
+    is transparent. Raises `UserError` if it cannot be read."""
+    from neural_style_tf.pictures import reading
+
+    return reading.read(path).pixels
+
+
+def save_picture(path: StrPath, image: "np.ndarray") -> None:
+    """Writes a picture, [H, W, 3] RGB, 0..255, in the format that the name ends with, over a file
+    that has the name. Raises `UserError` if that fails."""
+    from neural_style_tf.pictures import writing
+
+    writing.save(path, image)
+
+
+def _options(
+    content: StrPath,
+    styles: StrPath | Sequence[StrPath],
+    output: StrPath,
+    options: dict[str, Any],
+) -> "tuple[RunOptions, Any]":
+    """The options of a run, and the saved run that it continues."""
+    for name in COMMAND_ONLY:
+        if options.get(name):
+            raise UsageError(SettingName(name), " is an option of the command alone")
+    paths = [styles] if isinstance(styles, str | os.PathLike) else styles
+    own = {
+        "quiet": True,
+        **options,
+        "content": os.fspath(content),
+        "styles": tuple(map(os.fspath, paths)),
+        "output": os.fspath(output),
+    }
+    check_needs([name for name, value in own.items() if value not in (None, False)])
+    inherited, resumed = inherited_by(own)
+    return RunOptions.of({**without_excluded(inherited, own), **own}), resumed
+
+
+class _Watch:
+    """Passes each step on, and remembers what `PaintedFile` says of the last one."""
+
+    def __init__(self, on_step: Callable[[Step], None] | None):
+        self._on_step = on_step
+        self.error: Exception | None = None
+        self.losses: dict[str, float] = {}
+        self.steps, self.seconds = 0, 0.0
+
+    def see(self, step: Step) -> None:
+        self.seconds = step.seconds
+        if step.iteration is None:
+            self.losses = step.losses()
+        else:
+            self.steps = step.iteration + 1
+        if self._on_step:
+            try:
+                self._on_step(step)
+            except Exception as error:
+                self.error = error
+                raise KeyboardInterrupt from None  # ends the run, which saves its picture

@@ -1,0 +1,134 @@
+"""What `from neural_style_tf import ...` offers: the command as a function, pictures as arrays."""
+
+import signal
+
+import numpy as np
+import pytest
+
+import neural_style_tf
+from neural_style_tf import UsageError, UserError, paint_file, read_picture, save_picture
+from neural_style_tf.pictures import metadata
+
+FEW = {
+    "network": "network.mat",
+    "iterations": 3,
+    "optimizer": "adam",
+    "style_loss": "mean",
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_file_is_painted_as_the_command_paints_it(run, here, capfd):
+    steps = []
+    result = paint_file("photo.png", ["painting.png"], "api.png", on_step=steps.append, **FEW)
+    assert run("--iterations", 3).returncode == 0
+    assert read_picture("api.png").tolist() == read_picture("out.png").tolist()
+    assert metadata.read("api.png") == metadata.read("out.png")
+    assert (str(result.path), result.steps) == ("api.png", 3)
+    assert result.seconds > 0
+    assert result.losses == metadata.read("out.png")["losses"]
+    assert [step.iteration for step in steps] == [0, 1, 2, None]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_one_style_and_paths_of_any_kind(here):
+    result = paint_file(here / "photo.png", here / "painting.png", here / "out.png", **FEW)
+    assert result.path == here / "out.png"
+
+
+def test_a_run_is_resumed_and_settings_are_taken_from_a_picture(here):
+    three = {**FEW, "overwrite": True}
+    pictures = ("photo.png", ["painting.png"])
+    paint_file(*pictures, "six.png", **{**FEW, "iterations": 6})
+    paint_file(*pictures, "out.png", save_state="run.npz", **three)
+    resumed = {"resume": "run.npz", "iterations": 6, "network": "network.mat"}
+    assert paint_file(*pictures, "out.png", **resumed, overwrite=True).steps == 6
+    assert read_picture("out.png").tolist() == read_picture("six.png").tolist()
+    paint_file(*pictures, "again.png", settings_from="six.png")
+    assert read_picture("again.png").tolist() == read_picture("six.png").tolist()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"iteration": 3}, r"unknown setting iteration \(did you mean iterations\?\)"),
+        ({"iterations": 0}, "iterations"),
+        ({"preview": 8000}, "preview is an option of the command alone"),
+        ({"state_iterations": 3}, "state_iterations requires resume or save_state"),
+        ({"resume": "a.npz", "settings_from": "b.png"}, "cannot be combined"),
+    ],
+)
+def test_wrong_options_are_errors(here, options, message):
+    with pytest.raises(UsageError, match=message):
+        paint_file("photo.png", "painting.png", "out.png", **options)
+
+
+def test_what_cannot_be_read_or_replaced_is_an_error(here):
+    with pytest.raises(UserError, match=r"no file absent.png"):
+        paint_file("absent.png", "painting.png", "out.png", **FEW)
+    (here / "out.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"out.png exists"):
+        paint_file("photo.png", "painting.png", "out.png", **FEW)
+    assert (here / "out.png").read_bytes() == b"mine"
+
+
+def test_an_exception_of_on_step_ends_the_run_and_saves_its_picture(here):
+    def on_step(step):
+        if step.iteration == 1:
+            raise ZeroDivisionError("of the caller")
+
+    with pytest.raises(ZeroDivisionError, match="of the caller"):
+        paint_file("photo.png", "painting.png", "out.png", on_step=on_step, **FEW)
+    assert read_picture("out.png").shape == (34, 45, 3)
+    assert "losses" not in metadata.read("out.png")  # of a whole run alone
+
+
+def test_signal_handlers_are_left_alone_and_ctrl_c_saves_the_picture(here):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = [signal.getsignal(number) for number in numbers]
+    during = []
+
+    def on_step(step):
+        during.append([signal.getsignal(number) for number in numbers])
+        if len(during) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paint_file("photo.png", "painting.png", "out.png", on_step=on_step, **FEW)
+    assert read_picture("out.png").shape == (34, 45, 3)
+    assert all(handlers == before for handlers in during)
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_an_output_that_cannot_be_written_is_an_error_at_the_end(here):
+    (here / "steps").mkdir()
+
+    def on_step(step):
+        if step.iteration == 0:
+            (here / "steps").rmdir()
+            (here / "steps").write_bytes(b"")
+
+    options = {"checkpoint_output": "steps/%d.png", "checkpoint_iterations": 2, **FEW}
+    with pytest.raises(UserError, match=r"steps/"):
+        paint_file("photo.png", "painting.png", "out.png", on_step=on_step, **options)
+    assert read_picture("out.png").shape == (34, 45, 3)
+
+
+def test_pictures_are_read_and_saved_as_arrays(here):
+    image = np.full((4, 6, 3), 200, np.float32)
+    save_picture("flat.png", image)
+    assert read_picture("flat.png").tolist() == image.tolist()
+
+
+def test_all_names_are_there():
+    for name in neural_style_tf.__all__:
+        assert getattr(neural_style_tf, name) is not None
+    assert set(neural_style_tf.__all__) <= set(dir(neural_style_tf))
+    with pytest.raises(AttributeError, match="no attribute 'styliz'"):
+        neural_style_tf.styliz  # noqa: B018

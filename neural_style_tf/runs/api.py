@@ -103,7 +103,7 @@ def _options(
         "quiet": True,
         **options,
         "content": os.fspath(content),
-        "styles": tuple(map(os.fspath, paths)),
+        "styles": tuple(os.fspath(path) for path in paths),
         "output": os.fspath(output),
     }
     check_needs([name for name, value in own.items() if value not in (None, False)])

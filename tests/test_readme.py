@@ -222,5 +222,12 @@ def test_scripts_and_make_targets_exist(page):
     ):
         assert (ROOT / script).exists(), script
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"(?:`|^ +)make ([a-z]+)", PAGES[page], re.MULTILINE):
+    for target in re.findall(r"(?:`|^ +)make ([a-z-]+)", PAGES[page], re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_contributing_names_files_that_exist():
+    paths = re.findall(r"`((?:neural_style_tf|tests|recipes)/[^`]*)`", PAGES["CONTRIBUTING.md"])
+    assert paths
+    for path in paths:
+        assert (ROOT / path).exists(), path

@@ -442,8 +442,7 @@ def paint(folder: Path) -> None:
 
     from neural_style_tf.painting import stages
     from neural_style_tf.painting.stylize import stylize
-    from neural_style_tf.runs import listener
-    from neural_style_tf.runs.preview import Preview
+    from neural_style_tf.runs.preview import Preview, listener
     from neural_style_tf.settings import Settings
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

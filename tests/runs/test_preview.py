@@ -536,8 +536,8 @@ def test_a_browser_shows_the_run_and_its_button_stops_it(folder, watched):
     # it changes
     version = page.evaluate("latest.version")
     source = page.get_attribute("#picture", "src")
-    wait(page, f"latest.version > {version}")
-    assert page.get_attribute("#picture", "src") != source
+    changed = f"$('picture').getAttribute('src') != {source!r}"  # once the new one has arrived
+    wait(page, f"latest.version > {version} && {changed}")
     # curves, facts
     wait(page, "document.getElementById('curves').dataset.points > 3")
     drawn = page.evaluate(

@@ -11,11 +11,18 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # not the user's
 import numpy as np
 import pytest
 import reference
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from launcher import Launcher, import_all
 from PIL import Image
 from shared import BROWSER, QUICK
 
 from neural_style_tf.machine import precision
+
+hypothesis_settings.register_profile(
+    "patient", hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 
 def pytest_sessionstart():
@@ -115,6 +122,19 @@ def browser():
         assert not os.environ.get("CI"), f"CI needs {missing}"
         pytest.skip(f"{missing} is not installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER, args=["--no-sandbox"], timeout=1000 * PATIENCE
+        )
         yield browser
         browser.close()
+
+
+def new_page(browser, width, height):
+    """An empty page that is patient. It has `errors`, and the addresses of its `requests`."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(1000 * PATIENCE)
+    page.errors, page.requests = [], []
+    page.on("console", lambda message: page.errors.append(message.text))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    return page

@@ -43,7 +43,7 @@ class Launcher:
         self._server.stdout.close()
         self._server.wait()
 
-    def run(self, arguments, cwd, timeout=120, program="neural_style", environment=None):
+    def run(self, arguments, cwd, timeout=600, program="neural_style", environment=None):
         """Like `subprocess.run([sys.executable, "neural_style.py", *arguments])` with its output
         captured as text, and its peak memory in megabytes. program: "neural_style", or "batch",
         whose workers are forked from it. environment: variables to set, or to remove if None."""

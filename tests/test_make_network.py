@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import reference
-from shared import ROOT
+from shared import PATIENCE, ROOT
 
 from neural_style_tf.network import vgg
 from neural_style_tf.settings import BUNDLED_NETWORK
@@ -16,7 +16,7 @@ SCRIPT = ROOT / "tools" / "make_network.py"
 
 def make(source, output):
     command = [sys.executable, str(SCRIPT), str(source), "--output", str(output)]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     return output.read_bytes()
 
 

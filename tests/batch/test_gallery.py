@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import new_page
 from PIL import Image
 
 from neural_style_tf.batch import contact_sheet, gallery
@@ -322,11 +323,7 @@ def opened(tmp_path, browser, paint):
                 entries.append(done)
         entries[-1] = entries[-1]._replace(status="failed", message=EVIL)
         gallery.write(tmp_path / "out", entries)
-        page = browser.new_page(viewport={"width": width, "height": 700})
-        page.errors, page.requests = [], []
-        page.on("console", lambda message: page.errors.append(message.text))
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("request", lambda request: page.requests.append(request.url))
+        page = new_page(browser, width, 700)
         page.goto((tmp_path / "out" / "gallery.html").as_uri())
         return page
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import reference
-from shared import ROOT
+from shared import PATIENCE, ROOT
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import user_cache
@@ -308,7 +308,7 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=120)[0] for process in both]
+    told = [process.communicate(timeout=PATIENCE)[0] for process in both]
     assert told[0] and told[0] == told[1]
     kept = [found for found in tmp_path.rglob("*") if found.is_file()]
     assert len(kept) == 1 and kept[0].suffix == ".network"

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import tensorflow as tf
-from shared import ROOT
+from shared import PATIENCE, ROOT
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import kept
@@ -79,7 +79,7 @@ targets = measure_targets(network, photo, [painting], Settings())
 objective = make_objective(network, targets, Settings())
 assert len({objective(picture).gradient.numpy().tobytes() for _ in range(8)}) == 1
 """
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)
 
 
 def test_checkpoints_show_the_picture_as_it_stands_and_the_last_is_the_best(network, picture):

@@ -9,7 +9,7 @@ import pytest
 from galleries import command
 from hypothesis import given
 from hypothesis import strategies as st
-from shared import QUICK, error_of
+from shared import PATIENCE, QUICK, error_of
 
 from neural_style_tf.commands import parser
 from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
@@ -428,7 +428,7 @@ def test_a_recipe_that_was_written_reads_back_as_the_same_settings(tmp_path_fact
 
 
 def batch(folder, *arguments):
-    run = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120}
+    run = {"cwd": folder, "capture_output": True, "text": True, "timeout": PATIENCE}
     return subprocess.run(command(*arguments), **run)
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from launcher import Launcher, import_all
 from PIL import Image
-from shared import BROWSER, QUICK
+from shared import BROWSER, PATIENCE, QUICK
 
 from neural_style_tf.machine import precision
 
@@ -127,14 +127,3 @@ def browser():
         )
         yield browser
         browser.close()
-
-
-def new_page(browser, width, height):
-    """An empty page that is patient. It has `errors`, and the addresses of its `requests`."""
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(1000 * PATIENCE)
-    page.errors, page.requests = [], []
-    page.on("console", lambda message: page.errors.append(message.text))
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("request", lambda request: page.requests.append(request.url))
-    return page

@@ -55,3 +55,14 @@ def start(folder, *options, iterations=100_000):
         return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def new_page(browser, width, height):
+    """An empty page that is patient. It has `errors`, and the addresses of its `requests`."""
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(1000 * PATIENCE)
+    page.errors, page.requests = [], []
+    page.on("console", lambda message: page.errors.append(message.text))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    return page

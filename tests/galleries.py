@@ -30,3 +30,19 @@ def assert_as_alone(folders, alone, names=NAMES):
         expected = alone(folders, photo, f"paintings/{style}.png")
         assert (folders / "gallery" / name).read_bytes() == expected, name
     assert not [name for name in os.listdir(folders / "gallery") if name.startswith(".")]
+
+
+SLOW = "--iterations 1000000"
+ONE_QUICK = f"""content,styles,output,options
+photos/one.png,paintings/dots.png,{NAMES[0]},
+photos/one.png,paintings/lines.png,{NAMES[1]},{SLOW}
+photos/two.jpg,paintings/dots.png,{NAMES[2]},{SLOW}
+photos/two.jpg,paintings/lines.png,{NAMES[3]},{SLOW}
+"""
+
+
+def one_quick(folders):
+    """The options of a batch that paints its first picture at once, and goes on until it is told to
+    stop."""
+    (folders / "pairs.csv").write_text(ONE_QUICK)
+    return ["--pairs", "pairs.csv", "--output-dir", "gallery"]

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from shared import COMMAND, ROOT, error_of, size_of, start, wait_for
+from shared import COMMAND, PATIENCE, PAUSING, ROOT, error_of, size_of, start, wait_for
 
 from neural_style_tf.commands import neural_style
 from neural_style_tf.errors import UserError
@@ -99,7 +98,7 @@ def test_a_run_writes_the_picture_and_keeps_stdout_clean(run, folder):
         r"45x34 on (CPU|GPU) \(.+\) in b?float\d+ with the network network.mat", first
     )
     assert re.fullmatch(
-        r"out.png: 3 steps in 0:\d\d, content \S+  style \S+  tv \S+  total \S+", last
+        r"out.png: 3 steps in \d+:\d\d, content \S+  style \S+  tv \S+  total \S+", last
     )
 
 
@@ -394,7 +393,7 @@ def test_ctrl_c_saves_the_picture_as_it_stands(folder):
     process = start(folder, *CHECKPOINTS)
     wait_for((folder / "c-0.png").exists)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert size_of(folder / "out.png") == (45, 34)
     assert "stopping after this step (Ctrl-C again leaves at once)" in stderr
@@ -403,15 +402,16 @@ def test_ctrl_c_saves_the_picture_as_it_stands(folder):
 
 def test_ctrl_c_before_the_first_step_leaves_plainly(folder):
     process = start(folder)
-    time.sleep(0.5)
+    wait_for(lambda: list(folder.glob(f"{files.LOCK}*")))  # it begins to import TensorFlow
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and not (folder / "out.png").exists()
     assert stderr == "interrupted before the first step: nothing to save\n"
 
 
 def test_a_second_ctrl_c_leaves_at_once():
-    """Even while Python waits for a step: here for minutes of hashing, which heeds no signal."""
+    """Even while Python waits for a step: here for many minutes of hashing, which heeds no
+    signal."""
     code = (
         "import hashlib\n"
         "from stopping import Stop\n"
@@ -425,10 +425,8 @@ def test_a_second_ctrl_c_leaves_at_once():
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline().startswith("stopping after this step")
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert time.monotonic() - began < 30
 
 
 def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
@@ -436,10 +434,11 @@ def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
     place = folder / "place"
     place.mkdir()
     options = ["--output", "place/out.png", *CHECKPOINTS]
-    process = start(folder, *options, iterations=60)
-    wait_for((folder / "c-0.png").exists)
+    process = start(folder, *options, iterations=60, program=PAUSING)
+    wait_for((folder / "here").exists)
     shutil.rmtree(place)  # with the claim to the output, which is in it
-    _, stderr = process.communicate(timeout=60)
+    (folder / "on").touch()
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "error: cannot write place/out.png (No such file or directory)" in stderr
     saved = re.search(r"^(/.+/out.png): 60 steps in ", stderr, re.MULTILINE)[1]

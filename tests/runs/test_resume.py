@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from shared import QUICK, ROOT, error_of, start, wait_for
+from shared import PATIENCE, PAUSING, QUICK, ROOT, error_of, start, wait_for
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.painting.stylize import stylize
@@ -234,19 +234,20 @@ def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
     run, folder, number, status, resume
 ):
     options = ["--save-state", "a run.npz", "--checkpoint-output", "c-%d.png"]
-    process = start(folder, *options, "--checkpoint-iterations", "50", iterations=500)
-    wait_for((folder / "c-50.png").exists)
+    options += ["--checkpoint-iterations", "20"]
+    process = start(folder, *options, iterations=100, program=PAUSING)
+    wait_for((folder / "here").exists)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, stderr
     command = re.search(r"^to go on: python \S+ --resume '(.+)'$", stderr, re.MULTILINE)
     assert command[1] == "a run.npz"
-    done = int(re.search(r"^out.png: (\d+) of 500 steps", stderr, re.MULTILINE)[1])
+    done = int(re.search(r"^out.png: (\d+) of 100 steps", stderr, re.MULTILINE)[1])
     state = states.load(folder / "a run.npz").state
     assert state["iterations"] == done
     if status == 143:
         assert resume(state="a run.npz").returncode == 0
-        assert run("--iterations", 500, output="whole.png").returncode == 0
+        assert run("--iterations", 100, output="whole.png").returncode == 0
         ours, whole = (reading.read(folder / name).pixels for name in ("out.png", "whole.png"))
         np.testing.assert_array_equal(ours, whole)
 
@@ -308,7 +309,7 @@ def test_a_run_that_is_killed_twenty_times_paints_the_same_picture(run, folder):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         env=os.environ | {"KILLS_SEED": seed, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
     )
     assert result.returncode == 0, (seed, result.stderr[-2000:])
@@ -376,9 +377,11 @@ def start_and_take_its_folder_away(folder, iterations):
     place = folder / "place"
     place.mkdir()
     options = ["--save-state", "place/run.npz", "--state-iterations", "20"]
-    process = start(folder, *options, iterations=iterations)
-    wait_for((place / "run.npz").exists)
-    place.rename(folder / "gone")  # in one moment, whatever is being written
+    process = start(folder, *options, iterations=iterations, program=PAUSING)
+    wait_for((folder / "here").exists)
+    assert (place / "run.npz").exists()
+    place.rename(folder / "gone")
+    (folder / "on").touch()
     return process, place
 
 
@@ -390,17 +393,17 @@ def test_a_folder_that_vanishes_and_comes_back_is_written_to_again(folder):
     place.mkdir()
     wait_for((place / "run.npz").exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     states.load(place / "run.npz")
     assert reading.read(folder / "out.png").pixels.shape == (34, 45, 3)
 
 
 def test_what_could_not_be_written_fails_the_run_at_its_end(folder):
-    process, _ = start_and_take_its_folder_away(folder, iterations=500)
-    _, stderr = process.communicate(timeout=60)
+    process, _ = start_and_take_its_folder_away(folder, iterations=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "error: cannot write place/run.npz" in stderr
-    assert "out.png: 500 steps in " in stderr
+    assert "out.png: 60 steps in " in stderr
 
 
 def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, picture, command_line):

@@ -17,7 +17,7 @@ from shared import COMMAND, PATIENCE, PAUSING, ROOT, error_of, size_of, start, w
 
 from neural_style_tf.commands import neural_style
 from neural_style_tf.errors import UserError
-from neural_style_tf.pictures import metadata, writing
+from neural_style_tf.pictures import files, metadata, writing
 from neural_style_tf.runs import outputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 

@@ -386,15 +386,18 @@ BEHAVIOURS = {
     "promise": ("os.write(OUTPUT, b'W' + b'\\xff' * 8); os._exit(0)",
                 "the reader of .pth files crashed on it (exit status 0)"),
     "work": ("while True: pass", "reading it takes more than 2 s"),
-    "wait": ("time.sleep(100)", "reading it takes more than 2 s"),
+    "wait": ("time.sleep(600)", "reading it takes more than 2 s"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BEHAVIOURS)
 def test_whatever_the_library_does_is_told_in_one_line(tmp_path, stand_in, monkeypatch, what):
-    monkeypatch.setattr(reader, "SECONDS", 0.5)
-    monkeypatch.setattr(reader, "WAIT_SECONDS", 1.5)
     code, message = BEHAVIOURS[what]
+    if what in ("work", "wait"):  # a crash is told as one, however long it takes
+        monkeypatch.setattr(reader, "SECONDS", 0.5)
+        monkeypatch.setattr(reader, "WAIT_SECONDS", 1.5)
+    else:
+        monkeypatch.setattr(reader, "WAIT_SECONDS", 60)
     code = code.replace("OUTPUT", "3")  # the first descriptor that is free in the child
     stand_in(f"import os, time\n__version__ = '2.6'\ndef load(*_, **__):\n    {code}\n")
     path = save_state(tmp_path / "network.pth", {})
@@ -402,7 +405,7 @@ def test_whatever_the_library_does_is_told_in_one_line(tmp_path, stand_in, monke
     assert error_of(weights.read, path) == (
         f"network {path} is broken: {message}: download it again or choose another --network"
     )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, stand_in):
@@ -461,7 +464,7 @@ def test_an_h5_file_that_declares_more_than_it_has_is_refused(tmp_path):
         f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
         "choose another --network"
     )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_an_h5_file_does_not_lead_to_other_files(tmp_path):

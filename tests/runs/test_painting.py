@@ -15,7 +15,7 @@ from shared import COMMAND, QUICK, ROOT
 from neural_style_tf.batch import jobs
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import streams
+from neural_style_tf.machine import streams, user_cache
 from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
@@ -231,18 +231,20 @@ def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys)
 
 
 def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, capsys):
-    def full(path, *_):
-        raise UserError(f"cannot write {path} (No space left on device): make room there")
-
-    places = [tmp_path / "temporary", tmp_path / "home"]
+    places = [tmp_path / name for name in ("temporary", "home", "cache")]  # not those of others
     for place in places:
         place.mkdir()
     monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(places[0]))
     monkeypatch.setattr(files.Path, "home", lambda: places[1])
+    monkeypatch.setattr(user_cache, "folder", lambda: places[2])
+
+    def full(path, *_):
+        raise UserError(f"cannot write {path} (No space left on device): make room there")
+
     monkeypatch.setattr(writing, "save", full)
     assert main() == 1
     assert "error: the picture could not be saved anywhere" in capsys.readouterr().err
-    assert [os.listdir(place) for place in places] == [[], []]
+    assert not [path for place in places for path in place.glob("neural-style-*")]
 
 
 def test_a_current_folder_that_is_removed_costs_no_picture(main, folder, monkeypatch):

@@ -14,9 +14,7 @@ from neural_style_tf.machine import precision
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
 QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
 FASTEST_PRECISION = precision._fastest  # which tests replace
-PATIENCE = (
-    300  # seconds that anything may take: a machine that has much else to do is not a failure
-)
+PATIENCE = 300  # seconds that anything may take: a busy machine is not a failure
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # A run that waits after thirty steps until it is told to stop, or there is a file `on`: what a test

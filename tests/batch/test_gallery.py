@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 import pytest
-from conftest import new_page
 from PIL import Image
+from shared import new_page
 
 from neural_style_tf.batch import contact_sheet, gallery
 from neural_style_tf.batch.gallery import Entry

@@ -1,8 +1,9 @@
-"""Reader: a network's file that nobody vouches for -> its weights, read in a process with limits.
+"""Reader: an untrusted network file -> its weights, read in a child process with limits.
 
 The libraries that parse networks are written in C. Some broken files crash them, keep them busy for
-minutes, or have them allocate tens of gigabytes. Here that ends a child process, and is reported in
-one line. The limits are not a sandbox: a file that takes over a library has this user's rights.
+minutes, or make them allocate tens of gigabytes. Here that ends a child process and is reported in
+one line. The limits are not a sandbox: a file that takes control of a library has this user's
+rights.
 """
 
 import contextlib
@@ -23,30 +24,30 @@ from neural_style_tf.network.formats import Weights
 from neural_style_tf.pictures import files
 
 PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])
-# the folder that the user works in may hold modules of a stranger, named as ours or Python's
+# the current folder may contain untrusted modules that are named like ours or Python's
 CHILD = (
     f"import sys; sys.path = [*filter(None, sys.path)]; import {__name__} as reader; reader.serve()"
 )
 
-# What reading may take in the child, besides what the libraries take by themselves. A VGG-19 of
-# float64 takes 480 MB, whatever the size of its file; 80 MB of HDF5 are read in 0.2 s.
+# The limits of the child while it reads, in addition to what the imported libraries take. A VGG-19
+# of float64 takes 480 MB, whatever the size of its file; 80 MB of HDF5 are read in 0.2 s.
 MEMORY_BYTES = 600_000_000
-MEMORY_FACTOR = 6  # bytes more per byte of the file
+MEMORY_FACTOR = 6  # additional bytes per byte of the file
 SECONDS = 4.0  # of processor time
-BYTES_PER_SECOND = 10_000_000  # of the file, for each of which there is another second
-WAIT_SECONDS = 5.0  # by the clock, on top of that: the machine may be busy
-START_SECONDS = 120.0  # until the file is in memory and the library imported, maybe from slow disks
-MOST_ANSWER = 2_500_000_000  # bytes
+BYTES_PER_SECOND = 10_000_000  # one more second for this many bytes of the file
+WAIT_SECONDS = 5.0  # of wall-clock time in addition, as the machine may be busy
+START_SECONDS = 120.0  # to load the file and import the library, perhaps from slow disks
+MAX_ANSWER_BYTES = 2_500_000_000
 
-# What the child sends: READY, then WEIGHTS or REFUSED, a length and as many bytes
+# What the child sends: READY, then WEIGHTS or REFUSED, the length of the rest, and the rest
 READY, WEIGHTS, REFUSED = b"R", b"W", b"E"
 LENGTH_BYTES = 8
 
 
 def read(path: str | Path, file: BinaryIO, size: int) -> Weights:
-    """What `formats.read` makes of an open file of `size` bytes; `path` is for messages.
+    """What `formats.read` returns for an open file of `size` bytes; `path` is for messages.
 
-    Raises `UserError` for whatever is wrong with the file, and whatever becomes of the child.
+    Raises `UserError` for anything that is wrong with the file, and however the child ends.
     """
     seconds = _seconds(size) + WAIT_SECONDS
     with _child(path, file, size) as process:
@@ -71,20 +72,20 @@ def read(path: str | Path, file: BinaryIO, size: int) -> Weights:
 
 
 def _seconds(size: int) -> float:
-    """Of processor time that a file of that size may take."""
+    """The processor time that reading a file of that size may take."""
     return SECONDS + size / BYTES_PER_SECOND
 
 
 @contextlib.contextmanager
 def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.Popen]:
-    """A process that reads the file, and is over in any case when the context ends."""
+    """A process that reads the file. It has ended when the context ends, whatever happens."""
     limits = size, _seconds(size), MEMORY_BYTES + MEMORY_FACTOR * size
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # `file.seek` may only move within its buffer
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([PACKAGE_FOLDER, *map(str, filter(None, sys.path))]),
         "OPENBLAS_NUM_THREADS": "1",  # faster to start
         "OMP_NUM_THREADS": "1",
-        "HDF5_PLUGIN_PRELOAD": "::",  # no filters from elsewhere
+        "HDF5_PLUGIN_PRELOAD": "::",  # loads no compression filters from other folders
     }
     try:
         process = subprocess.Popen(
@@ -120,10 +121,10 @@ def _killed_after(seconds: float, process: subprocess.Popen) -> Iterator[None]:
 
 
 def _answer(stream: BinaryIO) -> tuple[bytes, bytes]:
-    """What the child sends, and which kind it is; nothing if it does not get that far."""
+    """The kind and the content of the child's answer; empty if the answer is incomplete."""
     kind = stream.read(1)
     size = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-    if size > MOST_ANSWER:
+    if size > MAX_ANSWER_BYTES:
         return b"", b""
     answer = stream.read(size)
     return (kind, answer) if len(answer) == size else (b"", b"")
@@ -131,11 +132,11 @@ def _answer(stream: BinaryIO) -> tuple[bytes, bytes]:
 
 def _extension(path: str | Path, file: BinaryIO) -> str:
     file.seek(0)
-    return formats.of(path, file.read(formats.HEAD_BYTES)).extension
+    return formats.recognize(path, file.read(formats.HEAD_BYTES)).extension
 
 
 def _name(status: int) -> str:
-    """How a process ended, in a word or two."""
+    """How a process ended: the name of a signal, or its exit status."""
     try:
         return signal.Signals(-status).name
     except ValueError:
@@ -143,20 +144,21 @@ def _name(status: int) -> str:
 
 
 def serve() -> None:
+    """The main function of the child."""
     _serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
 
 
 def _serve(path: str, size: int, seconds: float, memory: int) -> None:
-    """What the child does: reads the file from stdin and sends its weights to stdout.
+    """Reads a file of `size` bytes from stdin and sends its weights to stdout.
 
-    seconds: of processor time, memory: bytes that reading may take, besides importing.
+    seconds: of processor time, memory: in bytes; both without what importing the libraries takes.
     """
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever the libraries print
+    os.dup2(2, 1)  # so that nothing the libraries print gets into the answer
     data = sys.stdin.buffer.read(size)
     try:
         try:
-            formats.import_library(path, formats.of(path, data[: formats.HEAD_BYTES]))
+            formats.import_library(path, formats.recognize(path, data[: formats.HEAD_BYTES]))
         finally:
             output.write(READY)
             output.flush()
@@ -170,8 +172,8 @@ def _serve(path: str, size: int, seconds: float, memory: int) -> None:
 
 
 def _limit(seconds: float, memory: int) -> None:
-    """Limits what this process may take from now on. Windows has no such limits: there, the clock
-    alone ends it."""
+    """Limits what this process may use from now on. Windows has no such limits: there only the
+    parent's clock ends it."""
     try:
         import resource
     except ModuleNotFoundError:
@@ -179,12 +181,11 @@ def _limit(seconds: float, memory: int) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds += usage.ru_utime + usage.ru_stime
     limits = {resource.RLIMIT_CPU: math.ceil(seconds)}
-    limits |= {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}  # writes nothing
-    with contextlib.suppress(OSError):  # only Linux has this file, and obeys that limit
+    limits |= {resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0}  # it writes nothing
+    with contextlib.suppress(OSError):  # only Linux has this file, and enforces that limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory
-    for name, most in limits.items():
+    for name, limit in limits.items():
         soft, hard = resource.getrlimit(name)
-        allowed = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
-        most = min([most, *allowed])
-        resource.setrlimit(name, (most, hard))
+        existing = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
+        resource.setrlimit(name, (min([limit, *existing]), hard))

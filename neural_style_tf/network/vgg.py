@@ -1,4 +1,9 @@
-"""VGG: weights -> a network; a picture -> named features."""
+"""VGG: weights -> a network; a picture -> named features.
+
+`net`, `preprocess`, `unprocess` and the 36 layer names conv1_1 ... relu5_4 are the interface of the
+published program (A. Athalye, neural-style) and stay as they are there; this program uses
+`load` and `backprop.Passes`.
+"""
 
 import functools
 from pathlib import Path
@@ -10,15 +15,18 @@ import tensorflow as tf
 from neural_style_tf.errors import UserError, nearest
 from neural_style_tf.network import cache, weights
 from neural_style_tf.network.backprop import Passes
-from neural_style_tf.network.weights import Layer
+from neural_style_tf.network.formats import Layer
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 
 class Network(NamedTuple):
     """The convolutional part of a VGG, ready to run.
 
-    `mean_pixel` [3] float32 RGB, 0..255, is what `preprocess` takes away; `title` says in words
-    which network it is. `scale` [3] float32 is what the published network then divides by; the
-    first kernel has that done already, so every network here takes the same pictures.
+    layers: convolutions hold TensorFlow tensors, see `formats.Layer`.
+    mean_pixel: [3] float32 RGB, 0..255, which `preprocess` subtracts.
+    title: which network it is, in words.
+    scale: [3] float32, which the published network divides by next. Here the first kernel includes
+        that division, so every network takes the same pictures.
     """
 
     layers: tuple[Layer, ...]
@@ -28,15 +36,20 @@ class Network(NamedTuple):
 
     @property
     def names(self) -> list[str]:
+        """The names of the layers in order: conv1_1, relu1_1, conv1_2, relu1_2, pool1 ..."""
         return [layer.name for layer in self.layers]
 
 
-def load(path: str | Path) -> Network:
-    """The network in a MatConvNet, Keras or torchvision file; `vgg19` and `vgg16` name Keras's.
+def load(path: str | Path = BUNDLED_NETWORK) -> Network:
+    """The network in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file; without an
+    argument, the bundled VGG-19.
 
-    Layer names are conv1_1, relu1_1, pool1 ... whatever the file; channel counts come from it.
-    Asked for the same file again, it is the same network. Raises `UserError` for a file that is
-    missing, broken or not a VGG.
+    path: a file, or `vgg19` or `vgg16` for the networks that Keras publishes, which are downloaded
+        if necessary.
+
+    Layers are named conv1_1, relu1_1, pool1 ... whatever the file calls them; their channels are
+    the file's. Loading the same unchanged file twice in a row returns the same network. Raises
+    `UserError` for a file that is missing, broken or not a VGG.
     """
     path = weights.find(path)
     return _load(path, weights.version(path))
@@ -50,14 +63,15 @@ def _load(path: str | Path, _: tuple) -> Network:
 
 
 def without_normalization(network: Network) -> Network:
-    """The same network of torchvision, fed RGB 0..1 as it is: no mean taken away, no division.
+    """A torchvision network that takes RGB 0..1 without subtracting a mean or dividing by a
+    deviation.
 
-    Callers still give RGB 0..255. Raises `UserError` for a network that is not torchvision's:
-    those never divide, and 0..1 would be next to black for them.
+    Callers still pass RGB 0..255. Raises `UserError` for networks that are not torchvision's: they
+    were trained on 0..255, so that 0..1 would be nearly black to them.
     """
     if (network.scale == 1).all():
         raise UserError(
-            f"{network.title} cannot go without normalization: give a torchvision .pth file"
+            f"{network.title} cannot be used without normalization: choose a torchvision .pth file"
         )
     layers = _with_input(network.layers, network.scale / 255)
     return network._replace(
@@ -73,14 +87,15 @@ def features(
     padding: str = "zero",
     pooling_rescale: bool = False,
 ) -> dict[str, tf.Tensor]:
-    """The features of a picture at the layers asked for; nothing past the last of them is run.
+    """The features of a picture at some layers; layers after the last of them are not computed.
 
-    image: [1, H, W, 3] float32 RGB, 0..255. padding: what the first convolution sees beyond the
-        edge, "zero" (the mean pixel) or "replicate" (the edge itself). pooling: "max", "avg" or
-        "l2"; pooling_rescale: whether the last two are rescaled to the size of the first.
+    image: [1, H, W, 3] float32 RGB, 0..255. pooling: "max", "avg" or "l2"; pooling_rescale: whether
+        the last two are scaled to the magnitude of the first. padding: what the first convolution
+        sees beyond the edge, "zero" (the mean pixel) or "replicate" (the edge itself).
 
-    Returns [1, h, w, channels] float32 by layer name; h and w are halved, rounded up, by every
-    pooling before the layer. Simonyan and Zisserman 2015, table 1.
+    Returns [1, h, w, channels] float32 by layer name; every pooling before the layer halves h and w
+    and rounds up. The architecture is that of Simonyan and Zisserman 2015, table 1. Raises
+    `UserError` for a layer that the network does not have.
     """
     check_layers(network, layers)
     passes = Passes(network.layers, layers, pooling, padding, pooling_rescale)
@@ -100,18 +115,22 @@ def check_layers(network: Network, layers: list[str]) -> None:
 def net(
     path: str | Path, image: tf.Tensor, pooling: str = "max"
 ) -> tuple[dict[str, tf.Tensor], np.ndarray]:
-    """Every layer's features of a preprocessed picture [1, H, W, 3], and the mean pixel."""
+    """The features of every layer by name, [1, h, w, channels] float32, and the mean pixel [3].
+
+    path: as for `load`. image: a preprocessed picture [1, H, W, 3] float32. pooling: "max", "avg"
+        or "l2". Raises `UserError` as `load` does.
+    """
     network = load(path)
     return Passes(network.layers, network.names, pooling).features(image), network.mean_pixel
 
 
 def preprocess(image: Any, mean_pixel: np.ndarray) -> Any:
-    """RGB 0..255 -> what the network takes."""
+    """A picture [..., 3] RGB, 0..255 -> the input of the network, in which `mean_pixel` is 0."""
     return image - mean_pixel
 
 
 def unprocess(image: Any, mean_pixel: np.ndarray) -> Any:
-    """What the network takes -> RGB 0..255."""
+    """The input of the network [..., 3] -> a picture RGB, 0..255; the inverse of `preprocess`."""
     return image + mean_pixel
 
 
@@ -122,6 +141,6 @@ def _on_device(layer: Layer) -> Layer:
 
 
 def _with_input(layers: tuple[Layer, ...], factors: np.ndarray) -> tuple[Layer, ...]:
-    """The layers as if each input channel were multiplied by its factor."""
+    """The layers, with the factors [3] of the input channels multiplied into the first kernel."""
     first, *rest = layers
     return (first._replace(kernel=first.kernel * factors[:, np.newaxis]), *rest)

@@ -1,4 +1,4 @@
-"""Weights: a network's file, whatever it holds -> its layers, as arrays. Needs no TensorFlow."""
+"""Weights: the file of a network, in any format -> its layers as arrays. Needs no TensorFlow."""
 
 import functools
 import hashlib
@@ -17,14 +17,13 @@ from neural_style_tf.network.formats import Layer, Weights
 from neural_style_tf.pictures import files
 from neural_style_tf.settings import BUNDLED_NETWORK
 
-# SHA-256 of the files we know, and what to call them.
+# SHA-256 of files that are known to be harmless, and their titles.
 KNOWN_FILES = {
     "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec": "the bundled VGG-19",
     "abdb57167f82a2a1fbab1e1c16ad9373411883f262a1a37ee5db2e6fb0044695": "the published VGG-19",
 }
 # Addresses and MD5 sums: keras.applications, vgg19.py and vgg16.py. No SHA-256 of these files is
-# published. The MD5 sum tells whether the file arrived whole; so the file is read like any other
-# that nobody vouches for.
+# published. An MD5 sum only shows that a file arrived intact, so it is read as an untrusted file.
 KERAS_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications"
 PUBLISHED = {
     "vgg19": (
@@ -37,12 +36,12 @@ PUBLISHED = {
     ),
 }
 
-MAX_BYTES = 2_000_000_000  # of a file: a VGG-19 of Keras with its optimizer's state has 1.7 GB
+MAX_BYTES = 2_000_000_000  # of a file: a Keras VGG-19 with the state of its optimizer has 1.7 GB
 MAX_LAYERS = 100  # a VGG-19 has 36
-MAX_CHANNELS = 4096  # as its classifier has; its convolutions have 512
+MAX_CHANNELS = 4096  # as in its classifier; its convolutions have up to 512
 _LAYER_NAME = re.compile(r"[a-z0-9_]{1,40}")
 
-_recent = Kept(20_000_000)  # bytes of networks that were read, by digest: tiny ones are read often
+_recent = Kept(20_000_000)  # bytes of small networks that were read recently, by digest
 
 
 def find(name: str | Path) -> str | Path:
@@ -75,16 +74,16 @@ def folders() -> list[Path]:
 
 
 def read(path: str | Path) -> Weights:
-    """The weights in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file, which is
-    recognized by its content.
+    """The weights in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file. The format is
+    recognized by the content, whatever the name.
 
-    Raises `UserError` for a file that is missing, broken or not a VGG, and if it needs torch, which
-    is missing or too old.
+    Raises `UserError` for a file that is missing, broken or not a VGG, and for a `.pth` file if
+    torch is missing or too old.
     """
     with open_to_read(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(formats.HEAD_BYTES)
-        formats.of(path, head)
+        formats.recognize(path, head)
         digest = _digest(file)
         network = _recent.get(digest, lambda: _read(path, file, size, digest), _bytes_of)
     _check(path, network)
@@ -92,11 +91,12 @@ def read(path: str | Path) -> Weights:
 
 
 def open_to_read(path: str | Path) -> BinaryIO:
-    """A network's file, or a `UserError` if it is none or too large to be one."""
+    """The opened file of a network. Raises `UserError` if it is missing, not a plain file, or too
+    large for a network."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        mode = stat.S_IFREG  # `files.open_to_read` says what is wrong
+        mode = stat.S_IFREG  # `files.open_to_read` reports what is wrong
     except ValueError as error:  # a null byte
         raise UserError(f"no file {str(path)!r} ({error}): check the name") from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -106,14 +106,14 @@ def open_to_read(path: str | Path) -> BinaryIO:
     if size > MAX_BYTES:
         file.close()
         raise UserError(
-            f"network {path} has {size / 1e9:.1f} GB: choose a VGG network, none of which has more "
-            f"than {MAX_BYTES / 1e9:.0f} GB"
+            f"network {path} has {size / 1e9:.1f} GB: choose a VGG network, which has at most "
+            f"{MAX_BYTES / 1e9:.0f} GB"
         )
     return file
 
 
 def version(path: str | Path) -> tuple[str, int, int, int]:
-    """`files.version` of a network. Raises `UserError` if it cannot be one."""
+    """`files.version` of a network. Raises `UserError` as `open_to_read` does."""
     open_to_read(path).close()
     return files.version(path)
 
@@ -125,7 +125,8 @@ def _keras_folder() -> Path:
 
 @functools.lru_cache(maxsize=16)
 def _check_published(name: str, path: Path, checksum: str, _: tuple) -> None:
-    """Raises `UserError` unless the file has that MD5 sum."""
+    """Raises `UserError` unless the file has that MD5 sum. The last argument is the file's version,
+    so that a changed file is checked again."""
     with open_to_read(path) as file:
         if _digest(file, "md5") != checksum:
             raise UserError(
@@ -135,7 +136,7 @@ def _check_published(name: str, path: Path, checksum: str, _: tuple) -> None:
 
 
 def _digest(file: BinaryIO, kind: str = "sha256") -> str:
-    """Of a whole file, in hexadecimal digits."""
+    """The digest of a whole file, in hexadecimal digits."""
     digest = hashlib.new(kind, usedforsecurity=kind != "md5")
     file.seek(0)
     while block := file.read(1 << 20):
@@ -144,11 +145,11 @@ def _digest(file: BinaryIO, kind: str = "sha256") -> str:
 
 
 def _read(path: str | Path, file: BinaryIO, size: int, digest: str) -> Weights:
-    """Reads a file that we know in this process, and all others in one with limits."""
+    """Reads a known file in this process, and any other in a process with limits."""
     if digest in KNOWN_FILES:
         file.seek(0)
         data = file.read()
-        if hashlib.sha256(data).hexdigest() == digest:  # still: what counts is what is parsed
+        if hashlib.sha256(data).hexdigest() == digest:  # it may have changed in the meantime
             return formats.read(path, data)
     return reader.read(path, file, size)
 
@@ -158,14 +159,14 @@ def _bytes_of(network: Weights) -> int:
 
 
 def _check(path: str | Path, network: Weights) -> None:
-    """Raises `UserError` unless it is a VGG whose convolutions each take what the one before
-    gives."""
+    """Raises `UserError` unless it is a VGG in which each convolution takes as many channels as the
+    one before has."""
     layers = network.layers
     if not layers or layers[0].kind != "conv":
         raise UserError(f"network {path} has no layer conv1_1: choose a VGG network")
     names = [layer.name for layer in layers]
-    plain = all(map(_LAYER_NAME.fullmatch, names)) and len(set(names)) == len(names)
-    if len(layers) > MAX_LAYERS or not plain:
+    are_usual = all(map(_LAYER_NAME.fullmatch, names)) and len(set(names)) == len(names)
+    if len(layers) > MAX_LAYERS or not are_usual:
         raise UserError(f"network {path} has layers that no VGG has: choose a VGG network")
     channels = 3
     for layer in layers:
@@ -180,7 +181,8 @@ def _check(path: str | Path, network: Weights) -> None:
 
 
 def _fits(layer: Layer, channels: int) -> bool:
-    """Whether a convolution takes this many channels, and could be one of a VGG: 3x3, or 1x1."""
+    """Whether a convolution takes this many channels and could belong to a VGG: 3x3 or 1x1, with
+    finite weights."""
     kernel, bias = layer.kernel, layer.bias
     return (
         kernel.shape[:3] in ((3, 3, channels), (1, 1, channels))

@@ -287,7 +287,7 @@ WRONG = {
     "no network": (
         ["--network", "photo.png"],
         1,
-        "network photo.png has no known format: "
+        "network photo.png has an unknown format: "
         "choose a MatConvNet .mat, a Keras VGG .h5 or a torchvision VGG .pth file",
     ),
     "initial": (["--initial", "none"], 1, "no file none: check the name"),

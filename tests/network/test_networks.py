@@ -281,7 +281,7 @@ def test_a_torch_that_runs_code_from_files_is_refused_before_it_loads_one(
 
 def test_only_a_torchvision_network_goes_without_normalization(network):
     assert error_of(vgg.without_normalization, network) == (
-        "the network tiny.mat cannot go without normalization: give a torchvision .pth file"
+        "the network tiny.mat cannot be used without normalization: choose a torchvision .pth file"
     )
 
 
@@ -290,7 +290,7 @@ def test_a_file_of_unknown_format_is_told_which_ones_there_are(tmp_path):
     for content in (b"\x89PNG\r\n\x1a\n", b"hello " * 100, pickle.dumps({"features.0.weight": 1})):
         path.write_bytes(content)
         assert error_of(vgg.load, path) == (
-            f"network {path} has no known format: choose a MatConvNet .mat, a Keras VGG .h5 or a "
+            f"network {path} has an unknown format: choose a MatConvNet .mat, a Keras VGG .h5 or a "
             "torchvision VGG .pth file"
         )
 
@@ -362,7 +362,7 @@ def test_a_zip_archive_that_torch_did_not_write_is_refused(tmp_path, torch):
     path = tmp_path / "archive.pth"
     np.savez(tmp_path / "arrays.npz", kernel=np.zeros(3))
     path.write_bytes((tmp_path / "arrays.npz").read_bytes())
-    assert error_of(vgg.load, path).startswith(f"network {path} has no known format: choose a ")
+    assert error_of(vgg.load, path).startswith(f"network {path} has an unknown format: choose a ")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:  # a bomb
         archive.writestr("archive/data.pkl", bytes(100_000))
     assert error_of(vgg.load, path) == (
@@ -496,7 +496,7 @@ def test_what_is_not_a_file_of_a_plausible_size_is_refused_at_once(tmp_path):
         for path in (pipe, "/dev/zero"):
             assert error_of(read, path) == f"network {path} is a device or a pipe: choose a file"
         assert error_of(read, large) == (
-            f"network {large} has 100.0 GB: choose a VGG network, none of which has more than 2 GB"
+            f"network {large} has 100.0 GB: choose a VGG network, which has at most 2 GB"
         )
         assert error_of(read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
         assert error_of(read, "a\0b") == "no file 'a\\x00b' (embedded null byte): check the name"
@@ -798,9 +798,9 @@ def test_a_download_is_a_whole_file_with_the_users_mode(server, tmp_path, capsys
     "way, most, reason",
     [
         ("missing", 10_000, "Not Found"),
-        ("cut", 10_000, "it arrived broken or changed"),
-        ("other", 10_000, "it arrived broken or changed"),
-        ("whole", 9_999, "it does not end"),
+        ("cut", 10_000, "it is damaged or not the published file"),
+        ("other", 10_000, "it is damaged or not the published file"),
+        ("whole", 9_999, "it is too large"),
         ("to-http", 10_000, "redirected to '{server}/whole'"),
         ("to-file", 10_000, "Found - Redirection to url 'file:///etc/passwd' is not allowed"),
     ],
@@ -810,7 +810,7 @@ def test_a_download_that_fails_is_told_and_leaves_nothing(server, tmp_path, way,
     address = f"{server}/{way}"
     assert error_of(downloads.fetch, "network x", address, place, CHECKSUM, most) == (
         f"cannot download network x ({reason.format(server=server)}): download {address} another "
-        f"way and put it into {tmp_path}"
+        f"way and save it in {tmp_path}"
     )
     assert not list(tmp_path.iterdir())
 
@@ -818,6 +818,6 @@ def test_a_download_that_fails_is_told_and_leaves_nothing(server, tmp_path, way,
 def test_without_a_network_connection_one_line_says_what_to_do(tmp_path):
     address = "http://127.0.0.1:9/network.h5"
     assert error_of(downloads.fetch, "network x", address, tmp_path / "x", CHECKSUM, 1) == (
-        f"cannot download network x (Connection refused): download {address} another way and put "
-        f"it into {tmp_path}"
+        f"cannot download network x (Connection refused): download {address} another way and save "
+        f"it in {tmp_path}"
     )

@@ -170,7 +170,7 @@ def peak(variant: str, size: int) -> float:
     convolutions that TensorFlow takes by itself."""
     environment = os.environ.copy()
     if variant == "plain" and not cpu.uses_onednn_by_default():
-        environment[tensorflow_setup.ONEDNN] = "0"
+        environment[cpu.ONEDNN] = "0"
     command = [sys.executable, __file__, "--peak", variant, "--size", str(size)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(done.stdout)

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from neural_style_tf import version
+from neural_style_tf.machine import cpu
 
 if TYPE_CHECKING:
     from neural_style_tf.errors import NotFiniteError, UsageError, UserError
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 __version__ = version.VERSION
+
+cpu.choose_onednn()  # before anything imports TensorFlow
 
 _PLACES = {  # the module of each name, and its name there
     "NotFiniteError": ("errors", "NotFiniteError"),

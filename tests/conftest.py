@@ -17,7 +17,7 @@ from launcher import Launcher, import_all
 from PIL import Image
 from shared import BROWSER, PATIENCE, QUICK
 
-from neural_style_tf.machine import precision
+from neural_style_tf.machine import precision, tensorflow_setup
 
 hypothesis_settings.register_profile(
     "patient", hypothesis_settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -40,6 +40,7 @@ def in_float32():
     """Whatever else runs on the machine, which may change what is fastest there."""
     import tensorflow as tf
 
+    tensorflow_setup.prepare()  # as the commands do, before any test initialises TensorFlow
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "_fastest", lambda _: tf.float32)
         yield

@@ -10,12 +10,13 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 PROCESSORS = Path("/proc/cpuinfo")
-# What a processor has that TensorFlow takes oneDNN on by itself.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # the variable that switches it on or off
+# TensorFlow uses oneDNN by default on processors with any of these.
 ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
 def threads() -> int:
-    """The processors that this process may use: its affinity, and its container's limit."""
+    """How many processors this process may use, by its affinity and its container's limit."""
     count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
@@ -23,12 +24,13 @@ def threads() -> int:
 
 
 def _container_limit() -> int | None:
-    """Whole processors of the smallest quota of our cgroups, version 2 or 1; None without one."""
+    """The smallest quota among this process's cgroups, in whole processors; None without one."""
     limits = [_quota(folder) for folder in cgroups()]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _quota(folder: Path) -> int | None:
+    """A cgroup's quota in whole processors, version 2 or 1; None without a limit."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -45,7 +47,7 @@ def _quota(folder: Path) -> int | None:
 
 
 def cgroups() -> list[Path]:
-    """The folder of our cgroup and of those that it is in; at least the topmost."""
+    """The folders of this process's cgroup and of all that contain it; at least the topmost."""
     own = ""
     with contextlib.suppress(OSError):
         lines = OWN_CGROUP.read_text().splitlines()
@@ -56,9 +58,9 @@ def cgroups() -> list[Path]:
 
 
 def processor() -> dict[str, str]:
-    """What the system says of the first processor; nothing where it says nothing."""
+    """The description of the first processor, by field of /proc/cpuinfo; empty without that."""
     try:
-        with open(PROCESSORS) as file:  # no more than that: there may be hundreds
+        with open(PROCESSORS) as file:  # only the first: there may be hundreds
             first = list(itertools.takewhile(str.strip, file))
     except OSError:
         return {}
@@ -67,23 +69,38 @@ def processor() -> dict[str, str]:
 
 
 def flags() -> set[str]:
-    """What an x86 processor can, by Linux's names; none where the system does not say."""
+    """The features of an x86 processor, by Linux's names; empty on other systems."""
     return set(processor().get("flags", "").split())
 
 
+def choose_onednn() -> None:
+    """Has TensorFlow use oneDNN where it is faster, unless the user's environment says otherwise.
+
+    TensorFlow reads the variable when it is imported, so this runs when `neural_style_tf` is, and
+    does nothing if TensorFlow came first.
+    """
+    if "tensorflow" not in sys.modules and gains_from_onednn():
+        os.environ.setdefault(ONEDNN, "1")
+
+
+def uses_onednn() -> bool:
+    """Whether TensorFlow's operations on the CPU are oneDNN's."""
+    return os.environ.get(ONEDNN, "1" if uses_onednn_by_default() else "0") == "1"
+
+
 def gains_from_onednn() -> bool:
-    """Whether this is a processor that oneDNN is made for. TensorFlow takes it by itself only on
-    late ones; with AVX2 alone a step is twice as fast with it."""
+    """Whether oneDNN is faster on this processor. TensorFlow uses it by default on new ones only;
+    with AVX2 alone a step is twice as fast with it."""
     is_x86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "darwin"
     return is_x86 and ("avx2" in flags() or not flags())
 
 
 def uses_onednn_by_default() -> bool:
-    """Whether TensorFlow does on this processor, unless told."""
+    """Whether TensorFlow uses oneDNN on this processor where the environment does not say."""
     return not ONEDNN_BY_DEFAULT.isdisjoint(flags())
 
 
 def multiplies_matrices() -> bool:
-    """Whether the processor has units that multiply matrices of bfloat16, Intel's AMX: with them
-    a plain convolution is as fast as memory."""
+    """Whether the processor has units that multiply bfloat16 matrices, Intel's AMX: with them a
+    plain convolution is limited by memory alone."""
     return "amx_bf16" in flags()

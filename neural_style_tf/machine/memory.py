@@ -5,50 +5,50 @@ from pathlib import Path
 
 from neural_style_tf.machine import cpu
 
-MEMORY = Path("/proc/meminfo")
-
 
 def free_memory() -> int | None:
     """Bytes that this process may still take: what the system has, within its container's limit.
-    None where nobody says, and on a GPU, which says when it is full."""
+
+    Returns None if that is not known, and on a GPU: its memory is not the system's, and running out
+    of it is an error that can be handled.
+    """
     import tensorflow as tf
 
     return None if tf.config.list_physical_devices("GPU") else free_system_memory()
 
 
 def free_system_memory() -> int | None:
-    """The same, whatever paints; without TensorFlow."""
-    free = [_system_free(), _container_free()]
-    return min((found for found in free if found is not None), default=None)
+    """Bytes of the system's memory that this process may still take, or None if that is not known.
+    Does not import TensorFlow."""
+    free = [_free_in_system(), *map(_free_in_cgroup, cpu.cgroups())]
+    return min((size for size in free if size is not None), default=None)
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever held, and 0 where the system does not say."""
+    """The most bytes that this process has held, its peak resident set."""
     try:
         import resource
     except ImportError:  # Windows
-        return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most * (1 if sys.platform == "darwin" else 1024)
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
-def _system_free() -> int | None:
+def _free_in_system() -> int | None:
+    """What programs can take without the system having to swap."""
+    import psutil  # late: commands such as --help need no memory figures
+
     try:
-        lines = MEMORY.read_text().splitlines()
-    except OSError:
+        return psutil.virtual_memory().available
+    except (OSError, RuntimeError, psutil.Error):  # for instance where /proc is not mounted
         return None
-    found = (line.split() for line in lines)
-    return next((1024 * int(words[1]) for words in found if words[0] == "MemAvailable:"), None)
 
 
-def _container_free() -> int | None:
-    """The least that one of our cgroups may still take."""
-    free = [_limit_less_use(folder) for folder in cpu.cgroups()]
-    return min((found for found in free if found is not None), default=None)
-
-
-def _limit_less_use(folder: Path) -> int | None:
-    """A cgroup's limit less what it uses and could not drop; version 2 or 1."""
+def _free_in_cgroup(folder: Path) -> int | None:
+    """A cgroup's limit less what it uses and could not drop, version 2 or 1; None without a limit.
+    psutil does not know cgroups."""
     for limit, used, details, droppable in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
         (
@@ -60,9 +60,9 @@ def _limit_less_use(folder: Path) -> int | None:
     ):
         try:
             lines = (folder / details).read_text().splitlines()
-            could_go = dict(line.split() for line in lines).get(droppable, 0)
+            droppable_bytes = dict(line.split() for line in lines).get(droppable, 0)
             most, now = ((folder / name).read_text() for name in (limit, used))
-            return max(0, int(most) - int(now) + int(could_go))
-        except (OSError, ValueError):  # not there, or "max"
+            return max(0, int(most) - int(now) + int(droppable_bytes))
+        except (OSError, ValueError):  # missing, or "max"
             continue
     return None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-MIN_SPEEDUP = 1.5  # how many times faster low precision has to be, to be taken by itself
-# Image sides and channels of the convolutions that are tried: an early and a late one of a VGG.
+MIN_SPEEDUP = 1.5  # how many times faster low precision has to be than float32 to be chosen
+# Image sides and channels of the convolutions to time: an early and a late one of a VGG.
 PROBED_SIZES = ((128, 64), (32, 512))
 REPEATS = 7
 PROBE_VERSION = 3  # raise it when the convolutions change: earlier measurements are then ignored
@@ -25,7 +25,7 @@ Convolution = Callable[[int, int, "tf.DType"], tuple[Callable, "tf.Tensor"]]
 
 
 def choose(wanted: str, convolution: Convolution) -> "tf.DType":
-    """The type of the features: the one that is wanted, and for "auto" the fastest here.
+    """The type of the features: the one named, or for "auto" the fastest on this machine.
 
     convolution: (side, channels, type) -> a function to time, and the features to pass to it.
     Raises `UserError` if this machine has no convolution of the type.
@@ -49,14 +49,15 @@ def _check(dtype: "tf.DType", convolution: Convolution) -> None:
         run(features)
     except tf.errors.OpError as error:
         raise UserError(
-            f"this machine has no {dtype.name} ({type(error).__name__}): give --precision auto"
+            f"this machine has no {dtype.name} ({type(error).__name__}): use --precision auto"
         ) from None
 
 
 @functools.cache
 def _fastest(convolution: Convolution) -> "tf.DType":
-    """On a GPU what its tensor cores take; on a CPU bfloat16 if it is much faster than float32,
-    as it once was measured on this kind of processor: so it always paints the same."""
+    """The fastest type: on a GPU that of its tensor cores, on a CPU bfloat16 if it is much faster
+    than float32. That is measured once per kind of processor and remembered, so that one machine
+    always paints the same picture."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -66,45 +67,45 @@ def _fastest(convolution: Convolution) -> "tf.DType":
         if capability >= (8, 0):
             return tf.bfloat16
         return tf.float16 if capability >= (7, 0) else tf.float32
-    known = ("float32", "bfloat16")
+    names = ("float32", "bfloat16")
     return tf.as_dtype(
         user_cache.remembered(
-            f"precision-{_kind_of_processor()}", known, lambda: _faster(convolution)
+            f"precision-{_kind_of_processor()}", names, lambda: _faster(convolution)
         )
     )
 
 
 def _kind_of_processor() -> str:
-    """A digest of what this processor is and can, of the TensorFlow on it and of our way to try."""
+    """A digest of the processor, its features, TensorFlow's version and that of this probe."""
     import tensorflow as tf
 
-    told = [str(PROBE_VERSION), tf.__version__, platform.machine(), platform.processor()]
-    told += [cpu.processor().get(name, "") for name in ("model name", "flags", "Features")]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+    facts = [str(PROBE_VERSION), tf.__version__, platform.machine(), platform.processor()]
+    facts += [cpu.processor().get(name, "") for name in ("model name", "flags", "Features")]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 def _faster(convolution: Convolution) -> str:
-    """What measures faster on this processor now."""
+    """The type that is faster on this processor, measured now."""
     import tensorflow as tf
 
     try:
         fast = all(
             _gain(side, channels, convolution) >= MIN_SPEEDUP for side, channels in PROBED_SIZES
         )
-    except tf.errors.OpError:  # processors without it raise AbortedError and others
+    except tf.errors.OpError:  # processors without bfloat16 raise AbortedError and others
         return "float32"
     return "bfloat16" if fast else "float32"
 
 
 def _gain(side: int, channels: int, convolution: Convolution) -> float:
     """How many times faster a convolution is in bfloat16 than in float32, each as it runs in a
-    painting. By turns, and the best of each: what else runs on the machine has no say."""
+    painting. Alternating runs, best of each, so that other load does not bias the result."""
     import tensorflow as tf
 
     runs = [convolution(side, channels, dtype) for dtype in (tf.float32, tf.bfloat16)]
     turns = [[_seconds(*run) for run in runs] for _ in range(1 + REPEATS)]
-    plain, low = map(min, zip(*turns[1:], strict=True))  # the first is traced
-    return plain / low
+    float32, bfloat16 = map(min, zip(*turns[1:], strict=True))  # the first are traced
+    return float32 / bfloat16
 
 
 def _seconds(run: Callable, features: "tf.Tensor") -> float:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-LOGGER = logging.getLogger("neural_style")  # what the core says; it does not print anything
+LOGGER = logging.getLogger("neural_style_tf")  # messages for the user; the core prints nothing
 
 
 class Tolerant:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UserError, nearest
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import cache, weights
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.formats import Layer
@@ -51,6 +52,7 @@ def load(path: str | Path = BUNDLED_NETWORK) -> Network:
     the file's. Loading the same unchanged file twice in a row returns the same network. Raises
     `UserError` for a file that is missing, broken or not a VGG.
     """
+    tensorflow_setup.prepare()
     path = weights.find(path)
     return _load(path, weights.version(path))
 

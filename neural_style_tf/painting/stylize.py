@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import NotFiniteError, UsageError
+from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import vgg
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
@@ -73,6 +74,7 @@ def stylize(
     Raises `UserError` for a wrong argument when called, not at the first picture, and
     `NotFiniteError` during the run.
     """
+    tensorflow_setup.prepare()
     settings = settings_from(options)
     settings.check_styles(len(styles))
     content = _checked("content", content)

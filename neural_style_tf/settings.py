@@ -139,10 +139,11 @@ class Settings:
         "feed the network as it was trained, or (torchvision) plain RGB 0..1",
         kind=bool)
 
-    iterations: int | None = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
+    # `None` is resolved for these two, as their texts say.
+    iterations: int = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
         unit="default " + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items()))
-    optimizer: str | None = setting(None, "run",
+    optimizer: str = setting(None, "run",
         "adam takes less memory; l-bfgs-b is SciPy's",
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
         unit="default lbfgs, or adam if an Adam option is set")

@@ -85,7 +85,7 @@ def _color_sampler(mode: str, profile: bytes | None) -> _Sampler:
     return sample
 
 
-def _grey_sampler(mode: str, profile: bytes | None, white: float, key: Any) -> _Sampler:
+def _grey_sampler(mode: str, profile: bytes | None, white: int, key: Any) -> _Sampler:
     curve = profiles.grey_curve(profile)
 
     def sample(part: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,7 +3,7 @@
 import math
 import os
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.machine import memory
@@ -89,9 +89,9 @@ def _decoding_bytes(image: ImageFile.ImageFile) -> int:
         return (stored + 16) * pixels
     if image.format == "BMP" and _is_run_length_bmp(image):
         return 3 * pixels
-    if image.info["scans"] > 1:
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info["scans"] > 1:
         return (stored + 2 * image.layers) * pixels  # libjpeg holds all coefficients, 16 bits each
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         return 2 * stored * pixels + _part_bytes(image)  # turned upright, by Pillow
     return stored * pixels
 
@@ -100,7 +100,7 @@ def _is_run_length_bmp(image: Image.Image) -> bool:
     return image.format == "BMP" and image.info["compression"] in (1, 2)  # RLE8, RLE4
 
 
-def _part_bytes(image: ImageFile.ImageFile) -> int:
+def _part_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
     """Of a tile or a strip of a TIFF, which libtiff decodes at once."""
     tags = image.tag_v2
     bits = sum(tags.get(ExifTags.Base.BitsPerSample, (8,)))

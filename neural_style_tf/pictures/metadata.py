@@ -103,7 +103,7 @@ def _software_and_comment(image: ImageFile.ImageFile) -> tuple[Any, Any]:
     if image.format == "TIFF":
         return software, exif.get(ExifTags.Base.ImageDescription)
     comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment, b"")
-    if not comment and image.format == "JPEG":
+    if not comment and isinstance(image, JpegImagePlugin.JpegImageFile):
         return software, _joined_comments(image)
     return software, comment[len(_ASCII) :]
 
@@ -116,7 +116,7 @@ def _parsed(text: str | bytes) -> dict[str, Any]:
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("not a dictionary")
-    values = [found]
+    values: list[Any] = [found]
     for _ in range(MOST_LEVELS):
         values = [
             inner

@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from neural_style_tf.pictures import opening
 
@@ -25,12 +25,14 @@ FROM_THE_END = (3, 4, 7, 8)  # and the first of them is the last in the file
 def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
     """Height and width, from the header of a picture that is not decoded yet."""
     width, height = image.size
-    if image.format == "TIFF":  # Pillow 13 has turned its size already, but not for every tag
+    if isinstance(
+        image, TiffImagePlugin.TiffImageFile
+    ):  # Pillow 13 has turned its size already, but not for every tag
         width, height = (
             image.tag_v2[ExifTags.Base.ImageWidth],
             image.tag_v2[ExifTags.Base.ImageLength],
         )
-    if image.format == "PNG" and "exif" not in image.info:
+    if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
         with contextlib.suppress(*opening.BROKEN):
             _skip_pixels(image)
     return (width, height) if of_image(image) in SIDEWAYS else (height, width)
@@ -38,14 +40,17 @@ def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 def _skip_pixels(image: PngImagePlugin.PngImageFile) -> None:
     """Reads what stands behind the pixels, and decodes none; up to a second frame, as `load`."""
-    image.fp.seek(-8, os.SEEK_CUR)  # to the first chunk of pixels
+    file, chunks = image.fp, image.png
+    if file is None or chunks is None:  # closed
+        return
+    file.seek(-8, os.SEEK_CUR)  # to the first chunk of pixels
     while True:
-        name, start, length = image.png.read()
+        name, start, length = chunks.read()
         if name in (b"IEND", b"fcTL"):
             return
         if name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-            image.png.call(name, start, length)
-        image.fp.seek(start + length + 4)  # behind its checksum
+            chunks.call(name, start, length)
+        file.seek(start + length + 4)  # behind its checksum
 
 
 def of_image(image: ImageFile.ImageFile) -> int:

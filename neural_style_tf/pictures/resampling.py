@@ -96,10 +96,12 @@ def _by_weights(
         columns = across @ band.transpose(1, 0, 2).reshape(width, height * channels)
         rows = columns.reshape(target[1], height, channels).transpose(1, 0, 2)  # [r, w, C]
         part = down[:, top : top + height]
-        reached = np.flatnonzero(np.diff(part.tocsr().indptr))
-        reached = slice(reached[0], reached[-1] + 1) if len(reached) else slice(0)
+        filled = np.flatnonzero(np.diff(part.tocsr().indptr))
+        reached = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0)
         found[reached] += part[reached] @ rows.reshape(height, -1)
         top += height
+    if found is None:
+        raise ValueError("a picture without rows has no bands")
     return found.reshape(*target, -1)
 
 

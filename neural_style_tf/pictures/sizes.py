@@ -16,6 +16,7 @@ def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
     """
     if settings.width is not None and settings.height is not None:
         return settings.height, settings.width
+    value: int | None
     if settings.width is not None:
         name, value, side = "width", settings.width, width
     elif settings.height is not None:

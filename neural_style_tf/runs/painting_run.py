@@ -151,7 +151,7 @@ class PaintingRun:
             table,
             self._failures,
             self._first_iteration(),
-            preview and preview.add_checkpoint,
+            preview.add_checkpoint if preview else None,
         )
         fenced = self._failures.fenced
         self._watchers = [
@@ -161,10 +161,10 @@ class PaintingRun:
         ]
         if self._watch:
             self._watchers.append(fenced("what reports the progress", self._watch))
-        self._add_picture_to_log = None
+        self._add_picture_to_log: Callable | None = None
         if options.log_dir:
             self._begin_log(options.log_dir)
-        self._show_in_preview = None
+        self._show_in_preview: Callable | None = None
         if preview:
             self._begin_preview(preview)
 

@@ -73,7 +73,10 @@ class Progress:
         self._done = step.iteration + 1
         if self._is_first:
             self._bar.start()
-        self._show_in_bar(step) if self._console.is_terminal else self._show_in_line(step)
+        if self._console.is_terminal:
+            self._show_in_bar(step)
+        else:
+            self._show_in_line(step)
         self._is_first = False
         if self._print_iterations and step.iteration % self._print_iterations == 0:
             self.note(f"step {step.iteration + 1}: {losses_in_words(step)}")
@@ -101,25 +104,27 @@ class Progress:
             names = LOSSES if self._console.width >= WIDE else ("total",)
             description = f"{losses_in_words(step, names)}  {self._times(step)}"
             self._bar.update(self._task, description=description)
-        self._bar.update(self._task, completed=step.iteration + 1)
+        self._bar.update(self._task, completed=self._done)
 
     def _show_in_line(self, step: Step) -> None:
         now = time.monotonic()
         if now - self._looked >= LINE_EVERY_SECONDS:
             self._looked = now
-            done = f"{step.iteration + 1}/{self._total}"
+            done = f"{self._done}/{self._total}"
             self.note(f"{done}  {losses_in_words(step)}  {self._times(step)}")
 
     def _times(self, step: Step) -> str:
         """0:10 elapsed, 0:20 remaining"""
         elapsed = time_in_words(step.seconds)
-        return f"{elapsed} elapsed, {time_in_words(seconds_remaining(self._plan, step))} remaining"
+        remaining = seconds_remaining(self._plan, self._done, step.seconds)
+        return f"{elapsed} elapsed, {time_in_words(remaining)} remaining"
 
 
-def seconds_remaining(plan: list[Stage], step: Step) -> float:
-    """An estimate, from the work that the steps so far and all others are."""
-    done = stages.work_done(plan, step.iteration + 1)
-    return step.seconds / done * (1 - done)
+def seconds_remaining(plan: list[Stage], steps: int, seconds: float) -> float:
+    """An estimate, from the work that the steps so far and all others are. seconds: that `steps`
+    have taken."""
+    done = stages.work_done(plan, steps)
+    return seconds / done * (1 - done)
 
 
 def losses_in_words(step: Step, names: tuple[str, ...] = LOSSES) -> str:

@@ -115,7 +115,7 @@ def inputs_of(
 ) -> dict[str, Any]:
     """The inputs of a description that are not `given`, looked for by name in some folders. Raises
     `UserError` for one that is missing, or is not what it was."""
-    inputs = {}
+    inputs: dict[str, Any] = {}
     for name in set(recorded_inputs()) - set(given):
         names, digests = description[name], description["sha256"][name]
         if isinstance(names, list):

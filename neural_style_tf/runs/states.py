@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import UserError, shortened
 from neural_style_tf.pictures import files
@@ -23,14 +22,15 @@ MOST_ARRAYS = 10_000
 KINDS = "fiub"  # of numbers that arrays hold, as NumPy calls them
 
 
-def save(path: str | os.PathLike, state: Mapping[str, ArrayLike], about: Mapping[str, Any]) -> None:
+def save(path: str | os.PathLike, state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Writes a state as `stylize.Step.state` gives it (an .npz file), with what JSON can hold
     about it, signed. Arrays are fetched from the device one at a time. Raises `UserError`; then an
     old file is still what it was."""
     signed = {**about, "signature": signature.sign(about)}
     text = np.frombuffer(json.dumps(signed).encode(), np.uint8)
     with files.writing(path) as file:
-        np.savez(file, **{ABOUT: text}, **state)
+        arrays: dict[str, Any] = {ABOUT: text, **state}
+        np.savez(file, **arrays)
 
 
 class Saved(NamedTuple):

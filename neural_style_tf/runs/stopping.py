@@ -13,7 +13,7 @@ from neural_style_tf.pictures import files
 
 NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
 HUNG_UP = 129  # exit status, after the terminal was closed
-EXIT_STATUS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+EXIT_STATUS: dict[int, int] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 if hasattr(signal, "SIGHUP"):  # not on Windows
     EXIT_STATUS[signal.SIGHUP] = HUNG_UP
 

@@ -65,25 +65,26 @@ class Writer:
         self._saved_after = self._done if is_saved else None  # steps that the state holds
 
     def _begin_film(self, first_iteration: int) -> None:
-        self._film = self._add_to_film = None
+        self._film: Timelapse | None = None
+        self._add_to_film: Callable | None = None
         if not self._options.timelapse:
             return
         path = Path(self._options.timelapse)
         if first_iteration:  # the film of the steps before stays
             path = path.with_stem(f"{path.stem}-from-{first_iteration}")
-        self._film = Timelapse(files.Output(path), *self._size)
+        film = self._film = Timelapse(files.Output(path), *self._size)
 
         def add(image: np.ndarray) -> None:
-            self._film.add(self.in_its_colors(image))
+            film.add(self.in_its_colors(image))
 
         self._add_to_film = self._failures.fenced("the film", add, is_required=True)
 
     def see(self, step: Step) -> None:
         """Saves the state when it is time."""
-        is_last = step.iteration is None
-        if not is_last:
+        if step.iteration is not None:
             self._done = step.iteration + 1
-        if is_last or self._done % self._options.state_iterations == 0:
+        every = self._options.state_iterations
+        if step.iteration is None or (every and self._done % every == 0):
             self.save_state(step)
 
     def save_state(self, step: Step, elsewhere: bool = False) -> str | None:
@@ -101,7 +102,7 @@ class Writer:
             state = step.state()
             if not np.isfinite(np.asarray(state["picture"])).all():
                 return  # the state before is worth more
-            state = state | {"rows": np.array(self._table.rows)}
+            state = {**state, "rows": np.array(self._table.rows)}
             about = {"options": provenance.record(self._options), "description": self._description}
             write = functools.partial(states.save, state=state, about=about)
             if self._failures.attempt("the state", write, self._state):
@@ -167,7 +168,7 @@ class Writer:
             self._failures.attempt("the table", self._table.save_csv, table)
         if plot:
             self._failures.attempt("the plot", self._table.save_plot, plot)
-        if self._film:
+        if self._film and self._add_to_film:
             self._add_to_film(image)
             self._failures.attempt("the film", self._film.save)
 

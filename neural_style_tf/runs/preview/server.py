@@ -121,7 +121,8 @@ class Server:
         """The application for those who may use it."""
         from starlette.responses import HTMLResponse, PlainTextResponse
 
-        async def checked(scope, receive, send) -> None:
+        async def checked(scope: Any, receive: Any, send: Any) -> None:
+            answer: Callable
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
             host = headers.get(b"host", "")
             # another site whose name leads to this machine (DNS rebinding) sends its own name
@@ -156,13 +157,13 @@ class Server:
 
         page = self._page
 
-        async def html_page(_) -> "Response":
+        async def html_page(_: Any) -> "Response":
             return HTMLResponse(self._html)
 
-        async def newest(request) -> "Response":
+        async def newest(request: Any) -> "Response":
             return self._jpeg_response(request, await asyncio.to_thread(page.newest_file))
 
-        async def photo(request) -> "Response":
+        async def photo(request: Any) -> "Response":
             return self._jpeg_response(request, page.photo)
 
         return Starlette(
@@ -244,7 +245,7 @@ def _button(path: str, act: Callable[[], None]) -> "Route":
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
 
-    async def press(_) -> "Response":
+    async def press(_: Any) -> "Response":
         act()
         return PlainTextResponse("")
 

@@ -75,7 +75,7 @@ class PageState:
         now = time.monotonic()
         if step.iteration is not None and now - self._losses_time >= LOSSES_EVERY_SECONDS:
             self._losses_time = now
-            self._take_losses(step)
+            self._take_losses(step, step.iteration + 1)
         pause = max(PICTURE_EVERY_SECONDS, self._picture_cost / TIME_SHARE)
         if self.viewers and now - self._picture_time >= pause:
             began = time.perf_counter()
@@ -171,21 +171,21 @@ class PageState:
     def press_close(self) -> None:
         self._closing.set()
 
-    def _take_losses(self, step: Step) -> None:
+    def _take_losses(self, step: Step, done: int) -> None:
         losses = {name: _rounded(loss) for name, loss in step.losses().items()}
         if self._losses_read % self._point_every == 0:
-            self._curves.append([step.iteration + 1, *(losses[name] for name in LOSSES)])
+            self._curves.append([done, *(losses[name] for name in LOSSES)])
         self._losses_read += 1
         if len(self._curves) >= MOST_POINTS:
             self._curves = self._curves[::2]
             self._point_every *= 2
         self._publish(
-            iteration=step.iteration + 1,
+            iteration=done,
             total=step.total,
             stage=f"{step.stage.number} of {step.stage.count}",
             size=f"{step.stage.width}x{step.stage.height}",
             seconds=step.seconds,
-            remaining=seconds_remaining(self._plan, step),
+            remaining=seconds_remaining(self._plan, done, step.seconds),
             losses=losses,
         )
 

@@ -45,7 +45,8 @@ def paint_file(
     on_step: called with a `Step` after each step, and once more at the end. An exception that it
         raises ends the run: the picture is saved as it is, then the exception is raised.
     options: those of the command, `--style-weight 3000` as `style_weight=3000`, except for the
-        preview page. `quiet=False` shows the progress in the terminal.
+        preview page. `quiet=False` shows the progress in the terminal. In a notebook the picture
+        and a bar are shown as they grow, unless `quiet=True`.
 
     Ctrl-C saves the picture as it is, and raises `KeyboardInterrupt`. Signal handlers of the
     process are left alone.
@@ -54,9 +55,14 @@ def paint_file(
     cannot be read or written; what was painted until then is saved.
     """
     from neural_style_tf.machine import tensorflow_setup
+    from neural_style_tf.runs import notebook
     from neural_style_tf.runs.painting_run import PaintingRun
 
-    watch = _Watch(on_step)
+    watchers = [on_step] if on_step else []
+    if notebook.is_running() and not options.get("quiet"):
+        watchers.append(notebook.NotebookDisplay())
+        options["quiet"] = True  # no bar of the terminal beside that of the notebook
+    watch = _Watch(watchers)
     run = checks.check(*_options(content, styles, output, options))
     with checks.claiming(run.options):
         pictures = inputs.load(run.options)
@@ -114,8 +120,8 @@ def _options(
 class _Watch:
     """Passes each step on, and remembers what `PaintedFile` says of the last one."""
 
-    def __init__(self, on_step: Callable[[Step], None] | None):
-        self._on_step = on_step
+    def __init__(self, watchers: list[Callable[[Step], None]]):
+        self._watchers = watchers
         self.error: Exception | None = None
         self.losses: dict[str, float] = {}
         self.steps, self.seconds = 0, 0.0
@@ -126,9 +132,9 @@ class _Watch:
             self.losses = step.losses()
         else:
             self.steps = step.iteration + 1
-        if self._on_step:
-            try:
-                self._on_step(step)
-            except Exception as error:
-                self.error = error
-                raise KeyboardInterrupt from None  # ends the run, which saves its picture
+        try:
+            for watch in self._watchers:
+                watch(step)
+        except Exception as error:
+            self.error = error
+            raise KeyboardInterrupt from None  # ends the run, which saves its picture

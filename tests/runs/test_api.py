@@ -1,13 +1,17 @@
 """What `from neural_style_tf import ...` offers: the command as a function, pictures as arrays."""
 
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from launcher import ROOT
 
 import neural_style_tf
 from neural_style_tf import UsageError, UserError, paint_file, read_picture, save_picture
 from neural_style_tf.pictures import metadata
+from neural_style_tf.runs import notebook
 
 FEW = {
     "network": "network.mat",
@@ -118,6 +122,24 @@ def test_an_output_that_cannot_be_written_is_an_error_at_the_end(here):
     with pytest.raises(UserError, match=r"steps/"):
         paint_file("photo.png", "painting.png", "out.png", on_step=on_step, **options)
     assert read_picture("out.png").shape == (34, 45, 3)
+
+
+def test_a_notebook_shows_the_run_unless_it_is_quiet(here, monkeypatch, capfd):
+    shown = []
+    monkeypatch.setattr(notebook, "is_running", lambda: True)
+    monkeypatch.setattr(notebook, "NotebookDisplay", lambda: shown.append)
+    paint_file("photo.png", "painting.png", "out.png", **FEW)
+    assert [step.iteration for step in shown] == [0, 1, 2, None]
+    paint_file("photo.png", "painting.png", "out.png", quiet=True, overwrite=True, **FEW)
+    assert len(shown) == 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorflow_is_imported_without_its_messages(here):
+    program = "from neural_style_tf import stylize; print(stylize.__name__)"
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("stylize\n", "")
 
 
 def test_pictures_are_read_and_saved_as_arrays(here):

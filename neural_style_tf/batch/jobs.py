@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import UserError, one_line
-from neural_style_tf.machine import kept
+from neural_style_tf.machine import recent
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import checks, failures, inputs, provenance
 from neural_style_tf.runs.options import RunOptions, option_names
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
     """Paints the picture of some options, unless it exists already. device: what it is painted on,
     in words."""
-    kept.pictures.room, kept.targets.room = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
+    recent.pictures.max_size, recent.targets.max_size = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
     began = time.monotonic()
     try:
         with files.claim(options.output) as is_ours:

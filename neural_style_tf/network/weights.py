@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine.kept import Kept
+from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import downloads, formats, reader
 from neural_style_tf.network.formats import Layer, Weights
 from neural_style_tf.pictures import files
@@ -41,7 +41,7 @@ MAX_LAYERS = 100  # a VGG-19 has 36
 MAX_CHANNELS = 4096  # as in its classifier; its convolutions have up to 512
 _LAYER_NAME = re.compile(r"[a-z0-9_]{1,40}")
 
-_recent = Kept(20_000_000)  # bytes of small networks that were read recently, by digest
+_recent = LRUCache(20_000_000)  # bytes of small networks that were read recently, by digest
 
 
 def find(name: str | Path) -> str | Path:

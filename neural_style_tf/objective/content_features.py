@@ -13,7 +13,7 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import objective
 from neural_style_tf.objective.tiles import Grid, Tile
-from neural_style_tf.pictures import files
+from neural_style_tf.pictures import files, places
 from neural_style_tf.settings import Settings
 
 
@@ -39,7 +39,7 @@ class ContentFeatures:
             length = sum(map(len, data))
             with _told():
                 if self._file is None:
-                    self._file = files.temporary(length * _share(tile, content.shape))
+                    self._file = places.temporary_file(length * _share(tile, content.shape))
                 self._file.writelines(data)
                 self._file.flush()  # or it fails later
             end += length
@@ -68,7 +68,7 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot keep the photo's features in {files.temporary_folder()} "
+            f"cannot keep the photo's features in {places.temporary_folder()} "
             f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
         ) from error
 

@@ -17,7 +17,7 @@ from neural_style_tf.objective import objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.tiled import TiledObjective
 from neural_style_tf.objective.tiles import Grid
-from neural_style_tf.pictures import files
+from neural_style_tf.pictures import places
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import SMALLEST_TILE, Settings
 
@@ -110,7 +110,7 @@ class _Parked:
         if not self._pictures:
             return
         with contextlib.suppress(OSError):
-            self._file = files.temporary(sum(picture.nbytes for picture in self._pictures))
+            self._file = places.temporary_file(sum(picture.nbytes for picture in self._pictures))
             for picture in self._pictures:
                 np.save(self._file, picture)
             self._file.flush()

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import kept
+from neural_style_tf.machine import recent
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import losses
@@ -59,14 +59,14 @@ def _measured(
     measure: Callable, network: vgg.Network, settings: Settings, *given: tf.Tensor | None
 ) -> Any:
     """What a graph measures of a picture and its mask; kept for the next run, if there is room."""
-    if not kept.targets.room:
+    if not recent.targets.max_size:
         return measure(*given)
     digests = [
         None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
     ]
     # one digest of a photo, two of a painting
     key = (id(network.layers), settings.of_losses(), *digests)
-    made = kept.targets.get(
+    made = recent.targets.get(
         key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
     )
     return made[1]  # an id lives with its network
@@ -147,7 +147,7 @@ def _kept(
         return make(network, settings, *options)
     numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
     key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
-    made = kept.graph(key, lambda: (network, make(network, settings, *options)))
+    made = recent.graph(key, lambda: (network, make(network, settings, *options)))
     return made[1]  # an id lives with its network
 
 

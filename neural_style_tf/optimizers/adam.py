@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from neural_style_tf.machine import kept
+from neural_style_tf.machine import recent
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State
@@ -106,4 +106,4 @@ def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
     """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
     equal share theirs."""
     key = method.__func__, method.__self__, shape
-    return kept.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))
+    return recent.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from neural_style_tf.machine import kept
+from neural_style_tf.machine import recent
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State, under, within
@@ -135,7 +135,7 @@ class LBFGS:
 
     def _run(self, method: Callable, *given: tf.Tensor | State) -> Any:
         """What a method of this makes of those, by its graph: one for pictures of every size."""
-        graph = kept.graph(
+        graph = recent.graph(
             (method.__func__, self),
             lambda: tf.function(
                 method,
@@ -150,7 +150,7 @@ class LBFGS:
         if self._filter is None:
             return {}
         make = functools.partial(self._filter.grid, *picture.shape[1:3])
-        return under(FILTER, kept.graph((self._filter, picture.shape), make))
+        return under(FILTER, recent.graph((self._filter, picture.shape), make))
 
     def _arrived(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError, UserError
-from neural_style_tf.machine import kept, memory
+from neural_style_tf.machine import memory, recent
 from neural_style_tf.painting import stages
 from neural_style_tf.pictures import files
 from neural_style_tf.runs.options import RunOptions
@@ -142,7 +142,7 @@ def _read(
         return _Read(*reading.read(path, max_megapixels, size), reading.size(path))
 
     key = (*files.version(path), max_megapixels, *depends_on)
-    return kept.pictures.get(key, read, lambda picture: picture.pixels.nbytes)
+    return recent.pictures.get(key, read, lambda picture: picture.pixels.nbytes)
 
 
 def load_mask(

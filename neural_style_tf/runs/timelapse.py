@@ -14,7 +14,7 @@ from PIL import Image
 
 from neural_style_tf.errors import UsageError, UserError, nearest
 from neural_style_tf.machine.streams import LOGGER
-from neural_style_tf.pictures import files, resampling, writing
+from neural_style_tf.pictures import files, places, resampling, writing
 
 FORMATS = (".mp4", ".gif", ".webp")
 FRAMES_PER_SECOND = 10
@@ -64,7 +64,7 @@ class Timelapse:
         data = iio.imwrite("<bytes>", frame, extension=".png", compress_level=1)
         try:
             if self._frames is None:
-                self._frames = files.temporary(ROOM_FOR_FRAMES * len(data))
+                self._frames = places.temporary_file(ROOM_FOR_FRAMES * len(data))
             self._frames.seek(sum(self._lengths))
             self._frames.write(data)
             self._frames.flush()
@@ -94,7 +94,7 @@ class Timelapse:
 
     def _has_no_room(self, error: OSError) -> UserError:
         return UserError(
-            f"cannot keep the frames of {self._path} in {files.temporary_folder()} "
+            f"cannot keep the frames of {self._path} in {places.temporary_folder()} "
             f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
         )
 

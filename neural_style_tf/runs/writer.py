@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neural_style_tf.painting.step import Step
-from neural_style_tf.pictures import colors, files, resampling, writing
+from neural_style_tf.pictures import colors, files, places, resampling, writing
 from neural_style_tf.runs import outputs, provenance, states
 from neural_style_tf.runs.failures import Failures
 from neural_style_tf.runs.inputs import Pictures
@@ -109,7 +109,7 @@ class Writer:
                 saved = str(self._state)
                 self._saved_after = self._done
             elif elsewhere:
-                saved = files.save_elsewhere(self._state, write)
+                saved = places.save_elsewhere(self._state, write)
 
         self._failures.attempt("the state", save)
         return saved or self._saved_state()
@@ -153,7 +153,7 @@ class Writer:
             )
         if self._failures.attempt("the picture", self._write, self._output, image):
             return str(self._output)
-        path = files.save_elsewhere(self._output, lambda path: self._write(path, image))
+        path = places.save_elsewhere(self._output, lambda path: self._write(path, image))
         if path:
             self._failures.note(f"saved as {path} instead")
         else:

@@ -18,7 +18,6 @@ from neural_style_tf.batch import jobs
 from neural_style_tf.batch.scheduling import Event
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine.kept import Kept
 from neural_style_tf.pictures import files, metadata, reading, writing
 
 
@@ -281,18 +280,3 @@ def test_a_claim_is_one_processs_until_it_ends(tmp_path):
     holder.communicate()
     with files.claim(path) as ours:
         assert ours
-
-
-def test_what_is_kept_stays_within_its_room():
-    made = []
-
-    def get(key):
-        return kept.get(key, lambda: made.append(key) or key * 10, len)
-
-    kept = Kept(45)
-    assert [get(key) for key in "aabac"] == ["a" * 10, "a" * 10, "b" * 10, "a" * 10, "c" * 10]
-    assert made == ["a", "b", "c"]
-    assert [get(key) for key in "deb"] == ["d" * 10, "e" * 10, "b" * 10]  # b had to go, used last
-    assert made == ["a", "b", "c", "d", "e", "b"]
-    kept = Kept(0)
-    assert get("f") == get("f") and made[-2:] == ["f", "f"]

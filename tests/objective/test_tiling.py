@@ -24,7 +24,7 @@ from neural_style_tf.objective.tiled import TiledObjective
 from neural_style_tf.objective.tiles import cut
 from neural_style_tf.painting import tiling
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures import files
+from neural_style_tf.pictures import places
 from neural_style_tf.settings import Settings
 
 
@@ -260,7 +260,7 @@ class Full:
 
 
 def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
     photo = picture(20, 30)
     parked = memory._Parked([photo])
     parked.park()
@@ -289,14 +289,14 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
 
 
 def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
     with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 
 
 @pytest.mark.parametrize("failure", ["seek", "read"])
 def test_a_temporary_file_that_breaks_on_the_way_is_told(network, picture, monkeypatch, failure):
-    make = files.temporary
+    make = places.temporary_file
 
     class Breaks:
         def __init__(self, size):
@@ -313,7 +313,7 @@ def test_a_temporary_file_that_breaks_on_the_way_is_told(network, picture, monke
         def read(self, size):
             return self._file.read(size)[: size // 2]
 
-    monkeypatch.setattr(files, "temporary", Breaks)
+    monkeypatch.setattr(places, "temporary_file", Breaks)
     with pytest.raises(UserError, match=r"^cannot keep .* \(Input/output error\): make room"):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 

@@ -10,7 +10,7 @@ import pytest
 from shared import ROOT
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.pictures import files
+from neural_style_tf.pictures import files, places
 
 
 def test_a_file_is_written_whole_and_leaves_no_litter(tmp_path):
@@ -100,21 +100,21 @@ def test_large_temporary_files_go_to_a_disk(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     mounts = tmp_path / "mounts"
     mounts.write_text("disk / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\ndisk /tmp/disk ext4 rw 0 0\n")
-    monkeypatch.setattr(files, "MOUNTS", mounts)
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: "/tmp")
-    assert files.temporary_folder() == "/var/tmp"
+    monkeypatch.setattr(places, "MOUNTS", mounts)
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: "/tmp")
+    assert places.temporary_folder() == "/var/tmp"
     mounts.write_text("disk / ext4 rw 0 0\n")
-    assert files.temporary_folder() == "/tmp"
+    assert places.temporary_folder() == "/tmp"
     monkeypatch.setenv("TMPDIR", "/tmp")
     mounts.write_text("tmpfs /tmp tmpfs rw 0 0\n")
-    assert files._temporary_folders() == ["/tmp"]  # as the user has it
+    assert places._temporary_folders() == ["/tmp"]  # as the user has it
 
 
 def test_a_temporary_file_without_room_is_told_before_it_is_written():
     with pytest.raises(OSError) as caught:
-        files.temporary(1 << 60)
+        places.temporary_file(1 << 60)
     assert caught.value.errno == errno.ENOSPC
-    with files.temporary(10) as file:
+    with places.temporary_file(10) as file:
         file.write(b"0123456789")
 
 

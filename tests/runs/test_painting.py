@@ -19,7 +19,7 @@ from neural_style_tf.machine import streams, user_cache
 from neural_style_tf.objective import objective
 from neural_style_tf.painting import descent
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import files, metadata, reading, writing
+from neural_style_tf.pictures import files, metadata, places, reading, writing
 from neural_style_tf.runs import outputs, progress, states, tensorboard, writer
 from neural_style_tf.runs.options import RunOptions
 
@@ -214,7 +214,7 @@ def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys)
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setattr(files.Path, "home", lambda: home)
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
     save = writing.save
 
     def full(path, *arguments):
@@ -231,12 +231,12 @@ def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys)
 
 
 def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, capsys):
-    places = [tmp_path / name for name in ("temporary", "home", "cache")]  # not those of others
-    for place in places:
-        place.mkdir()
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(places[0]))
-    monkeypatch.setattr(files.Path, "home", lambda: places[1])
-    monkeypatch.setattr(user_cache, "folder", lambda: places[2])
+    folders = [tmp_path / name for name in ("temporary", "home", "cache")]  # not those of others
+    for folder in folders:
+        folder.mkdir()
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(folders[0]))
+    monkeypatch.setattr(files.Path, "home", lambda: folders[1])
+    monkeypatch.setattr(user_cache, "folder", lambda: folders[2])
 
     def full(path, *_):
         raise UserError(f"cannot write {path} (No space left on device): make room there")
@@ -244,7 +244,7 @@ def test_a_picture_that_no_place_takes_is_told(main, tmp_path, monkeypatch, caps
     monkeypatch.setattr(writing, "save", full)
     assert main() == 1
     assert "error: the picture could not be saved anywhere" in capsys.readouterr().err
-    assert not [path for place in places for path in place.glob("neural-style-*")]
+    assert not [path for folder in folders for path in folder.glob("neural-style-*")]
 
 
 def test_a_current_folder_that_is_removed_costs_no_picture(main, folder, monkeypatch):

@@ -71,7 +71,7 @@ def test_frames_without_room_are_told(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neural_style_tf.pictures.files.temporary", full)
+    monkeypatch.setattr("neural_style_tf.pictures.places.temporary_file", full)
     with pytest.raises(UserError, match=r"^cannot keep the frames of .*film.gif in .* \(No space"):
         Timelapse(tmp_path / "film.gif", 61, 91).add(np.zeros((30, 45, 3)))
 

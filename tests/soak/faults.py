@@ -276,11 +276,11 @@ class _File:
 
 
 def _wrap_system(called: Callable) -> None:
-    from neural_style_tf.pictures import files
+    from neural_style_tf.pictures import places
 
     for name in ("open", "fsync", "replace", "mkdir", "unlink"):
         setattr(os, name, _wrapped(called, f"os.{name}", getattr(os, name)))
-    plain, temporary = builtins.open, files.temporary
+    plain, temporary = builtins.open, places.temporary_file
 
     def opened(*arguments: Any, **options: Any) -> Any:
         called("open")
@@ -289,7 +289,7 @@ def _wrap_system(called: Callable) -> None:
         return _File(called, file) if "x" in mode else file
 
     builtins.open = opened
-    files.temporary = lambda size: _File(called, temporary(size))
+    places.temporary_file = lambda size: _File(called, temporary(size))
 
 
 def _wrap_device(called: Callable) -> None:

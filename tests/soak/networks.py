@@ -30,7 +30,7 @@ import scipy.sparse
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import user_cache
-from neural_style_tf.machine.kept import Kept
+from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import cache, formats, packed, reader, weights
 from soak import limits
 from soak.engine import Soak
@@ -167,7 +167,7 @@ def _whole_way(folder: Path, data: bytes, ending: str) -> str | None:
     path = folder / f"attempt{ending}"
     path.write_bytes(data)
     before, began = limits.begin_peak(), time.monotonic()
-    with mock.patch.object(weights, "_recent", Kept(0)):
+    with mock.patch.object(weights, "_recent", LRUCache(0)):
         problem = _problem(lambda: weights.read(path))
     seconds = time.monotonic() - began
     peak = limits.peak_megabytes() - before

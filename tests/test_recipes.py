@@ -151,8 +151,8 @@ def test_losses_and_gradient_follow_the_published_formulas(name, tmp_path, pictu
 def test_a_later_option_wins_over_the_recipe():
     arguments = [f"@{RECIPES}/prisma.args", "--iterations", "7", "--clip", "--content", "c"]
     arguments = parser.expand([*arguments, "--styles", "s", "--output", "o"]).arguments
-    parsed = parser.parse(arguments, {})
-    assert parsed.iterations == 7 and parsed.clip and parsed.learning_rate == 100
+    settings = parser.parse(arguments, {}).settings
+    assert settings.iterations == 7 and settings.clip and settings.learning_rate == 100
 
 
 STARTS = {

@@ -11,6 +11,7 @@ import os
 import platform
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ StrPath = str | os.PathLike[str]
 IS_WINDOWS = os.name == "nt"
 LOCK = ".neural-style-claim-"  # begins the names of the files of claims
 OLD_SECONDS = 24 * 3600.0  # no file takes this long to be written
+CLEAR_UP_SECONDS = 1.0  # that the end of a process may wait for a file that is being created
 _held: set[Path] = set()  # what this process is writing, and its claims
+_creating = threading.Lock()  # held by whoever creates a temporary file
 
 
 def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
@@ -123,9 +126,11 @@ def _temporary_beside(target: Path) -> Iterator[BinaryIO]:
     """A new locked file in the folder of `target`, removed at the end if it is still there."""
     while True:
         path = target.parent / _temporary_name()
-        _held.add(path)
         try:
-            with open(path, "xb") as file:  # not `tempfile`, which ignores the umask
+            with _creating:
+                _held.add(path)
+                file = open(path, "xb")  # noqa: SIM115 (not `tempfile`, which ignores the umask)
+            with file:
                 # another process may have removed it before it was locked
                 if IS_WINDOWS or (_lock(file.fileno()) is not False and _is_at(file, path)):
                     yield file
@@ -176,7 +181,9 @@ def _remove_old(path: Path) -> None:
 
 
 def clear_up() -> None:
-    """Removes what this process is writing: for one that is about to end in the middle of it."""
+    """Removes what this process is writing: for one that is about to end in the middle of it, and
+    may begin to write nothing more."""
+    _creating.acquire(timeout=CLEAR_UP_SECONDS)  # or the thread that was interrupted has it
     for path in list(_held):
         with contextlib.suppress(OSError):
             path.unlink()

@@ -110,6 +110,7 @@ class Stop:
         }
 
     def _watch(self, reading: int) -> None:
+        had_ctrl_c = False
         while signals := os.read(reading, 1):
             number = signals[0]
             if number not in EXIT_STATUS:
@@ -117,6 +118,7 @@ class Stop:
             if not self._requested.is_set():
                 self.exit_status = EXIT_STATUS[number]
                 self.request()
-            elif number == signal.SIGINT:
+            elif number == signal.SIGINT and had_ctrl_c:
                 _leave_at_once(INTERRUPTED)
+            had_ctrl_c |= number == signal.SIGINT
         os.close(reading)

@@ -34,7 +34,7 @@ def test_help_comes_at_once_and_imports_no_tensorflow():
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--style-layer-weight-exp" in result.stdout and "(default 5000)" in result.stdout
+    assert "--stylization" in result.stdout and "(default 100; adam 300)" in result.stdout
 
 
 # of the published program, and of its later versions; then ours
@@ -49,7 +49,8 @@ seed height size quiet debug version
 
 
 def test_help_has_every_option():
-    result = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    result = subprocess.run([*COMMAND, "--help-all"], capture_output=True, text=True, check=True)
+    assert "(default 5000)" in result.stdout
     for option in OPTIONS.split():
         assert re.search(rf"^  --{option}\b", result.stdout, re.MULTILINE), option
 
@@ -409,12 +410,25 @@ def test_ctrl_c_before_the_first_step_leaves_plainly(folder):
     assert stderr == "interrupted before the first step: nothing to save\n"
 
 
+def test_ctrl_c_after_sigterm_still_saves(folder):
+    """The two may arrive in either order: only a second Ctrl-C leaves at once."""
+    process = start(folder, program=PAUSING)
+    wait_for((folder / "here").exists)
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    _, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (130, 143)
+    assert size_of(folder / "out.png") == (45, 34), stderr
+
+
 def test_a_second_ctrl_c_leaves_at_once():
     """Even while Python waits for a step: here for many minutes of hashing, which heeds no
     signal."""
     code = (
         "import hashlib\n"
-        "from stopping import Stop\n"
+        "from neural_style_tf.runs.stopping import Stop\n"
         "with Stop(lambda text: print(text, flush=True)) as stop:\n"
         "    stop.check()\n"
         "    print('ready', flush=True)\n"

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -78,12 +79,14 @@ def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
     assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_process_that_leaves_removes_what_it_is_writing(tmp_path):
+def test_a_process_that_leaves_removes_what_it_is_writing(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     with pytest.raises(UserError, match="cannot write"), files.claim(path), files.writing(path):
         assert len(list(tmp_path.iterdir())) == 2
+        monkeypatch.setattr(files, "_creating", threading.Lock())  # for the tests after this one
         files.clear_up()
         assert not list(tmp_path.iterdir())
+        assert files._creating.locked()  # and begins to write nothing more
     assert not list(tmp_path.iterdir())
 
 

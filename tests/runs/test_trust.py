@@ -16,6 +16,7 @@ from neural_style_tf.errors import SettingName, UsageError, UserError, message_o
 from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import options, provenance, recipe, signature, states
 from neural_style_tf.settings import Settings, setting_names, settings_from, shapes_picture
+from neural_style_tf.version import VERSION
 
 PRECIOUS = b"precious"
 
@@ -87,8 +88,8 @@ def test_the_first_unknown_entry_is_named(described, folder, command_line):
     stranger = described(lambda description: description.update(stylee_weight=3))
     result = command_line(["--settings-from", stranger, "--output", "new.png"], folder)
     assert error_of(result, 1) == (
-        "stranger.png, made by version 1.0.0, has the unknown setting stylee_weight (did you mean "
-        "style_weight?): nothing of it was used"
+        f"stranger.png, made by version {VERSION}, has the unknown setting stylee_weight "
+        "(did you mean style_weight?): nothing of it was used"
     )
 
 

@@ -294,7 +294,7 @@ class Settings:
         """All layers whose features count."""
         return [*self.content_layer_weights(), *self.style_layer_weights()]
 
-    def _reduced(self, weights: dict[str, float]) -> dict[str, float]:
+    def _reduced(self, weights: Mapping[str, float]) -> dict[str, float]:
         count = len(weights) if self.layer_reduction == "mean" else 1
         return {layer: weight / count for layer, weight in weights.items()}
 

@@ -16,13 +16,12 @@ from neural_style_tf.commands import parser
 from neural_style_tf.errors import INTERRUPTED, UserError
 from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
-from neural_style_tf.pictures import files
 from neural_style_tf.runs import checks, failures, inputs, recipe
 from neural_style_tf.runs.options import RunOptions, check_needs
 from neural_style_tf.runs.painting_run import PaintingRun
 from neural_style_tf.runs.resume import Resumed, inherited_by
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 if TYPE_CHECKING:
     from neural_style_tf.runs.preview import Preview
@@ -56,7 +55,7 @@ def paint(arguments: list[str]) -> int:
     options, resumed = read_options(arguments)
     run = checks.check(options, resumed)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(logged(lambda text: options.quiet or print(text, file=sys.stderr)))
+        stack.enter_context(logged(lambda text: show(text, options.quiet)))
         stack.enter_context(checks.claiming(options))
         preview = open_preview(options)
         if preview:
@@ -64,7 +63,7 @@ def paint(arguments: list[str]) -> int:
             stack.enter_context(failure_shown(preview))
         pictures = inputs.load(run.options)
         if options.save_settings:
-            save_settings(options, run.settings)
+            recipe.save(options.save_settings, run.settings, options.output)
         device = tensorflow_setup.start(options.debug, options.threads)
         status = PaintingRun(run, pictures, device, preview).paint()
         if preview and (status in (0, 1) or preview.has_stopped_the_run):
@@ -72,6 +71,11 @@ def paint(arguments: list[str]) -> int:
                 print(f"{preview.address} stays until it is closed there", file=sys.stderr)
             preview.wait()
         return status
+
+
+def show(text: str, is_quiet: bool) -> None:
+    if not is_quiet:
+        print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -129,11 +133,6 @@ def clear_cache() -> int:
     return 0
 
 
-def save_settings(options: RunOptions, settings: Settings) -> None:
-    title = f"The settings of {os.path.basename(options.output)}."
-    files.write(options.save_settings, recipe.text(settings, title).encode())
-
-
 def start(arguments: list[str] | None = None) -> NoReturn:
     """The life of a process that is nothing but one command line."""
     streams.guard()
@@ -141,5 +140,5 @@ def start(arguments: list[str] | None = None) -> NoReturn:
     try:
         status = main(arguments)
     except SystemExit as error:  # of `--help` and the like
-        status = error.code or 0
+        status = int(error.code or 0)
     leave(status or streams.lost_output())

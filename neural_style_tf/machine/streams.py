@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 LOGGER = logging.getLogger("neural_style_tf")  # messages for the user; the core prints nothing
 
@@ -39,9 +39,9 @@ class Tolerant:
         return getattr(self._stream, name)
 
 
-def tolerant(stream: TextIO | None) -> Tolerant:
+def tolerant(stream: TextIO | None) -> TextIO:
     """The stream as one that can always be written to."""
-    return stream if isinstance(stream, Tolerant) else Tolerant(stream)
+    return cast(TextIO, stream if isinstance(stream, Tolerant) else Tolerant(stream))
 
 
 def guard() -> None:

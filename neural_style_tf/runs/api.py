@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
 from neural_style_tf.painting.step import Step
-from neural_style_tf.runs import checks, inputs
+from neural_style_tf.runs import checks, inputs, recipe
 from neural_style_tf.runs.options import RunOptions, check_needs, without_excluded
 from neural_style_tf.runs.resume import inherited_by
 
@@ -66,6 +66,8 @@ def paint_file(
     run = checks.check(*_options(content, styles, output, options))
     with checks.claiming(run.options):
         pictures = inputs.load(run.options)
+        if run.options.save_settings:
+            recipe.save(run.options.save_settings, run.settings, run.options.output)
         device = tensorflow_setup.start(run.options.debug, run.options.threads)
         painting = PaintingRun(run, pictures, device, watch=watch.see, takes_signals=False)
         status = painting.paint()

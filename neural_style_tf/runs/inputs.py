@@ -37,7 +37,8 @@ class Pictures:
 
     def let_go(self) -> None:
         """Of all pictures: the run that has them lets each go when it is done with it."""
-        self.content = self.alpha = self.initial = None
+        self.content = None  # type: ignore[assignment]  # nobody looks at it after this
+        self.alpha = self.initial = None
         self.styles, self.masks = [], {}
 
 
@@ -45,8 +46,8 @@ def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
     settings = options.settings
     content = _load_content(options)
-    size = content.pixels.shape[:2]
-    plan = stages.plan(*size, settings, has_initial=options.initial is not None)
+    size = height, width = content.pixels.shape[:2]
+    plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     styles, sources = _load_styles(options, size)
     masks = {
         "content_mask": load_mask(options.content_mask, content.size, size, options.max_megapixels),

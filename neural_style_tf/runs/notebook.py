@@ -6,7 +6,7 @@ IPython is never imported for this: where a notebook runs, it is imported alread
 import io
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -38,11 +38,12 @@ class NotebookDisplay:
     Outside of a notebook it does nothing. An object shows one run.
     """
 
-    def __init__(self):
-        self._display = sys.modules["IPython"].display if is_running() else None
-        self._picture = self._line = None  # handles of what is displayed
+    def __init__(self) -> None:
+        self._display: Any = sys.modules["IPython"].display if is_running() else None
+        self._picture: Any = None
+        self._line: Any = None  # handles of what is displayed
         self._shown, self._cost = -float("inf"), 0.0  # when, and seconds
-        self._previous: Step | None = None
+        self._done = 0  # steps
         self._first: Step | None = None  # of the current stage; it takes longer than the others
 
     def __call__(self, step: Step) -> None:
@@ -52,7 +53,7 @@ class NotebookDisplay:
         if step.iteration is not None:
             if self._first is None or step.stage != self._first.stage:
                 self._first = step
-            self._previous = step
+            self._done = step.iteration + 1
         now = time.monotonic()
         pause = max(SHOW_EVERY_SECONDS, self._cost / TIME_SHARE)
         if step.iteration is None or now - self._shown >= pause:
@@ -72,7 +73,7 @@ class NotebookDisplay:
 
     def _progress(self, step: Step) -> str:
         """███████░░░  45/60  content 9.16e+05 ...  0:10 elapsed, 0:03 remaining"""
-        done = self._previous.iteration + 1 if self._previous else 0
+        done = self._done
         if step.iteration is None:
             of = "" if done == step.total else f" of {step.total}"
             return f"{done}{of} steps in {time_in_words(step.seconds)}, {losses_in_words(step)}"
@@ -86,11 +87,13 @@ class NotebookDisplay:
     def _seconds_remaining(self, step: Step) -> float | None:
         """How long the last stage will take at the pace that it has had so far; None for earlier
         stages, whose steps take less time than those to come."""
-        steps = step.iteration - self._first.iteration
-        if step.stage.number < step.stage.count or steps == 0:
+        first = self._first
+        if first is None or first.iteration is None or step.stage.number < step.stage.count:
             return None
-        pace = (step.seconds - self._first.seconds) / steps
-        return pace * (step.total - step.iteration - 1)
+        steps = self._done - 1 - first.iteration
+        if steps == 0:
+            return None
+        return (step.seconds - first.seconds) / steps * (step.total - self._done)
 
 
 def _jpeg(picture: "np.ndarray") -> bytes:

@@ -147,6 +147,12 @@ def split(line: str) -> list[str]:
     return list(lexer)
 
 
+def save(path: str, settings: Settings, output: str) -> None:
+    """Writes the settings as a recipe. output: the picture that they paint. Raises `UserError`."""
+    title = f"The settings of {os.path.basename(output)}."
+    files.write(path, text(settings, title).encode())
+
+
 def text(settings: Settings, title: str) -> str:
     """The settings that are not defaults as the text of a recipe, one option per line: read back,
     it gives the same settings."""

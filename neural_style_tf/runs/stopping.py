@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 from neural_style_tf.errors import INTERRUPTED, TERMINATED
 from neural_style_tf.pictures import files
@@ -18,7 +19,7 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
     EXIT_STATUS[signal.SIGHUP] = HUNG_UP
 
 
-def leave(status: int) -> None:
+def leave(status: int) -> NoReturn:
     """Ends the process at once: Python would first tear down TensorFlow, which takes most of a
     second."""
     with contextlib.suppress(OSError, ValueError):
@@ -46,7 +47,7 @@ def _leave_without_picture(number: int, _: object) -> None:
     _leave_at_once(EXIT_STATUS[number])
 
 
-def _leave_at_once(status: int) -> None:
+def _leave_at_once(status: int) -> NoReturn:
     files.clear_up()
     os._exit(status)
 

@@ -83,7 +83,7 @@ class Timelapse:
         """The frames, [H, W, 3] 8-bit RGB; or every second and so on, and always the last."""
         ends = list(itertools.accumulate(self._lengths))
         for number, (end, length) in enumerate(zip(ends, self._lengths, strict=True), 1):
-            if (len(ends) - number) % every:
+            if self._frames is None or (len(ends) - number) % every:
                 continue
             try:
                 self._frames.seek(end - length)

@@ -60,7 +60,10 @@ class Writer:
         self._done = first_iteration
         is_done = first_iteration == settings.iterations
         is_saved = (
-            is_done and options.resume and outputs.is_same_file(options.resume, options.save_state)
+            is_done
+            and options.resume
+            and options.save_state
+            and outputs.is_same_file(options.resume, options.save_state)
         )
         self._saved_after = self._done if is_saved else None  # steps that the state holds
 
@@ -93,7 +96,8 @@ class Writer:
 
         elsewhere: in the temporary folder or the like if it cannot be written where it should be.
         """
-        if self._state is None or self._saved_after == self._done:
+        place = self._state
+        if place is None or self._saved_after == self._done:
             return self._saved_state()
         saved = None
 
@@ -105,11 +109,11 @@ class Writer:
             state = {**state, "rows": np.array(self._table.rows)}
             about = {"options": provenance.record(self._options), "description": self._description}
             write = functools.partial(states.save, state=state, about=about)
-            if self._failures.attempt("the state", write, self._state):
-                saved = str(self._state)
+            if self._failures.attempt("the state", write, place):
+                saved = str(place)
                 self._saved_after = self._done
             elif elsewhere:
-                saved = places.save_elsewhere(self._state, write)
+                saved = places.save_elsewhere(place, write)
 
         self._failures.attempt("the state", save)
         return saved or self._saved_state()
@@ -184,7 +188,7 @@ class Writer:
 
     def in_its_colors(self, image: np.ndarray) -> np.ndarray:
         """The picture with the colours that its file has. [H, W, 3] float32 RGB, 0..255."""
-        if self._settings.preserve_colors != "luma":
+        if self._settings.preserve_colors != "luma" or self._photo is None:
             return image
         return colors.luma_only(image, resampling.resize(self._photo, *image.shape[:2]))
 

@@ -29,9 +29,9 @@ ROOM_FOR_PICTURES = 256 << 20
 ROOM_FOR_TARGETS = 256 << 20
 
 BUSY_SECONDS = 0.5  # to wait before one asks again
-TELL_EVERY_SECONDS = 0.5
+REPORT_EVERY_SECONDS = 0.5
 
-Tell = Callable[[int, int], None]  # steps done, and of how many
+Report = Callable[[int, int], None]  # steps done, and of how many
 
 
 class Outcome(NamedTuple):
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
     settings: Mapping[str, Any] = {}  # by name, as they were asked for
 
 
-def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
+def paint(options: RunOptions, device: str, report: Report) -> Outcome:
     """Paints the picture of some options, unless it exists already. device: what it is painted on,
     in words."""
     recent.pictures.max_size, recent.targets.max_size = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
@@ -52,7 +52,7 @@ def paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
             if not is_ours:
                 time.sleep(BUSY_SECONDS)
                 return Outcome("busy")
-            outcome = there_already(options) or _paint(options, device, tell)
+            outcome = existing(options) or _paint(options, device, report)
     except Exception as error:  # whatever it is, the other pictures can do without this one
         if options.debug and not isinstance(error, UserError):
             raise
@@ -66,8 +66,8 @@ def in_worker(threads: int | None, debug: bool) -> Callable:
 
     device = tensorflow_setup.start(debug, threads)
 
-    def work(options: RunOptions, tell: Callable) -> Outcome:
-        return paint(options, device, lambda done, total: tell((done, total)))
+    def work(options: RunOptions, report: Callable) -> Outcome:
+        return paint(options, device, lambda done, total: report((done, total)))
 
     return work
 
@@ -76,7 +76,7 @@ def failed(message: str) -> Outcome:
     return Outcome("failed", one_line(message))
 
 
-def there_already(options: RunOptions) -> Outcome | None:
+def existing(options: RunOptions) -> Outcome | None:
     """What to report of a picture that is there already; None if it is to be painted, as one
     is that was stopped midway. Raises `UserError` for a file that is not what the options make, and
     would be lost."""
@@ -104,16 +104,16 @@ def there_already(options: RunOptions) -> Outcome | None:
     )
 
 
-def _paint(options: RunOptions, device: str, tell: Tell) -> Outcome:
+def _paint(options: RunOptions, device: str, report: Report) -> Outcome:
     losses, reported = {}, 0.0
 
     def watch(step: "Step") -> None:
         nonlocal reported
         if step.iteration is None:
             losses.update(step.losses())
-        elif time.monotonic() - reported > TELL_EVERY_SECONDS:
+        elif time.monotonic() - reported > REPORT_EVERY_SECONDS:
             reported = time.monotonic()
-            tell(step.iteration + 1, step.total)
+            report(step.iteration + 1, step.total)
 
     options = _replacing(options)
     run = _resumed(options) or checks.check(options)

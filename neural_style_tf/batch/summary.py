@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neural_style_tf.batch.jobs import Outcome
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine.streams import tolerant
 from neural_style_tf.runs.progress import time_in_words
 
@@ -69,6 +69,11 @@ class Summary:
             self._errors.print(f"{number} error: {outcome.message}", markup=False, soft_wrap=True)
         elif outcome.status == "done":
             self.note(f"{number} {output} in {time_in_words(outcome.seconds)}")
+
+    def fail(self, error: UserError) -> None:
+        """Nothing more will be painted."""
+        self.status = error.exit_status
+        self._errors.print(f"error: {message_of(error)}", markup=False, soft_wrap=True)
 
     def finish(self, folder: str) -> None:
         """What became of each, of many only of those that failed; and how many became what."""

@@ -201,7 +201,7 @@ def add_option(group: Any, field: dataclasses.Field, required: set[str]) -> None
     group.add_argument(
         name,
         type=kind,
-        nargs="+" if rule.get("many") or rule["kind"] is dict else None,
+        nargs=rule.get("count") or ("+" if rule.get("many") or rule["kind"] is dict else None),
         metavar=_metavar(rule),
         help=text,
         **({"required": True} if field.name in required else {}),

@@ -78,9 +78,9 @@ def test_a_table_names_pairs_and_their_options(batch, folders, alone):
 WRONG = {
     "no file nowhere": ["--contents", "nowhere"],
     "no picture in empty": ["--contents", "empty"],
-    "--workers is 0: give auto, or 1 or more": ["--workers", "0"],
+    "--workers is 0: use auto, or 1 or more": ["--workers", "0"],
     "--name {x}.png has an unknown field": ["--name", "{x}.png"],
-    "would both be gallery/one.png: give --name": ["--name", "{content}.png"],
+    "would both be gallery/one.png: use a --name": ["--name", "{content}.png"],
     "one.bmp could not keep its settings": ["--name", "{content}.bmp", "--styles", "other.png"],
     ".gif has an unknown ending": ["--name", "{content}.gif", "--styles", "other.png"],
     "--preview is not available in batch.py": ["--preview"],
@@ -90,11 +90,11 @@ WRONG = {
     "--pairs names photos and paintings": ["--pairs", "pairs.csv", *EVERY],
     "pairs.csv has no column styles": ["--pairs", "pairs.csv", "--output-dir", "gallery"],
     "gallery/gallery.png is the gallery's own name": ["--name", "gallery.png"],
-    "needs --shared-folder": ["--cluster", "tcp://127.0.0.1:9", "--save-states"],
+    "requires --shared-folder": ["--cluster", "tcp://127.0.0.1:9", "--save-states"],
     "--workers is for this machine": ["--cluster", "tcp://127.0.0.1:9", "--workers", "2"],
-    "--job-timeout is 0: use a number of seconds above 0": ["--job-timeout", "0"],
-    "--job-timeout is nan: use a number": ["--job-timeout", "nan"],
-    "--job-timeout is inf: use a number": ["--job-timeout", "inf"],
+    "--job-timeout is 0.0: use a number above 0": ["--job-timeout", "0"],
+    "--job-timeout is nan: use a finite number": ["--job-timeout", "nan"],
+    "--job-timeout is inf: use a finite number": ["--job-timeout", "inf"],
     "--cluster-tls requires --cluster": ["--cluster-tls", "a", "b", "c"],
     "nothing to paint": ["--output-dir", "gallery"],
 }
@@ -180,12 +180,12 @@ def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders,
     given = [*map(str, [*given, *OPTIONS]), "--quiet"]
     assert neural_style.main(given) == 0
     described = metadata.read("out.png")
-    assert jobs.there_already(parser.parse(given, {})).status == "kept"
+    assert jobs.existing(parser.parse(given, {})).status == "kept"
     del described["losses"]
     writing.save("out.png", reading.read("out.png").pixels, metadata=described)
-    assert jobs.there_already(parser.parse(given, {})) is None
+    assert jobs.existing(parser.parse(given, {})) is None
     with pytest.raises(UserError, match="was made with other settings"):
-        jobs.there_already(parser.parse([*given, "--seed", "3"], {}))
+        jobs.existing(parser.parse([*given, "--seed", "3"], {}))
 
 
 def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(

@@ -17,8 +17,7 @@ from galleries import NAMES, assert_as_alone, one_quick, start
 from PIL import Image
 from shared import PATIENCE, ROOT, wait_for
 
-from neural_style_tf.batch import dask_cluster, jobs, scheduling
-from neural_style_tf.commands.batch import check_tls
+from neural_style_tf.batch import dask_cluster, dask_connection, jobs, parcels, scheduling, tls
 from neural_style_tf.errors import UserError
 from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.settings import Settings
@@ -95,8 +94,8 @@ def test_a_cluster_on_this_machine(folders, alone, batch):
 
 def test_what_is_missing_is_told_in_one_line(monkeypatch):
     with pytest.raises(UserError, match="no scheduler at tcp"):
-        monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 1)
-        list(dask_cluster.run([jobs], "tcp://127.0.0.1:9", False))
+        monkeypatch.setattr(dask_connection, "CONNECT_SECONDS", 1)
+        list(dask_cluster.run([], "tcp://127.0.0.1:9", False))
     monkeypatch.setattr(dask_cluster.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=r"needs Dask: pip install 'neural-style-tf\[cluster\]'"):
         list(dask_cluster.run([], "local", False))
@@ -120,7 +119,7 @@ def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
 def options_of(folder, count):
     """Jobs for any `work`, each with its number as the seed; each names the folder."""
     photo = folder / "photo.png"
-    photo.touch()
+    photo.write_bytes(b"no picture is read")
     paths = {"content": photo, "styles": [photo], "output": folder / "out.png", "threads": 1}
     return [RunOptions(**paths, settings=Settings(seed=number)) for number in range(count)]
 
@@ -179,7 +178,7 @@ def lying(parcel, topic, number):
     return [
         (outcome, b"#!/bin/sh"),
         (outcome, png[:-20]),
-        (outcome, png + bytes(dask_cluster.OTHER_BYTES + 1000)),
+        (outcome, png + bytes(parcels.BYTES_BESIDE_PIXELS + 1000)),
         (outcome, None),
         (outcome._replace(message=1), png),
         (outcome._replace(losses={"total": "x"}), png),
@@ -281,9 +280,9 @@ def test_tls_that_cannot_be_is_told_before_anything_starts(certificates, tmp_pat
     }
     for (address, *paths), message in wrong.items():
         with pytest.raises(UserError) as caught:
-            check_tls(address, paths)
+            tls.check(address, paths)
         assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
-    check_tls("tls://a:1", certificates)
+    tls.check("tls://a:1", certificates)
 
 
 def test_a_cluster_here_leaves_the_environment_as_it_was(tmp_path, monkeypatch):

@@ -209,7 +209,7 @@ def read_picture(document: str, generator: random.Random) -> str | None:
         own += ["--styles", "painting.png", "--network", "network.mat"]
     usual = command_line.parse([*ground.PAINT, "--output", document], {})
     with contextlib.suppress(UserError):
-        jobs.there_already(usual)
+        jobs.existing(usual)
     options, resumed = neural_style.read_options(["--settings-from", document, *own])
     wrong = wrong_options(options, set(SETTINGS) | FILES, [*own, "--settings-from", document])
     return wrong or checked(options, resumed)
@@ -239,12 +239,7 @@ def read_recipe(document: str, generator: random.Random) -> str | None:
 
 def read_table(document: str, generator: random.Random) -> str | None:
     """As the table of batch.py."""
-    own = ["--pairs", document, "--output-dir", "gallery"]
-    options, rest = batch.build_parser().parse_known_args(own)
-    pairs = batch.pairs_of(options, rest)
-    batch.check_names(pairs)
-    batch.check_inputs(pairs, [document], gallery.files_in(options.output_dir))
-    batch.check_workers(options, [pair.options for pair in pairs])
+    pairs, _ = batch.read(["--pairs", document, "--output-dir", "gallery"])
     inside = os.path.realpath("gallery") + os.sep
     for pair in pairs:
         for path in (pair.output, pair.options.save_state):

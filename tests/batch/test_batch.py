@@ -14,7 +14,7 @@ from galleries import EVERY, NAMES, OPTIONS, assert_as_alone, one_quick, start
 from PIL import Image
 from shared import PATIENCE, ROOT, wait_for
 
-from neural_style_tf.batch import jobs
+from neural_style_tf.batch import batches, jobs
 from neural_style_tf.batch.scheduling import Event
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
@@ -204,7 +204,7 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
         yield from ()
 
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(batch.processes, "run", run)
+    monkeypatch.setattr(batches.processes, "run", run)
     batch.main([*EVERY, *map(str, OPTIONS), "--size", "32"])
     order = {"square": (32, 32), "one": (24, 32), "three": (24, 32), "two": (32, 24)}
     order["broken"] = (0, 0)
@@ -220,9 +220,9 @@ def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, mo
 
     given = []
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(batch.devices, "seems_to_have_gpu", lambda: has_gpu)
+    monkeypatch.setattr(batches.devices, "seems_to_have_gpu", lambda: has_gpu)
     monkeypatch.setattr(
-        batch.processes, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
+        batches.processes, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
     )
     batch.main([*EVERY, *map(str, OPTIONS), *more])
     assert (given[0]["preload"] == "neural_style_tf.batch.preload") is bool(forks)

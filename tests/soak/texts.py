@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from neural_style_tf.batch import gallery, jobs
+from neural_style_tf.batch import jobs
 from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.commands import parser as command_line
 from neural_style_tf.errors import UserError, message_of

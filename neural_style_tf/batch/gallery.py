@@ -1,4 +1,4 @@
-"""Gallery: the results of a batch -> gallery.json, a page gallery.html, a sheet gallery.jpg.
+"""Gallery: the results of a batch -> gallery.json, gallery.html and a contact sheet, gallery.jpg.
 
 NumPy and Pillow are imported late, as in neural_style.py.
 """
@@ -22,20 +22,22 @@ from neural_style_tf.settings import MAX_MEGAPIXELS
 if TYPE_CHECKING:
     from PIL import Image
 
-PAGE = Path(__file__).with_name("gallery.template.html")  # gallery.html may be written beside it
+PAGE = Path(__file__).with_name("gallery.template.html")
 LONGEST_SIDE, SHORTEST_SIDE = 256, 24  # pixels, of a thumbnail's long side
-THUMBNAIL_MEGABYTES = 11  # of all together; a third more in the page, which has them in base64
-THUMBNAIL_QUALITY, SHEET_QUALITY = 75, 90  # libjpeg's own default, and finer
-# Bytes of a thumbnail: some, and some for each pixel of its long side squared. Measured on the
-# pictures in examples, 24 to 256 pixels long.
-BYTES, BYTES_A_PIXEL = 400, 0.23
+THUMBNAIL_MEGABYTES = 11  # all together; the page has them in base64, a third more
+THUMBNAIL_QUALITY, SHEET_QUALITY = 75, 90  # libjpeg's default, and finer
+# Size of a thumbnail in bytes: this, and more by the square of its long side in pixels. Measured on
+# the pictures in examples, at 24 to 256 pixels.
+BYTES, BYTES_PER_PIXEL = 400, 0.23
 
 
 class Entry(NamedTuple):
+    """A picture of the gallery, and what became of it."""
+
     content: str  # path of the photo
     styles: tuple[str, ...]  # paths of the paintings: one, or several blended
     output: str  # path of the result
-    status: str  # "done", "kept" (was there before, and is still right) or "failed"
+    status: str  # "done", "kept" (it existed already) or "failed"
     message: str = ""  # one line: why it failed
     seconds: float = 0.0
     losses: Mapping[str, float] = {}  # content, style, tv, total
@@ -43,17 +45,17 @@ class Entry(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    photos: dict[tuple[str, ...], str]  # path -> name: a row each
-    paintings: dict[tuple[str, ...], str]  # paths -> name: a column each
+    photos: dict[tuple[str, ...], str]  # path -> name, one per row
+    paintings: dict[tuple[str, ...], str]  # paths -> name, one per column
     rows: list[list[Entry | None]]
     thumbnails: dict[str, bytes]  # JPEG files, by path
 
 
 def write(folder: Path, entries: Sequence[Entry], max_megapixels: float = MAX_MEGAPIXELS) -> None:
-    """Writes the three files. Page and sheet have a row a photo and a column a painting (or blend
-    of them); of two results for one place they show the later.
+    """Writes the three files. Page and contact sheet have a row per photo and a column per painting
+    or blend of paintings; of two results for one place they show the later.
 
-    A result that cannot be read, or has more than `max_megapixels`, is told as failed. Raises
+    A result that cannot be read, or has more than `max_megapixels`, is listed as failed. Raises
     `UserError` if a file cannot be written.
     """
     paths = {path: None for entry in entries for path in (entry.content, *entry.styles)}
@@ -83,8 +85,8 @@ def _grid(entries: Sequence[Entry], thumbnails: dict[str, bytes]) -> _Grid:
 
 
 def _named(groups: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """Files and their names, without endings; or with, and with a folder, where two would be the
-    same."""
+    """The names of files without their endings; with ending and folder where two would have the
+    same name."""
     short = {group: " + ".join(Path(path).stem for path in group) for group in groups}
     count = collections.Counter(short.values())
     return {
@@ -97,12 +99,12 @@ def _long(group: Sequence[str]) -> str:
 
 
 def _clean(name: str) -> str:
-    """On one line, and without bytes that are no text; file names may have either."""
+    """The name on one line and without bytes that cannot be decoded: file names may have both."""
     return " ".join(name.encode("utf-8", "replace").decode().split())
 
 
 def _corrected(entry: Entry, errors: Mapping[str, str]) -> Entry:
-    """Failed, if its picture could not be read."""
+    """The entry as failed if its picture could not be read."""
     if entry.status == "failed" or entry.output not in errors:
         return entry
     return entry._replace(status="failed", message=errors[entry.output])
@@ -111,9 +113,10 @@ def _corrected(entry: Entry, errors: Mapping[str, str]) -> Entry:
 def _thumbnails(
     paths: Collection[str], max_megapixels: float
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The thumbnails of pictures, and why some have none, by path. Holds one picture at a time."""
+    """The thumbnails of pictures, and why some could not be read, by path. Holds one picture in
+    memory at a time."""
     room = max(0.0, THUMBNAIL_MEGABYTES * 1e6 / max(1, len(paths)) - BYTES)
-    side = min(LONGEST_SIDE, max(SHORTEST_SIDE, int(math.sqrt(room / BYTES_A_PIXEL))))
+    side = min(LONGEST_SIDE, max(SHORTEST_SIDE, int(math.sqrt(room / BYTES_PER_PIXEL))))
     thumbnails, errors = {}, {}
     for path in paths:
         try:
@@ -124,7 +127,8 @@ def _thumbnails(
 
 
 def _thumbnail(path: str, side: int, max_megapixels: float) -> bytes:
-    """A JPEG file, no larger than the picture. Raises `UserError` if that cannot be read."""
+    """A JPEG file of at most this long side in pixels. Raises `UserError` if the picture cannot be
+    read."""
     from PIL import Image
 
     from neural_style_tf.pictures import reading, writing
@@ -141,7 +145,7 @@ def _thumbnail(path: str, side: int, max_megapixels: float) -> bytes:
 
 
 def _result(grid: _Grid, entry: Entry) -> bytes | None:
-    """Its thumbnail. A failed run has none, whatever file is there."""
+    """The thumbnail of a result. One that failed has none, even if its file exists."""
     return None if entry.status == "failed" else grid.thumbnails[entry.output]
 
 
@@ -149,16 +153,21 @@ def _result(grid: _Grid, entry: Entry) -> bytes | None:
 
 
 def _json(folder: Path, entries: Sequence[Entry]) -> bytes:
-    """A picture a line."""
+    """One line per picture."""
     lines = []
     for entry in entries:
-        told = {"output": _relative(entry.output, folder), "settings": dict(entry.settings)}
-        lines.append(json.dumps(entry._asdict() | told | {"losses": _losses(entry)}))
+        plainer = {
+            "output": _relative(entry.output, folder),
+            "settings": dict(entry.settings),
+            "losses": _losses(entry),
+        }
+        lines.append(json.dumps(entry._asdict() | plainer))
     return ('{"pictures": [\n' + ",\n".join(lines) + "\n]}\n").encode()
 
 
 def _page(folder: Path, grid: _Grid) -> bytes:
-    """`PAGE` with what its script shows: as JSON without "<", so that no name is taken for HTML."""
+    """`PAGE` with the data that its script shows: as JSON without "<", so that no name is read as
+    HTML."""
     find = grid.thumbnails.get
     common = _common([entry.settings for row in grid.rows for entry in row if entry])
 
@@ -182,14 +191,14 @@ def _page(folder: Path, grid: _Grid) -> bytes:
             "settings": settings,
         }
 
-    told = {
+    data = {
         "title": folder.resolve().name,
         "common": common,
         "photos": inputs(grid.photos),
         "paintings": inputs(grid.paintings),
         "rows": [[entry and result(entry) for entry in row] for row in grid.rows],
     }
-    text = json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return PAGE.read_bytes().replace(b"{{GALLERY}}", text.encode())
 
 
@@ -204,7 +213,7 @@ def _sheet(grid: _Grid) -> "Image.Image":
 
 
 def _relative(path: str, folder: Path) -> str:
-    """The path from `folder`, with slashes; the whole path to another drive."""
+    """The path relative to `folder`, with slashes; the absolute one if that is on another drive."""
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
@@ -219,13 +228,13 @@ def _link(path: str, folder: Path) -> str:
 
 
 def _losses(entry: Entry) -> dict[str, float | None]:
-    """JSON has no word for what is no number."""
+    """JSON cannot express nan or infinity: they are null."""
     return {name: loss if math.isfinite(loss) else None for name, loss in entry.losses.items()}
 
 
 def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings that all have, with the same value; a run that failed early has none at all."""
-    first, *others = [one for one in settings if one] or [{}]
+    """The settings that have the same value in all runs. A run that failed early has none."""
+    first, *others = [values for values in settings if values] or [{}]
     return {
         name: value
         for name, value in first.items()

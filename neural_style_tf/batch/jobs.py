@@ -1,7 +1,7 @@
-"""Jobs: one picture of many -> painted, and what became of it.
+"""Jobs: the options of one picture of a batch -> painted, and what became of it.
 
-The same function for every way to paint many: in a worker process here, or on a cluster. It may be
-asked twice for the same picture: what is done is kept.
+Worker processes and clusters call the same function. It may be called twice for the same picture:
+what is done is kept.
 
 TensorFlow is imported late, as in neural_style.py.
 """
@@ -24,22 +24,28 @@ from neural_style_tf.runs.resume import Resumed
 if TYPE_CHECKING:
     from neural_style_tf.painting.step import Step
 
-# Of what several pictures share, a process keeps so much.
+# Bytes that a process keeps of what several pictures share.
 ROOM_FOR_PICTURES = 256 << 20
 ROOM_FOR_TARGETS = 256 << 20
 
-BUSY_SECONDS = 0.5  # to wait before one asks again
+BUSY_SECONDS = 0.5  # before a picture that another process paints is tried again
 REPORT_EVERY_SECONDS = 0.5
 
 Report = Callable[[int, int], None]  # steps done, and of how many
 
 
 class Outcome(NamedTuple):
-    status: str  # "done", "kept" (was there, and is right), "failed", or "busy": another paints it
+    """What became of a picture.
+
+    status: "done", "kept" (it existed already, as the options say), "failed", or "busy" (another
+    process paints it).
+    """
+
+    status: str
     message: str = ""  # one line: why it failed
     seconds: float = 0.0
     losses: Mapping[str, float] = {}  # by name, of the picture
-    settings: Mapping[str, Any] = {}  # by name, as they were asked for
+    settings: Mapping[str, Any] = {}  # by name, as the user set them
 
 
 def paint(options: RunOptions, device: str, report: Report) -> Outcome:
@@ -53,7 +59,7 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
                 time.sleep(BUSY_SECONDS)
                 return Outcome("busy")
             outcome = existing(options) or _paint(options, device, report)
-    except Exception as error:  # whatever it is, the other pictures can do without this one
+    except Exception as error:  # the other pictures are painted all the same
         if options.debug and not isinstance(error, UserError):
             raise
         outcome = failed(failures.in_words(error))
@@ -61,7 +67,7 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
 
 
 def in_worker(threads: int | None, debug: bool) -> Callable:
-    """What a worker process starts with: `paint` on its device."""
+    """Starts TensorFlow in a worker process. Returns the function that does a job there."""
     from neural_style_tf.machine import tensorflow_setup
 
     device = tensorflow_setup.start(debug, threads)
@@ -77,27 +83,27 @@ def failed(message: str) -> Outcome:
 
 
 def existing(options: RunOptions) -> Outcome | None:
-    """What to report of a picture that is there already; None if it is to be painted, as one
-    is that was stopped midway. Raises `UserError` for a file that is not what the options make, and
-    would be lost."""
+    """The outcome of a picture that exists already; None if it is to be painted, also if it was
+    stopped midway. Raises `UserError` for a file that the options would not make: it would be lost.
+    """
     if options.overwrite or not os.path.exists(options.output):
         return None
     from neural_style_tf.pictures import metadata
 
-    found = metadata.read(options.output)
-    if not found:
+    description = metadata.read(options.output)
+    if not description:
         raise UserError(
-            f"{options.output} exists, and does not say what made it: use --overwrite to replace "
-            "it, or another folder"
+            f"{options.output} exists, and does not say how it was made: use --overwrite to "
+            "replace it, or another folder"
         )
-    found = provenance.checked(found, options.output)
+    description = provenance.checked(description, options.output)
     run = checks.check(_replacing(options))
     settings = provenance.settings_in(run.description)
-    if provenance.is_same(found, run.description):
-        if "losses" not in found:
+    if provenance.is_same(description, run.description):
+        if "losses" not in description:
             return None  # it was stopped midway
         _remove(options.save_state)
-        return Outcome("kept", losses=found["losses"], settings=settings)
+        return Outcome("kept", losses=description["losses"], settings=settings)
     raise UserError(
         f"{options.output} exists, but was made with other settings: use --overwrite to replace "
         "it, or another folder"
@@ -120,7 +126,7 @@ def _paint(options: RunOptions, device: str, report: Report) -> Outcome:
     pictures = inputs.load(run.options)
     settings = provenance.settings_in(run.description)
     if PaintingRun(run, pictures, device, watch=watch).paint():
-        message = f"not all of {options.output} could be written, the lines above say what"
+        message = f"not all of {options.output} could be written (see above)"
         return failed(message)._replace(settings=settings)
     _remove(options.save_state)
     return Outcome("done", losses=losses, settings=settings)

@@ -1,4 +1,4 @@
-"""Preload: what painting takes, for the process that workers are forked from."""
+"""Preload: the modules that painting needs, for the process that workers are forked from."""
 
 from neural_style_tf.machine import tensorflow_setup
 

@@ -1,4 +1,4 @@
-"""Summary: what becomes of many pictures -> bars, lines, and a table at the end."""
+"""Summary: what becomes of many pictures -> bars, lines, and a table at the end, on stderr."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine.streams import tolerant
 from neural_style_tf.runs.progress import time_in_words
 
-SHOWN = 40  # pictures, at the end
-WORDS = {"done": "painted", "kept": "there already", "failed": "failed"}
+MAX_ROWS = 40  # pictures in the table at the end
+WORDS = {"done": "painted", "kept": "already done", "failed": "failed"}
 
 
 class Summary:
-    """Shows a batch on stderr: in a terminal a bar of all pictures and one of each that is being
-    painted, elsewhere a line a picture."""
+    """Shows a batch: in a terminal a bar for all pictures and one for each that is being painted,
+    elsewhere a line per picture."""
 
     def __init__(self, count: int, quiet: bool = False):
         self.status = 0  # of the command
@@ -38,7 +38,7 @@ class Summary:
             transient=True,
         )
         self._all = self._bars.add_task("pictures", total=count)
-        self._of_workers: dict[int, int] = {}
+        self._worker_bars: dict[int, int] = {}
 
     def __enter__(self) -> "Summary":
         self._bars.start()
@@ -48,19 +48,19 @@ class Summary:
         self._bars.stop()
 
     def note(self, text: str) -> None:
-        """A line of its own, above the bars."""
+        """Prints a line above the bars."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def show(self, worker: int, output: str, steps: tuple[int, int] | None) -> None:
-        """A worker is at a picture, and so many of its steps are done."""
-        if worker not in self._of_workers:
-            self._of_workers[worker] = self._bars.add_task("", total=None)
+        """Shows the picture that a worker is at. steps: done, and in all."""
+        if worker not in self._worker_bars:
+            self._worker_bars[worker] = self._bars.add_task("", total=None)
         done, total = steps or (0, None)
         name = os.path.basename(output)
-        self._bars.update(self._of_workers[worker], description=name, completed=done, total=total)
+        self._bars.update(self._worker_bars[worker], description=name, completed=done, total=total)
 
     def add(self, output: str, outcome: Outcome) -> None:
-        """A picture is done, or has failed."""
+        """Adds what became of a picture."""
         self.outcomes[output] = outcome
         self._bars.update(self._all, completed=len(self.outcomes))
         number = f"{len(self.outcomes)}/{self._count}"
@@ -76,23 +76,25 @@ class Summary:
         self._errors.print(f"error: {message_of(error)}", markup=False, soft_wrap=True)
 
     def finish(self, folder: str) -> None:
-        """What became of each, of many only of those that failed; and how many became what."""
-        shown = list(self.outcomes.items())
-        if len(shown) > SHOWN:
-            shown = [one for one in shown if one[1].status == "failed"][:SHOWN]
+        """Prints a table of what became of each picture, with many pictures only of those that
+        failed; and how many there are of each kind."""
+        rows = list(self.outcomes.items())
+        if len(rows) > MAX_ROWS:
+            failed = [(output, outcome) for output, outcome in rows if outcome.status == "failed"]
+            rows = failed[:MAX_ROWS]
         table = Table("picture", "", "time", "loss", box=None, pad_edge=False)
-        for output, one in shown:
-            took = time_in_words(one.seconds) if one.status == "done" else ""
-            loss = f"{one.losses['total']:.3g}" if one.losses else ""
-            table.add_row(Text(os.path.basename(output)), WORDS[one.status], took, loss)
-        if shown:
+        for output, outcome in rows:
+            took = time_in_words(outcome.seconds) if outcome.status == "done" else ""
+            loss = f"{outcome.losses['total']:.3g}" if outcome.losses else ""
+            table.add_row(Text(os.path.basename(output)), WORDS[outcome.status], took, loss)
+        if rows:
             self._console.print(table)
         counts = [
             f"{number} {words}"
             for status, words in WORDS.items()
-            if (number := sum(one.status == status for one in self.outcomes.values()))
+            if (number := sum(outcome.status == status for outcome in self.outcomes.values()))
         ]
-        left = self._count - len(self.outcomes)
-        counts += [f"{left} not begun"] * bool(left)
+        remaining = self._count - len(self.outcomes)
+        counts += [f"{remaining} not started"] * bool(remaining)
         took = time_in_words(time.monotonic() - self._began)
         self.note(f"{', '.join(counts)} in {took}: {os.path.join(folder, 'gallery.html')}")

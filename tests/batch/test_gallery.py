@@ -171,7 +171,7 @@ def test_blended_paintings_share_a_field():
 def test_no_sheet_is_too_large_for_a_file(rows, columns):
     side = contact_sheet._side(rows, columns)
     pitch = side + contact_sheet._gap(side)
-    assert max(rows, columns) * pitch + contact_sheet.NAME_WIDTH + 6 * GAP <= 65_500
+    assert max(rows, columns) * pitch + contact_sheet.MAX_NAME_WIDTH + 6 * GAP <= 65_500
     assert rows * columns * pitch**2 <= 34e6
     assert side == 256 or max(rows, columns) > 20
 

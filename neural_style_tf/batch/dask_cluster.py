@@ -6,17 +6,17 @@ picture, which is given to another worker.
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import queue
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from neural_style_tf.batch import dask_connection, jobs, parcels, scheduling
-from neural_style_tf.batch.dask_connection import GONE
+from neural_style_tf.batch.dask_connection import GONE, NOT_INSTALLED, PACKAGE
 from neural_style_tf.batch.parcels import Painted, Parcel
 from neural_style_tf.batch.scheduling import Attempt, Event, Report
 from neural_style_tf.errors import UserError, message_of
@@ -30,6 +30,7 @@ JOBS_AHEAD = 3  # per worker, so that it never waits for the next one to arrive
 MAX_FETCHED = 16  # results at once
 RESTART_SECONDS = 30  # for a worker that hangs
 LOOK_EVERY_SECONDS = 5.0  # for workers that came or went
+NO_ATTEMPT = -1
 ENDED = "ended"  # kind of a report: the result is to be fetched
 
 
@@ -55,7 +56,7 @@ def run(
     Raises `UserError` if Dask is missing, or if the scheduler does not answer (any more). What is
     not done is cancelled when the iterator is closed.
     """
-    if not importlib.util.find_spec("distributed"):
+    if not find_spec("distributed"):
         raise UserError("--cluster needs Dask: pip install 'neural-style-tf[cluster]'")
     if local_workers:
         options = [dataclasses.replace(picture, threads=local_workers[1]) for picture in options]
@@ -86,7 +87,10 @@ class _DaskWorkers:
         self._jobs: dict[int, int] = {}  # by attempt
         self._futures: dict[int, Future] = {}  # by attempt
         self._unreleased: set[int] = set()  # jobs that a worker has which hangs and still runs
-        self._workers: list[str] = []
+        self._addresses: list[str] = []
+        self._workers: list[str] = []  # those that have this package installed
+        self._checks: dict[str, Future | bool] = {}  # whether they have, by address
+        self._noted: set[str] = set()  # those that have not, once that is reported
         self._resources: dict[str, int] | None = None
         self._looked = -math.inf
 
@@ -98,14 +102,38 @@ class _DaskWorkers:
         self._news.put(Report(number, "progress" if steps else "begun", steps, worker))
 
     def ready(self) -> list[str]:
-        """Asks Dask's scheduler for its workers, now and then."""
+        """The workers that can import this package, of those that Dask's scheduler lists."""
         if time.monotonic() - self._looked > LOOK_EVERY_SECONDS:
-            before = self._workers
-            self._workers, self._resources = dask_connection.workers_of(self._client)
-            if not self._workers and (before or self._looked < 0):
+            before = self._addresses
+            self._addresses, self._resources = dask_connection.workers_of(self._client)
+            if not self._addresses and (before or self._looked < 0):
                 self._note("waiting for workers")
             self._looked = time.monotonic()
+        self._workers = [address for address in self._addresses if self._is_installed(address)]
+        missing = [address for address in self._addresses if self._checks[address] is False]
+        if missing and missing == self._addresses:
+            raise UserError(NOT_INSTALLED.format(missing[0]))
+        for address in missing:
+            if address not in self._noted:
+                self._noted.add(address)
+                self._note(NOT_INSTALLED.format(address))
         return self._workers
+
+    def _is_installed(self, worker: str) -> bool:
+        """Whether a worker can import this package. Asked once: a worker that cannot would end with
+        its first picture."""
+        check = self._checks.get(worker)
+        if check is None:
+            check = self._client.submit(find_spec, PACKAGE, workers=[worker], pure=False)
+            check.add_done_callback(lambda _: self._news.put(Report(NO_ATTEMPT, ENDED)))
+            self._checks[worker] = check
+        if isinstance(check, bool):
+            return check
+        if not check.done():
+            return False
+        with contextlib.suppress(Exception):  # the worker has gone: it will not be listed any more
+            self._checks[worker] = check.result() is not None
+        return self._checks[worker] is True
 
     def capacity(self, waiting: int) -> int:
         """Towards the end fewer jobs, or some would wait while other workers have none."""
@@ -154,7 +182,7 @@ class _DaskWorkers:
         except (KilledWorker, CancelledError):
             return None
         except Exception as error:  # as Dask brings it from the worker
-            return jobs.failed(parcels.reason_of(error))
+            return jobs.failed(files.in_short(error))
         return parcels.unpack(result, options, self._is_shared)
 
     def replace(self, worker: Hashable, ends: Sequence[Report]) -> None:
@@ -172,7 +200,7 @@ class _DaskWorkers:
             self._note(f"{worker} hangs and cannot be restarted: left out, end it yourself")
             with contextlib.suppress(Exception):
                 self._client.retire_workers([worker])
-        self._workers = [other for other in self._workers if other != worker]
+        self._addresses = [address for address in self._addresses if address != worker]
         self._looked = 0.0  # look again at once, but say nothing new
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from neural_style_tf.batch import tls
@@ -20,6 +21,11 @@ LESS_POLLING = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
 }
+PACKAGE = __name__.partition(".")[0]
+NOT_INSTALLED = (
+    f"{{}} cannot import {PACKAGE}: run pip install 'neural-style-tf[cluster]' in the environment "
+    "of the scheduler and of each worker"
+)
 GPU = "GPU"  # the resource of a worker that has one: dask worker --resources GPU=1
 GONE = "the scheduler has gone ({}): start it, and the batch, again"
 
@@ -51,7 +57,10 @@ def connected(
                 f"no scheduler at {address} ({files.reason(error)}): start one with "
                 "'dask scheduler', or use --cluster local"
             ) from error
-        yield stack.enter_context(client)
+        stack.enter_context(client)
+        if client.run_on_scheduler(find_spec, PACKAGE) is None:
+            raise UserError(NOT_INSTALLED.format(address))
+        yield client
 
 
 def _local_cluster(count: int, threads: int, debug: bool) -> "LocalCluster":

@@ -26,11 +26,6 @@ from neural_style_tf.runs import provenance
 from neural_style_tf.runs.options import RunOptions, pictures, recorded_paths
 from neural_style_tf.settings import BUNDLED_NETWORK
 
-PACKAGE = "neural_style_tf"
-NOT_INSTALLED = (
-    f"a machine of the cluster cannot import {PACKAGE}: run pip install 'neural-style-tf[cluster]' "
-    "there, in the environment of its scheduler or worker"
-)
 STATUSES = "done", "kept", "failed", "busy"  # of an outcome
 # The largest file of a picture: 16 bits for each of four channels, and its metadata.
 BYTES_PER_PIXEL, BYTES_BESIDE_PIXELS = 8, 16 << 20
@@ -129,13 +124,6 @@ def _write_copy(path: str, data: bytes, folder: str) -> str:
     copy = os.path.join(folder, os.path.basename(path))
     Path(copy).write_bytes(data)
     return copy
-
-
-def reason_of(error: Exception) -> str:
-    """Why a job failed at a worker, in one line."""
-    if PACKAGE in str(error) and "No module named" in str(error):
-        return NOT_INSTALLED
-    return files.in_short(error)
 
 
 def unpack(result: Any, options: RunOptions, is_shared: bool) -> Outcome:

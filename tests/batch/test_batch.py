@@ -43,7 +43,7 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     del described["losses"]
     writing.save(half, reading.read(half).pixels, metadata=described)
     done = batch("--workers", 1, "--threads", 1)
-    assert done.returncode == 0 and "1 painted, 3 there already" in done.stderr
+    assert done.returncode == 0 and "1 painted, 3 already done" in done.stderr
     assert half.read_bytes() == whole
     after = {name: (folders / "gallery" / name).stat().st_mtime_ns for name in NAMES}
     assert [name for name in NAMES if after[name] != before[name]] == NAMES[:1]
@@ -245,7 +245,7 @@ def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
     wait_for(lambda: list(folders.glob("gallery/*.png")))
     os.killpg(process.pid, number)
     told = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == status and "not begun" in told
+    assert process.returncode == status and "not started" in told
     done = [path.name for path in folders.glob("gallery/*--*.png")]
     assert done == NAMES[:1]
     assert not list(folders.glob("gallery/.*"))

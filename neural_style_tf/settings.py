@@ -263,8 +263,7 @@ class Settings:
                 )
 
     def weight_of_style(self) -> float:
-        """What the style loss counts: every tenth of `stylization` two and a half times the one
-        before it."""
+        """The weight of the style loss. Raising `stylization` by 0.1 raises it two and a half times."""
         if self.stylization is None:
             return self.style_weight
         return self.style_weight * STYLIZATION_RANGE ** (2 * self.stylization - 1)

@@ -103,7 +103,7 @@ def run(folder, command_line):
         arguments = ["--content", content, "--styles", *styles, "--output", output, *QUICK]
         if "--network" not in options:
             arguments += ["--network", "network.mat"]
-        if "--precision" not in options:  # what is fastest may hang on what else runs
+        if "--precision" not in options:  # what is fastest depends on what else runs
             arguments += ["--precision", "float32"]
         return command_line([*arguments, *options], folder)
 

@@ -42,7 +42,7 @@ photos/two.jpg,paintings/lines.png,{NAMES[3]},{SLOW}
 
 
 def one_quick(folders):
-    """The options of a batch that paints its first picture at once, and goes on until it is told to
-    stop."""
+    """The options of a batch that paints its first picture at once, and goes on until it is
+    stopped."""
     (folders / "pairs.csv").write_text(ONE_QUICK)
     return ["--pairs", "pairs.csv", "--output-dir", "gallery"]

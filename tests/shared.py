@@ -17,8 +17,8 @@ FASTEST_PRECISION = precision._fastest  # which tests replace
 PATIENCE = 300  # seconds that anything may take: a busy machine is not a failure
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# A run that waits after thirty steps until it is told to stop, or there is a file `on`: what a test
-# does there is never too late, however fast the run is.
+# A run that waits after thirty steps until it is asked to stop, or a file `on` appears: what a test
+# does then is never too late, however fast the run is.
 PAUSE = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})

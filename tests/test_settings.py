@@ -1,4 +1,4 @@
-"""Settings: every rule, told in one line."""
+"""Settings: every rule, reported in one line."""
 
 import dataclasses
 

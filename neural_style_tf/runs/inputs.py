@@ -118,7 +118,7 @@ def _check_memory(height: int, width: int) -> None:
     free, least = memory.free_system_memory(), PICTURES_HELD * 12 * height * width
     if free is not None and least > free:
         raise UserError(
-            f"{width}x{height} pixels take {least / 1e9:.1f} GB of memory at the very least, and "
+            f"{width}x{height} pixels take {least / 1e9:.1f} GB of memory at least, and "
             f"{free / 1e9:.1f} GB are free: make the picture smaller"
         )
 

@@ -231,12 +231,12 @@ def may_be_set_by(kind: str, name: str) -> bool:
     return name in setting_names() or name in option_names(lambda rule: rule.get(kind))
 
 
-def check_needs(given: Collection[str]) -> None:
-    """Raises `UsageError` for an option that has no effect without another. given: the names of
+def check_needs(own: Collection[str]) -> None:
+    """Raises `UsageError` for an option that has no effect without another. own: the names of
     those that are set."""
     for field in described():
         needed = field.metadata.get("needs", ())
-        if field.name in given and needed and not set(needed) & set(given):
+        if field.name in own and needed and not set(needed) & set(own):
             parts: list[str] = []
             for name in sorted(needed):
                 parts += [" or "] * bool(parts) + [SettingName(name)]

@@ -82,8 +82,8 @@ def checkpoint_paths(options: RunOptions, settings: Settings) -> list[str]:
     if not pattern and (not every or options.timelapse or options.log_dir):
         return []
     if not pattern or not every:
-        given, lacking = ("output", "iterations") if pattern else ("iterations", "output")
-        raise UsageError(f"--checkpoint-{given} needs --checkpoint-{lacking}, as in {example}")
+        present, lacking = ("output", "iterations") if pattern else ("iterations", "output")
+        raise UsageError(f"--checkpoint-{present} needs --checkpoint-{lacking}, as in {example}")
     if len(PLACEHOLDER.findall(pattern)) != 1:
         raise UsageError(
             f"--checkpoint-output {pattern} needs one place for the step, as in {example}"

@@ -83,9 +83,9 @@ def _digest(path: str, *_: int) -> str:
         return sha256.hexdigest()
 
 
-def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
+def options_of(picture: str, explicit: Collection[str]) -> dict[str, Any]:
     """The settings and inputs that made a picture, as defaults of the options. The inputs that are
-    not `given` are looked for by name, here and beside the picture. With another photo or size,
+    not `explicit` are searched for by name, here and beside the picture. With another photo or size,
     what depends on these is resolved again.
 
     Raises `UserError` for a picture from elsewhere, for metadata that holds anything else, and for
@@ -103,20 +103,20 @@ def options_of(picture: str, given: Collection[str]) -> dict[str, Any]:
     for field in dataclasses.fields(Settings):
         if not shapes_picture(field):
             inherited.pop(field.name, None)
-    if {"content", "size", "width", "height"} & set(given):
+    if {"content", "size", "width", "height"} & set(explicit):
         inherited |= description["asked"]
     else:
         inherited["asked"] = description["asked"]
-    return inherited | inputs_of(description, given, [Path(), Path(picture).parent])
+    return inherited | inputs_of(description, explicit, [Path(), Path(picture).parent])
 
 
 def inputs_of(
-    description: Description, given: Collection[str], folders: list[Path]
+    description: Description, explicit: Collection[str], folders: list[Path]
 ) -> dict[str, Any]:
-    """The inputs of a description that are not `given`, looked for by name in some folders. Raises
+    """The inputs of a description that are not `explicit`, searched for by name in some folders. Raises
     `UserError` for one that is missing, or is not what it was."""
     inputs: dict[str, Any] = {}
-    for name in set(recorded_inputs()) - set(given):
+    for name in set(recorded_inputs()) - set(explicit):
         names, digests = description[name], description["sha256"][name]
         if isinstance(names, list):
             pairs = zip(names, digests, strict=True)

@@ -32,8 +32,9 @@ class Resumed(NamedTuple):
     outputs: tuple[str, ...] = ()  # files that the run has written, and may write again
 
     @classmethod
-    def load(cls, path: str, given: Collection[str] = ()) -> "Resumed":
-        """The run in a file. given: options that the command line sets, which are not looked for.
+    def load(cls, path: str, explicit: Collection[str] = ()) -> "Resumed":
+        """The run in a file. explicit: options that the command line sets; their files are not
+        searched for.
 
         Raises `UserError` for a file that does not hold one, and for a run of somebody else's
         whose inputs are not here, or whose output has no name on the command line.
@@ -47,7 +48,7 @@ class Resumed(NamedTuple):
             options = _recorded(about["options"], path)
             outputs = _outputs(options, description)
         else:
-            options, outputs = _of_a_stranger(path, about["options"], description, given)
+            options, outputs = _of_a_stranger(path, about["options"], description, explicit)
         place = os.path.abspath(path)
         options |= {"save_state": place, "asked": description["asked"]}
         return cls(state, options, description, (*outputs, place))
@@ -112,21 +113,21 @@ def _outputs(options: dict[str, Any], description: provenance.Description) -> tu
 
 
 def _of_a_stranger(
-    path: str, options: Any, description: provenance.Description, given: Collection[str]
+    path: str, options: Any, description: provenance.Description, explicit: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The inputs of somebody else's run, which are looked for by name, and the output, if it is
     the run's own."""
-    found = provenance.inputs_of(description, given, [Path(), Path(path).parent])
+    inputs = provenance.inputs_of(description, explicit, [Path(), Path(path).parent])
     output = _own_output(path, options, description)
     if output:
-        return found | {"output": output}, (output,)
-    if "output" not in given:
+        return inputs | {"output": output}, (output,)
+    if "output" not in explicit:
         raise UsageError(
             f"{path} was not saved by you on this machine, so it may not choose where to "
             "write: pass ",
             SettingName("output"),
         )
-    return found, ()
+    return inputs, ()
 
 
 def _own_output(path: str, options: Any, description: provenance.Description) -> str | None:
@@ -151,7 +152,7 @@ def _own_output(path: str, options: Any, description: provenance.Description) ->
 
 
 def _check_state(state: "Mapping[str, np.ndarray]", path: str) -> None:
-    """Raises `UserError` unless there is all that `stylize` goes on from. Of the optimizer's own
+    """Raises `UserError` unless there is all that `stylize` needs to continue. Of the optimizer's own
     arrays only the optimizer knows."""
     try:
         for part in _ends(state):

@@ -493,8 +493,8 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
     options += ["--network", "network.mat", "--iterations", "4", *quiet]
     options += ["--checkpoint-output", "step-%d.png", "--checkpoint-iterations", "3"]
     assert neural_style.main(options) == 1
-    told = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     for step in (0, 3):
-        assert f"error: cannot write step-{step}.png (No space left on device)" in told
+        assert f"error: cannot write step-{step}.png (No space left on device)" in stderr
     with Image.open("out.png") as image:
         assert image.size == (45, 34)

@@ -1079,7 +1079,7 @@ def test_a_result_too_large_for_the_memory_is_told_first(photo_not_to_be_enlarge
     monkeypatch.setattr(memory, "free_system_memory", lambda: 2_000_000_000)
     options = options_of(photo_not_to_be_enlarged, "out.png", 9000)
     assert error_of(inputs.load, options) == (
-        "9000x6000 pixels take 3.9 GB of memory at the very least, and 2.0 GB are free: "
+        "9000x6000 pixels take 3.9 GB of memory at least, and 2.0 GB are free: "
         "make the picture smaller"
     )
 

@@ -263,7 +263,7 @@ class Settings:
                 )
 
     def weight_of_style(self) -> float:
-        """The weight of the style loss. Raising `stylization` by 0.1 raises it two and a half times."""
+        """The weight of the style loss: 0.1 more `stylization` raises it two and a half times."""
         if self.stylization is None:
             return self.style_weight
         return self.style_weight * STYLIZATION_RANGE ** (2 * self.stylization - 1)

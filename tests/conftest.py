@@ -96,7 +96,7 @@ def command_line(tiny):
 @pytest.fixture
 def run(folder, command_line):
     """A function that runs the command line in `folder`, with its pictures and tiny network, in
-    float32 and with the optimizer and style loss that take the least time to begin, unless told
+    float32 and with the optimizer and style loss that take the least time to begin, unless set
     otherwise. Returns status, stdout and stderr."""
 
     def run(*options, content="photo.png", styles=("painting.png",), output="out.png"):

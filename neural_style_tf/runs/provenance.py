@@ -84,8 +84,8 @@ def _digest(path: str, *_: int) -> str:
 
 
 def options_of(picture: str, explicit: Collection[str]) -> dict[str, Any]:
-    """The settings and inputs that made a picture, as defaults of the options. The inputs that are
-    not `explicit` are searched for by name, here and beside the picture. With another photo or size,
+    """The settings and inputs that made a picture, as defaults of the options. Inputs that are not
+    `explicit` are searched for by name, here and beside the picture. With another photo or size,
     what depends on these is resolved again.
 
     Raises `UserError` for a picture from elsewhere, for metadata that holds anything else, and for
@@ -113,8 +113,8 @@ def options_of(picture: str, explicit: Collection[str]) -> dict[str, Any]:
 def inputs_of(
     description: Description, explicit: Collection[str], folders: list[Path]
 ) -> dict[str, Any]:
-    """The inputs of a description that are not `explicit`, searched for by name in some folders. Raises
-    `UserError` for one that is missing, or is not what it was."""
+    """The inputs of a description that are not `explicit`, searched for by name in some folders.
+    Raises `UserError` for one that is missing, or is not what it was."""
     inputs: dict[str, Any] = {}
     for name in set(recorded_inputs()) - set(explicit):
         names, digests = description[name], description["sha256"][name]

@@ -152,8 +152,8 @@ def _own_output(path: str, options: Any, description: provenance.Description) ->
 
 
 def _check_state(state: "Mapping[str, np.ndarray]", path: str) -> None:
-    """Raises `UserError` unless there is all that `stylize` needs to continue. Of the optimizer's own
-    arrays only the optimizer knows."""
+    """Raises `UserError` unless the state has all that `stylize` needs to continue. Of the
+    optimizer's own arrays only the optimizer knows."""
     try:
         for part in _ends(state):
             _check_arrays(part)

@@ -301,7 +301,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_option_is_told_in_one_line(run, folder, name):
+def test_a_wrong_option_is_reported_in_one_line(run, folder, name):
     options, status, message = WRONG[name]
     result = run(*options, "--quiet")
     assert error_of(result, status).removesuffix(" (see --help)") == message.format(
@@ -310,14 +310,14 @@ def test_a_wrong_option_is_told_in_one_line(run, folder, name):
     assert not (folder / "out.png").exists()
 
 
-def test_a_missing_required_option_is_told(folder):
+def test_a_missing_required_option_is_reported(folder):
     result = subprocess.run([*COMMAND, "--content", "a"], capture_output=True, text=True)
     assert error_of(result, 2) == (
         "the following arguments are required: --styles, --output (see --help)"
     )
 
 
-def test_broken_pictures_are_told_in_one_line(run, folder):
+def test_broken_pictures_are_reported_in_one_line(run, folder):
     (folder / "empty.png").touch()
     (folder / "text.png").write_text("hello")
     (folder / "cut.png").write_bytes((folder / "photo.png").read_bytes()[:700])
@@ -339,7 +339,7 @@ def test_broken_pictures_are_told_in_one_line(run, folder):
     assert error_of(run("--max-megapixels", 0.001), 1) == message
 
 
-def test_outputs_that_cannot_be_are_told_before_the_run(run, folder):
+def test_outputs_that_cannot_be_are_reported_before_the_run(run, folder):
     assert error_of(run(output="out.jgp"), 2) == (
         "out.jgp has an unknown ending (did you mean .jpg?): "
         "end it in .jpg, .jpeg, .png, .webp, .tif, .tiff or .bmp"
@@ -352,7 +352,7 @@ def test_outputs_that_cannot_be_are_told_before_the_run(run, folder):
     )
 
 
-def test_an_existing_output_is_kept_unless_told(run, folder):
+def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(run, folder):
     (folder / "out.png").write_bytes(b"precious")
     message = "out.png exists: give another name, or --overwrite to replace it"
     assert error_of(run("--iterations", 1), 1) == message
@@ -361,7 +361,7 @@ def test_an_existing_output_is_kept_unless_told(run, folder):
     assert size_of(folder / "out.png") == (45, 34)
 
 
-def test_an_existing_checkpoint_is_kept_unless_told(run, folder):
+def test_an_existing_checkpoint_is_kept_unless_overwriting_is_asked_for(run, folder):
     (folder / "step-4.png").write_bytes(b"precious")
     options = ["--iterations", 5, "--checkpoint-output", "step-%s.png"]
     options += ["--checkpoint-iterations", 2]
@@ -477,7 +477,7 @@ def test_end_to_end_with_the_bundled_network(run, folder):
 
 
 @pytest.mark.parametrize("quiet", [[], ["--quiet"]])
-def test_a_checkpoint_that_cannot_be_written_is_told_and_the_run_goes_on(
+def test_a_checkpoint_that_cannot_be_written_is_reported_and_the_run_goes_on(
     folder, monkeypatch, capsys, quiet
 ):
     save = writing.save

@@ -1,4 +1,4 @@
-"""Makes the network that comes with the repository: VGG-19's convolutions, 256 levels a layer.
+"""Makes the bundled network: VGG-19's convolutions, with 256 levels per layer.
 
     python tools/make_network.py SOURCE [--output imagenet-vgg-verydeep-19.mat]
 
@@ -79,8 +79,9 @@ def read_network(path: Path) -> tuple[Convolutions, np.ndarray]:
 def quantize(kernel: np.ndarray) -> np.ndarray:
     """The kernel with at most LEVELS distinct values: Lloyd's algorithm, started near its end.
 
-    The best levels lie as dense as the cube root of the values do (Panter and Dite 1951): for a
-    bell curve, as its quantiles spread by the square root of 3.
+    The density of the best levels is proportional to the cube root of that of the values (Panter
+    and Dite 1951). For a normal distribution, these are its quantiles, spread by the square root
+    of 3.
     """
     if len(np.unique(kernel)) <= LEVELS:
         return kernel
@@ -98,7 +99,7 @@ def quantize(kernel: np.ndarray) -> np.ndarray:
 
 
 def matconvnet_bytes(convolutions: Convolutions, mean_pixel: Any) -> bytes:
-    """A `.mat` file as MatConvNet's newer releases write it, the same bytes at every build."""
+    """A `.mat` file as MatConvNet's newer releases write it, with the same bytes at every build."""
     names = list(convolutions)
     layers = []
     for name in names:

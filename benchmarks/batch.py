@@ -47,8 +47,8 @@ def main() -> None:
         folder = Path(name)
         for kind, names in (("photos", PHOTOS), ("paintings", PAINTINGS)):
             (folder / kind).mkdir()
-            for one in names:
-                shutil.copy(ROOT / "examples" / f"{one}.jpg", folder / kind)
+            for picture in names:
+                shutil.copy(ROOT / "examples" / f"{picture}.jpg", folder / kind)
         if "loop" not in skipped:
             first = seconds(lambda: shell_loop(folder, PHOTOS[:2]))
             auto = seconds(lambda: batch(folder))
@@ -58,8 +58,8 @@ def main() -> None:
         if "workers" not in skipped:
             turns = [rate(folder, "--workers", n, "--threads", n) for n in ("2", "1", "2")]
             one, two = turns[1], statistics.harmonic_mean(turns[::2])
-            row("one worker of one thread", f"{one:.0f} pictures an hour")
-            row("two of them", f"{two:.0f} pictures an hour", f"{two / one:.2f} times as many")
+            row("one worker of one thread", f"{one:.0f} pictures per hour")
+            row("two of them", f"{two:.0f} pictures per hour", f"{two / one:.2f} times as many")
         if "cluster" not in skipped:
             ways = (("--workers", "2"), ("--cluster", "local"), ("--workers", "2"))
             turns = [seconds(lambda way=way: batch(folder, *way, "--threads", "2")) for way in ways]
@@ -72,13 +72,13 @@ def main() -> None:
         row(f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * of_dask() / JOBS:.2f} ms each")
     if "memory" not in skipped:
         tenth, last = memory_of_sizes()
-        told = f"{last / tenth - 1:+.0%}"
-        row("the most a worker holds: 10 pictures, 100", f"{tenth:.0f} MB, {last:.0f} MB", told)
+        growth = f"{last / tenth - 1:+.0%}"
+        row("the most a worker holds: 10 pictures, 100", f"{tenth:.0f} MB, {last:.0f} MB", growth)
 
 
 def row(*cells: str) -> None:
-    what, measured, told = (*cells, "")[:3]
-    print(f"| {what} | {measured} | {told} |", flush=True)
+    what, measured, comment = (*cells, "")[:3]
+    print(f"| {what} | {measured} | {comment} |", flush=True)
 
 
 def seconds(work) -> float:
@@ -100,12 +100,12 @@ def shell_loop(folder: Path, photos: Sequence[str]) -> None:
 
 def batch(folder: Path, *more: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as gallery:
-        given = ["--contents", folder / "photos", "--styles", folder / "paintings", *OPTIONS]
-        run("batch.py", *given, "--output-dir", gallery, *more)
+        options = ["--contents", folder / "photos", "--styles", folder / "paintings", *OPTIONS]
+        run("batch.py", *options, "--output-dir", gallery, *more)
 
 
 def rate(folder: Path, *more: str) -> float:
-    """Pictures an hour."""
+    """Pictures per hour."""
     return 3600 * len(PHOTOS) * len(PAINTINGS) / seconds(lambda: batch(folder, *more))
 
 

@@ -47,10 +47,12 @@ def main() -> None:
         print(f"| one step, 64x64: what the smallest run costs | {whole:.1f} | {most:.0f} MB | |")
         first, second, step = in_one_process()
         whole, most = median_run([*command, "--iterations", "1"])
-        told = "the whole command"
-        print(f"| a run but for its steps, 512x512 | {whole - step:.1f} | {most:.0f} MB | {told} |")
-        told, most = f"the first {first - step:.1f}", memory.peak()
-        print(f"| a second in the same process | {second - step:.1f} | {most:.0f} MB | {told} |")
+        comment = "the whole command"
+        print(
+            f"| a run without its steps, 512x512 | {whole - step:.1f} | {most:.0f} MB | {comment} |"
+        )
+        comment, most = f"the first {first - step:.1f}", memory.peak()
+        print(f"| a second in the same process | {second - step:.1f} | {most:.0f} MB | {comment} |")
         descent(Path(folder), options.evaluations)
 
 
@@ -116,9 +118,9 @@ def descent(folder: Path, evaluations: int) -> None:
     thousand = 1000 * statistics.median(steps)
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
     print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")
-    told = f"loss {loss:,.0f}: {verdict}"
+    comment = f"loss {loss:,.0f}: {verdict}"
     what = f"the lbfgs recipe, {evaluations} evaluations"
-    print(f"| {what} | {run:.1f} | {most:.0f} MB | {told} |")
+    print(f"| {what} | {run:.1f} | {most:.0f} MB | {comment} |")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ RUNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluations", type=int, default=150)
-    parser.add_argument("--reference", type=int, help="a first row: Adam over so many steps")
+    parser.add_argument("--reference", type=int, help="steps of Adam for a first row")
     options = parser.parse_args()
     device = tensorflow_setup.start(debug=False)
 
@@ -121,7 +121,7 @@ def judge(
     from neural_style_tf.objective.objective import make_losses, measure_targets
 
     network = vgg.load(BUNDLED_NETWORK)
-    photo, painting = (tf.constant(one[np.newaxis]) for one in pair(height, width, names))
+    photo, painting = (tf.constant(picture[np.newaxis]) for picture in pair(height, width, names))
     losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
     return lambda path: float(losses(tf.constant(reading.read(path).pixels[np.newaxis]))["total"])
 

@@ -25,13 +25,13 @@ def features(
     network: vgg.Network, image: tf.Tensor, wanted: list[str], settings: Settings
 ) -> dict[str, tf.Tensor]:
     """Features of a picture [1, H, W, 3] RGB by layer name."""
-    found, current = {}, image - network.mean_pixel
+    by_layer, current = {}, image - network.mean_pixel
     scales = operations.POOLING_SCALES if settings.pooling_rescale else {}
     rescale = scales.get(settings.pooling, 1.0)
     for layer in network.layers:
         if layer.kind == "conv":
             edge = "SAME"
-            if not found and settings.padding == "replicate":
+            if not by_layer and settings.padding == "replicate":
                 current = tf.pad(current, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
                 edge = "VALID"
             current = tf.nn.bias_add(tf.nn.conv2d(current, layer.kernel, 1, edge), layer.bias)
@@ -39,9 +39,9 @@ def features(
             current = tf.nn.relu(current)
         else:
             current = POOLINGS[settings.pooling](current) * rescale
-        found[layer.name] = current
-        if set(wanted) <= set(found):
-            return found
+        by_layer[layer.name] = current
+        if set(wanted) <= set(by_layer):
+            return by_layer
     raise ValueError(f"the network lacks some of {wanted}")
 
 
@@ -60,10 +60,10 @@ def make_objective(
     gram = functools.partial(losses.gram, with_sums=settings.style_loss in losses.WITH_SUMS)
     grams = [
         {
-            name: losses.style_target(gram(found[name]), settings.style_loss)
+            name: losses.style_target(gram(by_layer[name]), settings.style_loss)
             for name in style_weights
         }
-        for found in of_styles
+        for by_layer in of_styles
     ]
     shares = settings.style_shares(len(styles))
 
@@ -71,16 +71,16 @@ def make_objective(
     def objective(picture: tf.Tensor) -> Evaluation:
         with tf.GradientTape() as tape:
             tape.watch(picture)
-            found = features(network, picture, wanted, settings)
+            by_layer = features(network, picture, wanted, settings)
             pixels = picture.shape[1] * picture.shape[2]
             content = sum(
                 weight
                 * losses.content_loss(
-                    losses.distance(found[name], of_content[name]), settings.content_loss
+                    losses.distance(by_layer[name], of_content[name]), settings.content_loss
                 )
                 for name, weight in content_weights.items()
             )
-            ours = {name: gram(found[name]) for name in style_weights}
+            ours = {name: gram(by_layer[name]) for name in style_weights}
             style = sum(
                 share
                 * weight

@@ -40,8 +40,8 @@ def main() -> None:
                 painted(names, precision, options.size, options.iterations, folder)
                 for precision in ("float32", options.precision)
             )
-            told = " in the style of ".join(names)
-            print(f"| {told} | {plain:,.0f} | {low:,.0f} | {low / plain - 1:+.1%} |", flush=True)
+            title = " in the style of ".join(names)
+            print(f"| {title} | {plain:,.0f} | {low:,.0f} | {low / plain - 1:+.1%} |", flush=True)
 
 
 def painted(

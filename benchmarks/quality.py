@@ -18,9 +18,10 @@ Measures, all in float32 from the file; of each the mean over the pairs:
 - affinity: how much cosine similarities between places of relu3_1 differ from the photo's, at 256
   pixels (the content loss of Kolkin et al. 2019, "STROTSS", eq. 5). ssim: of the luma (Wang et al.
   2004), 1 is the photo.
-- ripple: energy above a fifth of a cycle a pixel where the photo is flat, over the painting's own.
+- ripple: energy above a fifth of a cycle per pixel where the photo is flat, over the
+  painting's own.
 - border: energy of the steps between pixels in the outer 8, over that inside; over the same of
-  the photo: 1 is no border.
+  the photo; 1 if there is no visible border.
 - to style, to photo: sliced Wasserstein distance of colours, in grey levels.
 """
 
@@ -130,35 +131,35 @@ def main() -> None:
         paint(folders[name], arguments)
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
     tensorflow_setup.start(debug=False)
-    found = {name: measured(folder) for name, folder in folders.items()}
-    table(found)
+    measurements = {name: measured(folder) for name, folder in folders.items()}
+    table(measurements)
     sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
     if options.curve:
-        curve(found, options.folder / "curve.png")
+        curve(measurements, options.folder / "curve.png")
 
 
-def table(found: dict[str, dict[str, float]]) -> None:
-    columns = next(iter(found.values()))
+def table(measurements: dict[str, dict[str, float]]) -> None:
+    columns = next(iter(measurements.values()))
     print(f"| what | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
-    for name, row in found.items():
+    for name, row in measurements.items():
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
 
 
 def compare_sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]]:
     """The first pair's measures at each size, and the sheet."""
-    found, shown = {}, []
+    measurements, shown = {}, []
     for size in wanted:
         photo, painting, name = files_of(*PAIRS[0])
         paint_one(photo, painting, folder / f"size {size}" / name, [], size)
-        found[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
+        measurements[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
         shown.append(reading.read(folder / f"size {size}" / name).pixels)
     height, width = size_of(files_of(*PAIRS[0])[0], 2 * SIZE)
-    rows = [np.hstack([resampling.resize(one, height, width) for one in shown[:2]])]
-    rows += [np.hstack([resampling.resize(one, height, width) for one in shown[2:4]])] * (
+    rows = [np.hstack([resampling.resize(picture, height, width) for picture in shown[:2]])]
+    rows += [np.hstack([resampling.resize(picture, height, width) for picture in shown[2:4]])] * (
         len(shown) > 3
     )
     writing.save(folder / "sizes.png", np.vstack(rows))
-    return found
+    return measurements
 
 
 def files_of(photo: str, painting: str) -> tuple[Path, Path, str]:
@@ -239,8 +240,10 @@ def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
     from neural_style_tf.network.backprop import Passes
 
     passes = Passes(network().layers, layers, "max")
-    found = passes.features(vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel))
-    return [np.reshape(found[name], (-1, found[name].shape[-1])) for name in layers]
+    by_layer = passes.features(
+        vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel)
+    )
+    return [np.reshape(by_layer[name], (-1, by_layer[name].shape[-1])) for name in layers]
 
 
 def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
@@ -250,7 +253,7 @@ def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
             resampling.resize(p, p.shape[0] // factor, p.shape[1] // factor)
             for p in (picture, painting)
         )
-        for ours, theirs in zip(*(features(one, LAYERS) for one in small), strict=True):
+        for ours, theirs in zip(*(features(image, LAYERS) for image in small), strict=True):
             distances.append(sliced_wasserstein(ours, theirs, in_deviations=True))
     return float(np.mean(distances))
 
@@ -261,8 +264,10 @@ def sliced_wasserstein(ours: np.ndarray, theirs: np.ndarray, in_deviations: bool
     directions = random.normal(size=(ours.shape[1], DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
     places = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    one, other = (np.quantile(values @ directions, places, axis=0) for values in (ours, theirs))
-    distances = np.abs(one - other).mean(0)
+    our_quantiles, their_quantiles = (
+        np.quantile(values @ directions, places, axis=0) for values in (ours, theirs)
+    )
+    distances = np.abs(our_quantiles - their_quantiles).mean(0)
     if in_deviations:
         distances = distances / ((theirs @ directions).std(0) + 1e-6)
     return float(distances.mean())
@@ -270,10 +275,12 @@ def sliced_wasserstein(ours: np.ndarray, theirs: np.ndarray, in_deviations: bool
 
 def affinity_divergence(picture: np.ndarray, photo: np.ndarray) -> float:
     similarities = []
-    for one in (picture, photo):
-        height, width = one.shape[:2]
+    for image in (picture, photo):
+        height, width = image.shape[:2]
         small = resampling.resize(
-            one, round(height * SIZE / max(height, width)), round(width * SIZE / max(height, width))
+            image,
+            round(height * SIZE / max(height, width)),
+            round(width * SIZE / max(height, width)),
         )
         (values,) = features(small, ["relu3_1"])
         chosen = np.random.default_rng(0).permutation(len(values))[:PLACES]
@@ -286,14 +293,14 @@ def luma(pixels: np.ndarray) -> np.ndarray:
     return colors.luma(pixels.astype(np.float64))  # variances are small against their terms
 
 
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
+def ssim(picture: np.ndarray, photo: np.ndarray) -> float:
     """Wang et al. 2004 eq. 13, a Gaussian window of deviation 1.5."""
-    means = [gaussian_filter(image, 1.5) for image in (one, other)]
+    means = [gaussian_filter(image, 1.5) for image in (picture, photo)]
     variances = [
         gaussian_filter(image**2, 1.5) - mean**2
-        for image, mean in zip((one, other), means, strict=True)
+        for image, mean in zip((picture, photo), means, strict=True)
     ]
-    covariance = gaussian_filter(one * other, 1.5) - means[0] * means[1]
+    covariance = gaussian_filter(picture * photo, 1.5) - means[0] * means[1]
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     above = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
     below = (means[0] ** 2 + means[1] ** 2 + c1) * (sum(variances) + c2)
@@ -320,7 +327,7 @@ def border(image: np.ndarray) -> float:
 
 
 def sheet(folders: dict[str, Path]) -> Image.Image:
-    """A row a variant, a column a pair."""
+    """One row per variant, one column per pair."""
     rows = []
     for name, folder in folders.items():
         pictures = [Image.open(folder / files_of(*pair)[2]).convert("RGB") for pair in PAIRS]
@@ -328,8 +335,8 @@ def sheet(folders: dict[str, Path]) -> Image.Image:
             "RGB", (sum(p.width for p in pictures), max(p.height for p in pictures) + 14)
         )
         lefts = itertools.accumulate((p.width for p in pictures), initial=0)
-        for left, one in zip(lefts, pictures, strict=False):
-            row.paste(one, (left, 14))
+        for left, picture in zip(lefts, pictures, strict=False):
+            row.paste(picture, (left, 14))
         ImageDraw.Draw(row).text((2, 1), name, fill="white")
         rows.append(row)
     whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
@@ -339,8 +346,8 @@ def sheet(folders: dict[str, Path]) -> Image.Image:
     return whole
 
 
-def curve(found: dict[str, dict[str, float]], path: Path) -> None:
-    """A line a style loss through its content weights."""
+def curve(measurements: dict[str, dict[str, float]], path: Path) -> None:
+    """One line per style loss, through its content weights."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -350,7 +357,7 @@ def curve(found: dict[str, dict[str, float]], path: Path) -> None:
     labels = {"affinity": "affinity divergence from the photo", "ssim": "ssim with the photo"}
     for axes, (measure, label) in zip(plots, labels.items(), strict=True):
         for loss in CURVE_LOSSES:
-            rows = {weight: found[f"{loss} {weight:g}"] for weight in CURVE}
+            rows = {weight: measurements[f"{loss} {weight:g}"] for weight in CURVE}
             points = [(row[measure], row["style"]) for row in rows.values()]
             axes.plot(*zip(*points, strict=True), "o-", label=loss)
             for weight, point in zip(rows, points, strict=True):

@@ -62,9 +62,7 @@ def main() -> None:
         f"A step at {options.size}x{options.size} on {device}, medians of {options.runs}; ", end=""
     )
     print(f"`--precision auto` chooses {chosen}.\n")
-    print(
-        "| step | seconds | times as fast | convolutions | peak memory at 1024x1024 | a megapixel |"
-    )
+    print("| step | seconds | times as fast | convolutions | memory at 1024x1024 | per megapixel |")
     print("| --- | --- | --- | --- | --- | --- |")
     for variant, taken in times.items():
         ratio = statistics.median(a / b for a, b in zip(times["plain"], taken, strict=True))
@@ -116,8 +114,8 @@ def pictures(height: int, width: int) -> list:
     from neural_style_tf.pictures import reading, resampling
 
     names = ("china.jpg", "church-at-auvers.jpg", "china-church.jpg")
-    found = [reading.read(ROOT / "examples" / name).pixels for name in names]
-    return [tf.constant(resampling.resize(one, height, width)[np.newaxis]) for one in found]
+    images = [reading.read(ROOT / "examples" / name).pixels for name in names]
+    return [tf.constant(resampling.resize(image, height, width)[np.newaxis]) for image in images]
 
 
 def convolutions(precision: str, size: int) -> float:
@@ -167,7 +165,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 def peak(variant: str, size: int) -> float:
     """The most megabytes that a process of its own holds for a few steps; the plain ones with the
-    convolutions that TensorFlow takes by itself."""
+    convolutions that TensorFlow chooses itself."""
     environment = os.environ.copy()
     if variant == "plain" and not cpu.uses_onednn_by_default():
         environment[cpu.ONEDNN] = "0"

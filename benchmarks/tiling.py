@@ -38,7 +38,8 @@ def main() -> None:
         size, tile = int(options.one[0]), options.one[1]
         print(*gradient(size, tile, options.precision, options.runs))
         return
-    print("| size | tiles | seconds | a megapixel | against whole | peak memory | against whole |")
+    head = ("size", "tiles", "seconds", "per megapixel", "against whole", "peak memory")
+    print(f"| {' | '.join(head)} | against whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
         whole = None
@@ -47,11 +48,12 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", str(size), tile]
             command += ["--precision", options.precision, "--runs", str(options.runs)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found = [float(word) for word in done.stdout.split()]
+            figures = [float(word) for word in done.stdout.split()]
             if tile == "off":
-                whole = found
-            seconds, megabytes = found
-            ratios = [f"{one / other:.2f}" for one, other in zip(found, whole or (), strict=False)]
+                whole = figures
+            seconds, megabytes = figures
+            pairs = zip(figures, whole or (), strict=False)
+            ratios = [f"{tiled / untiled:.2f}" for tiled, untiled in pairs]
             time_ratio, memory_ratio = ratios or ("", "")
             print(
                 f"| {size}x{size} | {tile} | {seconds:.2f} | {seconds / size**2 * 1e6:.2f} "

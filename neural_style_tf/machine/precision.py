@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import SettingName, UserError
 from neural_style_tf.machine import cpu, user_cache
 
 if TYPE_CHECKING:
@@ -49,7 +49,9 @@ def _check(dtype: "tf.DType", convolution: Convolution) -> None:
         run(features)
     except tf.errors.OpError as error:
         raise UserError(
-            f"this machine has no {dtype.name} ({type(error).__name__}): use --precision auto"
+            f"this machine has no {dtype.name} ({type(error).__name__}): use ",
+            SettingName("precision"),
+            " auto",
         ) from None
 
 

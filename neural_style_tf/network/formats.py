@@ -123,7 +123,7 @@ def read(path: str | Path, data: bytes) -> Weights:
     except MemoryError:
         raise UserError(
             f"network {path} is broken (it unpacks to far more than a VGG has): download it again "
-            "or choose another --network"
+            "or choose another network"
         ) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         raise UserError(
@@ -156,7 +156,7 @@ def _open(path: str | Path, data: bytes, file_format: Format) -> Any:
     except Exception as error:  # on broken bytes the libraries raise exceptions of every kind
         raise UserError(
             f"network {path} is truncated or not a {file_format.extension} file "
-            f"({type(error).__name__}): download it again or choose another --network"
+            f"({type(error).__name__}): download it again or choose another network"
         ) from None
 
 

@@ -67,7 +67,7 @@ def read(path: str | Path, file: BinaryIO, size: int) -> Weights:
     else:
         what = f"the reader of {extension} files crashed on it ({_name(status)})"
     raise UserError(
-        f"network {path} is broken: {what}: download it again or choose another --network"
+        f"network {path} is broken: {what}: download it again or choose another network"
     )
 
 

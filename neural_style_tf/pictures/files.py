@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from neural_style_tf.errors import UserError, nearest
+from neural_style_tf.errors import SettingName, UserError, nearest
 
 StrPath = str | os.PathLike[str]
 
@@ -56,7 +56,8 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
 def check_free(path: StrPath, overwrite: bool = False) -> None:
     """Raises `UserError` if there is a file that may not be replaced."""
     if os.path.exists(path) and not overwrite:
-        raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
+        advice = ": give another name, or ", SettingName("overwrite"), " to replace it"
+        raise UserError(f"{path} exists", *advice)
 
 
 def open_to_read(path: StrPath) -> BinaryIO:

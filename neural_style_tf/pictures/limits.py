@@ -5,7 +5,7 @@ import os
 
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.machine import memory
 from neural_style_tf.pictures import decoding, opening, resampling
 from neural_style_tf.pictures.files import StrPath
@@ -26,8 +26,9 @@ def check_max_megapixels(max_megapixels: float) -> None:
     """Raises `UsageError` for a limit that would never be reached, or always."""
     if not (math.isfinite(max_megapixels) and max_megapixels > 0):
         raise UsageError(
-            f"--max-megapixels is {max_megapixels:g}, which is not a finite number above 0: "
-            "set it to the megapixels of your largest picture"
+            SettingName("max_megapixels"),
+            f" is {max_megapixels:g}, which is not a finite number above 0: "
+            "set it to the megapixels of your largest picture",
         )
 
 
@@ -42,7 +43,8 @@ def check_megapixels(path: StrPath, image: Image.Image, max_megapixels: float) -
     if megapixels > max_megapixels:
         raise UserError(
             f"{path} has {megapixels:.1f} megapixels, more than {max_megapixels:g}: "
-            "shrink it, or raise --max-megapixels"
+            "shrink it, or raise ",
+            SettingName("max_megapixels"),
         )
     if image.height * image.width > _MOST_RUN_LENGTH_PIXELS and _is_run_length_bmp(image):
         raise UserError(

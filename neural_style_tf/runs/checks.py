@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import SettingName, UserError
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import NO_FILE, RunOptions, option_names
@@ -79,9 +79,11 @@ def _check_files(options: RunOptions, own: Collection[str]) -> None:
 
     outputs.check(options, options.settings, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
-        raise UserError("--progress-plot needs matplotlib: pip install 'neural-style-tf[plot]'")
+        advice = " needs matplotlib: pip install 'neural-style-tf[plot]'"
+        raise UserError(SettingName("progress_plot"), advice)
     if options.log_dir and not importlib.util.find_spec("tensorboard"):
-        raise UserError("--log-dir needs tensorboard: pip install 'neural-style-tf[logs]'")
+        advice = " needs tensorboard: pip install 'neural-style-tf[logs]'"
+        raise UserError(SettingName("log_dir"), advice)
     files.open_to_read(options.network).close()
 
 

@@ -12,7 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 
-from neural_style_tf.errors import UsageError, UserError, nearest
+from neural_style_tf.errors import SettingName, UsageError, UserError, nearest
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.pictures import files, places, resampling, writing
 
@@ -34,8 +34,9 @@ class Timelapse:
         suffix = Path(path).suffix.lower()
         if suffix not in FORMATS:
             raise UsageError(
-                f"--timelapse {path} has no known ending{nearest(suffix, list(FORMATS))}: "
-                f"end it in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+                SettingName("timelapse"),
+                f" {path} has no known ending{nearest(suffix, list(FORMATS))}: "
+                f"end it in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}",
             )
         if suffix != ".mp4":
             return

@@ -302,7 +302,7 @@ def test_a_truncated_h5_file_is_told_in_one_line_wherever_it_ends(tmp_path):
         path.write_bytes(whole[:length])
         assert error_of(vgg.load, path) == (
             f"network {path} is truncated or not a .h5 file (OSError): "
-            "download it again or choose another --network"
+            "download it again or choose another network"
         )
 
 
@@ -331,7 +331,7 @@ def test_a_pth_file_that_torch_cannot_load_is_told_in_one_line(tmp_path, torch):
     for error in (RuntimeError("a\nb"), EOFError(), pickle.UnpicklingError("c")):
         assert error_of(vgg.load, save_state(path, error)) == (
             f"network {path} is truncated or not a .pth file ({type(error).__name__}): "
-            "download it again or choose another --network"
+            "download it again or choose another network"
         )
 
 
@@ -367,7 +367,7 @@ def test_a_zip_archive_that_torch_did_not_write_is_refused(tmp_path, torch):
         archive.writestr("archive/data.pkl", bytes(100_000))
     assert error_of(vgg.load, path) == (
         f"network {path} is truncated or not a .pth file (ValueError): "
-        "download it again or choose another --network"
+        "download it again or choose another network"
     )
     path.write_bytes(path.read_bytes()[:100])
     assert f"network {path} is truncated or not a .pth file (BadZipFile)" in error_of(
@@ -403,7 +403,7 @@ def test_whatever_the_library_does_is_told_in_one_line(tmp_path, stand_in, monke
     path = save_state(tmp_path / "network.pth", {})
     began = time.monotonic()
     assert error_of(weights.read, path) == (
-        f"network {path} is broken: {message}: download it again or choose another --network"
+        f"network {path} is broken: {message}: download it again or choose another network"
     )
     assert time.monotonic() - began < 60
 
@@ -413,7 +413,7 @@ def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, stand_in):
     path = save_state(tmp_path / "network.pth", {})
     assert error_of(weights.read, path) == (
         f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
-        "choose another --network"
+        "choose another network"
     )
 
 
@@ -462,7 +462,7 @@ def test_an_h5_file_that_declares_more_than_it_has_is_refused(tmp_path):
     began = time.monotonic()
     assert error_of(weights.read, path) == (
         f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
-        "choose another --network"
+        "choose another network"
     )
     assert time.monotonic() - began < 60
 

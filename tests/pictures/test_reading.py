@@ -94,7 +94,7 @@ def test_too_large_is_told_from_the_header(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png(8, 2, b"", height=20_000, width=50_000))
     assert error_of(reading.read, path) == (
-        f"{path} has 1000.0 megapixels, more than 200: shrink it, or raise --max-megapixels"
+        f"{path} has 1000.0 megapixels, more than 200: shrink it, or raise max_megapixels"
     )
 
 
@@ -103,7 +103,7 @@ def test_max_megapixels_is_the_largest_allowed(tmp_path):
     megapixels = HEIGHT * WIDTH / 1e6
     pixels_of(path, max_megapixels=megapixels)
     assert error_of(reading.read, path, max_megapixels=0.002) == (
-        f"{path} has 0.0 megapixels, more than 0.002: shrink it, or raise --max-megapixels"
+        f"{path} has 0.0 megapixels, more than 0.002: shrink it, or raise max_megapixels"
     )
 
 
@@ -130,7 +130,7 @@ def test_broken_exif_does_not_matter_and_is_not_told(tmp_path, capfd, ending, ex
 def test_a_limit_that_is_not_a_finite_number_above_0_is_refused(tmp_path, limit):
     path = write(tmp_path / "photo.png", picture())
     assert error_of(reading.read, path, max_megapixels=limit, kind=UsageError) == (
-        f"--max-megapixels is {limit:g}, which is not a finite number above 0: "
+        f"max_megapixels is {limit:g}, which is not a finite number above 0: "
         "set it to the megapixels of your largest picture"
     )
 

@@ -221,7 +221,8 @@ def _open_h5(data: bytes) -> dict[str, np.ndarray]:
     """The arrays of the convolutions by path; the paths depend on the version of Keras."""
     import h5py
 
-    arrays, remaining = {}, _max_unpacked_bytes(data)
+    arrays: dict[str, np.ndarray] = {}
+    remaining = _max_unpacked_bytes(data)
 
     def collect(name: str, item: Any) -> None:
         nonlocal remaining
@@ -259,7 +260,10 @@ def _read_keras(arrays: dict[str, np.ndarray]) -> Weights:
     bias."""
     by_rank: dict[tuple[int, int], dict[int, np.ndarray]] = {}
     for name, array in arrays.items():
-        block, number = map(int, _KERAS_LAYER.search(name).groups())
+        match = _KERAS_LAYER.search(name)
+        if match is None:
+            continue
+        block, number = map(int, match.groups())
         by_rank.setdefault((block, number), {})[array.ndim] = array
     convolutions = {place: (layer[4], layer[1]) for place, layer in by_rank.items()}
     kernel, bias = convolutions[1, 1]
@@ -293,8 +297,11 @@ def _read_torchvision(state: dict[str, Any]) -> Weights:
     tensors: dict[int, dict[str, np.ndarray]] = {}
     for name, tensor in state.items():
         if name.startswith("features."):
-            index, kind = _TORCHVISION_NAME.fullmatch(name).groups()
-            tensors.setdefault(int(index), {})[kind] = tensor.detach().float().numpy()
+            match = _TORCHVISION_NAME.fullmatch(name)
+            if match is None:
+                raise ValueError(f"{name} is not a layer of torchvision's VGGs")
+            array = tensor.detach().float().numpy()
+            tensors.setdefault(int(match[1]), {})[match[2]] = array
     convolutions = {}
     for index, place in _torchvision_places(sorted(tensors)).items():
         kernel = tensors[index]["weight"].transpose(2, 3, 1, 0)  # -> [h, w, in, out]
@@ -327,7 +334,7 @@ def _layers(convolutions: Convolutions) -> list[Layer]:
     """
     if (1, 1) not in convolutions:
         raise ValueError("conv1_1 is missing")
-    layers = []
+    layers: list[Layer] = []
     for (block, number), (kernel, bias) in sorted(convolutions.items(), key=lambda item: item[0]):
         if kernel.shape[:2] != (3, 3):
             raise ValueError(f"conv{block}_{number} is not 3x3")

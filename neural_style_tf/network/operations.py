@@ -7,6 +7,7 @@ convolution is the exception: its input is a picture [1, H, W, 3] float32.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import tensorflow as tf
@@ -153,7 +154,7 @@ class Relu:
     """
 
     keeps_input = False
-    channels = None
+    channels: int | None = None
 
     def __init__(self, is_output_kept: bool):
         self._is_output_kept = is_output_kept
@@ -181,7 +182,7 @@ class MaxPooling:
     """The maximum of each 2x2 square. Its memory: input and output."""
 
     keeps_input = True
-    channels = None
+    channels: int | None = None
 
     def __init__(self, scale: float):
         """scale: ignored, as the other poolings are scaled to match this one."""
@@ -201,7 +202,7 @@ class AveragePooling:
     """The mean of each 2x2 square, times `scale`. Its memory: the shape of the input."""
 
     keeps_input = False
-    channels = None
+    channels: int | None = None
 
     def __init__(self, scale: float):
         self._scale = scale
@@ -219,7 +220,7 @@ class L2Pooling:
     exceed the range of float16. Its memory: the input, and the output in float32 without scale."""
 
     keeps_input = True
-    channels = None
+    channels: int | None = None
 
     def __init__(self, scale: float):
         self._scale = scale
@@ -237,7 +238,11 @@ class L2Pooling:
         return tf.cast(slopes * tf.cast(features, tf.float32), features.dtype)
 
 
-POOLINGS = {"max": MaxPooling, "avg": AveragePooling, "l2": L2Pooling}
+POOLINGS: dict[str, Callable[[float], Operation[Any]]] = {
+    "max": MaxPooling,
+    "avg": AveragePooling,
+    "l2": L2Pooling,
+}
 
 
 def make_operation(

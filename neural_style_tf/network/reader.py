@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import formats, packed
@@ -50,12 +50,12 @@ def read(path: str | Path, file: BinaryIO, size: int) -> Weights:
     Raises `UserError` for anything that is wrong with the file, and however the child ends.
     """
     seconds = _seconds(size) + WAIT_SECONDS
-    with _child(path, file, size) as process:
+    with _child(path, file, size) as (process, output):
         with _killed_after(START_SECONDS + _seconds(size), process):
-            process.stdout.read(len(READY))
+            output.read(len(READY))
         began = time.monotonic()
         with _killed_after(seconds, process):
-            kind, answer = _answer(process.stdout)
+            kind, answer = _answer(output)
             status = process.wait()
     if kind == REFUSED:
         raise UserError(answer.decode(errors="surrogateescape"))
@@ -77,8 +77,10 @@ def _seconds(size: int) -> float:
 
 
 @contextlib.contextmanager
-def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.Popen]:
-    """A process that reads the file. It has ended when the context ends, whatever happens."""
+def _child(
+    path: str | Path, file: BinaryIO, size: int
+) -> Iterator[tuple[subprocess.Popen, BinaryIO]]:
+    """A process that reads the file, and its output. It has ended when the context ends, whatever happens."""
     limits = size, _seconds(size), MEMORY_BYTES + MEMORY_FACTOR * size
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # `file.seek` may only move within its buffer
     environment = os.environ | {
@@ -101,11 +103,12 @@ def _child(path: str | Path, file: BinaryIO, size: int) -> Iterator[subprocess.P
             f"cannot start the reader of network {path} ({files.reason(error)}): "
             "close other programs"
         ) from error
+    output = cast(BinaryIO, process.stdout)
     try:
-        yield process
+        yield process, output
     finally:
         process.kill()
-        process.stdout.close()
+        output.close()
         process.wait()
 
 

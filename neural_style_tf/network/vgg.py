@@ -59,8 +59,8 @@ def load(path: str | Path = BUNDLED_NETWORK) -> Network:
 
 @functools.lru_cache(maxsize=1)
 def _load(path: str | Path, _: tuple) -> Network:
-    layers, mean_pixel, scale, title = cache.read(path)
-    layers = tuple(_on_device(layer) for layer in layers)
+    weights_read, mean_pixel, scale, title = cache.read(path)
+    layers = tuple(_on_device(layer) for layer in weights_read)
     return Network(_with_input(layers, 1 / scale), mean_pixel, title, scale)
 
 

@@ -5,6 +5,8 @@ of 4x4 outputs is computed from 6x6 inputs with 36 products per pair of channels
 pays with many channels on a CPU; GPU libraries have their own.
 """
 
+import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -36,22 +38,23 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """B^T [6, 6], G [6, 3] and A^T [4, 6] float64 of Lavin and Gray eq. 8, by the method of Toom
     and Cook."""
     a = [[point**row for point in POINTS] + [Fraction(row == TILE - 1)] for row in range(TILE)]
-    g, b = [], []
+    g: list[list[Fraction]] = []
+    b: list[list[Fraction]] = []
     for point in POINTS:
         others = [other for other in POINTS if other != point]
-        norm = Fraction(np.prod([point - other for other in others]))
+        norm = math.prod((point - other for other in others), start=Fraction(1))
         g.append([point**power / norm for power in range(3)])
-        b.append([*_polynomial(others), 0])
-    g.append([0, 0, 1])
+        b.append([*_polynomial(others), Fraction(0)])
+    g.append([Fraction(0), Fraction(0), Fraction(1)])
     b.append(_polynomial(POINTS))
-    return tuple(np.array(matrix, np.float64) for matrix in (b, g, a))
+    return np.array(b, np.float64), np.array(g, np.float64), np.array(a, np.float64)
 
 
-def _polynomial(roots: list[Fraction]) -> list[Fraction]:
+def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
     """The coefficients of the product of all (x - root), that of x^0 first."""
     coefficients = [Fraction(1)]
     for root in roots:
-        higher, lower = [0, *coefficients], [*coefficients, 0]
+        higher, lower = [Fraction(0), *coefficients], [*coefficients, Fraction(0)]
         coefficients = [high - root * low for high, low in zip(higher, lower, strict=True)]
     return coefficients
 

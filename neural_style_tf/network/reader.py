@@ -80,7 +80,8 @@ def _seconds(size: int) -> float:
 def _child(
     path: str | Path, file: BinaryIO, size: int
 ) -> Iterator[tuple[subprocess.Popen, BinaryIO]]:
-    """A process that reads the file, and its output. It has ended when the context ends, whatever happens."""
+    """A process that reads the file, and its output. It has ended when the context ends, whatever
+    happens."""
     limits = size, _seconds(size), MEMORY_BYTES + MEMORY_FACTOR * size
     os.lseek(file.fileno(), 0, os.SEEK_SET)  # `file.seek` may only move within its buffer
     environment = os.environ | {

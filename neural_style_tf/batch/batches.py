@@ -3,7 +3,7 @@
 import contextlib
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 from neural_style_tf.batch import gallery, jobs, processes, worker_count
@@ -70,7 +70,7 @@ def _paint_all(pairs: Sequence[Pair], options: BatchOptions, summary: Summary) -
 
 def _outcomes(
     pairs: Sequence[Pair], options: BatchOptions, summary: Summary
-) -> Iterator[tuple[int, Outcome]]:
+) -> Generator[tuple[int, Outcome], None, None]:
     """The numbers of pairs, and what became of each, as soon as it is known."""
     missing = []
     for number, pair in enumerate(pairs):
@@ -119,7 +119,7 @@ def _existing(pair: Pair) -> Outcome | None:
 
 def _events(
     pictures: list[RunOptions], options: BatchOptions, summary: Summary, kinds: Sequence[Kind]
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Has pictures painted, by processes here or by a cluster."""
     timeout = options.job_timeout or math.inf
     threads = pictures[0].threads
@@ -144,7 +144,7 @@ def _events(
 
 def _processes(
     pictures: list[RunOptions], count: int, threads: int, kinds: Sequence[Kind], timeout: float
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     folders = {os.path.dirname(picture.output) for picture in pictures}
     debug = pictures[0].debug
     # a process to fork from imports silently, and the driver of a GPU may not survive a fork

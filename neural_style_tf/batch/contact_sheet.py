@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -116,7 +117,7 @@ def _font(side: int) -> ImageFont.FreeTypeFont:
     for name in FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size)
-    return ImageFont.load_default(size)
+    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
 
 
 def _shortened(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -11,7 +11,7 @@ import queue
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ def run(
     work: Callable[[Parcel, str, int], Painted] = parcels.paint,
     timeout: float = math.inf,
     tls_files: Sequence[str] | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Paints the pictures of the options, as `processes.run` does.
 
     address: of a scheduler, or "local" for one on this machine, with as many workers and threads

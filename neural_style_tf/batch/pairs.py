@@ -42,7 +42,8 @@ def read(options: BatchOptions, arguments: Sequence[str], readers: Readers) -> l
     if options.pairs:
         return list(_read_table(options, arguments, readers))
     common = _checked(readers.options(arguments))
-    contents, styles = find_pictures(options.contents), find_pictures(options.styles)
+    contents = find_pictures(options.contents or ())
+    styles = find_pictures(options.styles or ())
     return [
         _pair(content, (style,), None, common, options) for content in contents for style in styles
     ]
@@ -63,7 +64,7 @@ def _read_table(
 ) -> Iterator[Pair]:
     """Raises `UsageError`, with its line, for a row that is wrong."""
     known: dict[str, RunOptions] = {}  # by the text of their column: many rows have the same
-    for line, row in tables.read(options.pairs):
+    for line, row in tables.read(options.pairs or ""):
         try:
             text = row.get("options") or ""
             if text not in known:
@@ -81,7 +82,7 @@ def _read_table(
 def find_pictures(paths: Sequence[str]) -> list[str]:
     """The pictures that files, folders and patterns name, each once. Raises `UsageError` for a
     path that names none."""
-    pictures = {}
+    pictures: dict[str, None] = {}
     for path in paths:
         pictures |= dict.fromkeys(_in_folder(path) if os.path.isdir(path) else _files(path))
     return list(pictures)
@@ -119,8 +120,10 @@ def _pair(
     """common: the options of such a picture, except for its files."""
     output = os.path.join(options.output_dir, output or _name(content, styles, options.name))
     state = f"{output}.state.npz" if options.save_states else None
-    own = {"content": content, "styles": styles, "output": output, "save_state": state}
-    return Pair(content, styles, output, dataclasses.replace(common, **own))
+    own = dataclasses.replace(
+        common, content=content, styles=styles, output=output, save_state=state
+    )
+    return Pair(content, styles, output, own)
 
 
 def _name(content: str, styles: tuple[str, ...], pattern: str) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -44,7 +44,7 @@ def run(
     on_end: Callable[[int], None] = lambda process: None,
     preload: str | None = None,
     timeout: float = math.inf,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Does the jobs in `count` processes, `MAX_PROCESSES` at most, in order, except that a process
     goes on with jobs of the kind of its last one. A process that has done `MAX_KINDS` kinds is
     replaced before the next.
@@ -82,7 +82,7 @@ class _Processes:
         self._start_seconds = max(timeout, START_SECONDS)
         self._wait_seconds = min(1, timeout)
         self._failures, self._max_failures = 0, TRIES * count  # to start, one after the other
-        self._processes: dict[int, _Process] = {}
+        self._processes: dict[Hashable, _Process] = {}  # by place
         self._starting = LastReports()
         self._reports: list[Report] = []  # that are known already
 
@@ -90,7 +90,7 @@ class _Processes:
         for place in range(self._count):
             self._start(place)
 
-    def ready(self) -> list[int]:
+    def ready(self) -> list[Hashable]:
         return [place for place, process in self._processes.items() if process.is_ready]
 
     def capacity(self, waiting: int) -> int:
@@ -108,13 +108,15 @@ class _Processes:
     def receive(self) -> Iterator[Report]:
         reports, self._reports = self._reports, []
         yield from reports
-        places = {process.connection: place for place, process in self._processes.items()}
+        places: dict[Any, Hashable] = {
+            process.connection: place for place, process in self._processes.items()
+        }
         for connection in wait(list(places), self._wait_seconds):
             yield from self._receive(places[connection])
         for place in self._starting.silent(self._start_seconds):
             self._fail_to_start(place)
 
-    def _receive(self, place: int) -> Iterator[Report]:
+    def _receive(self, place: Hashable) -> Iterator[Report]:
         process = self._processes[place]
         kind, value = process.receive()
         if kind == "ready":
@@ -141,11 +143,11 @@ class _Processes:
         for process in self._processes.values():
             process.end()
 
-    def _start(self, place: int) -> None:
+    def _start(self, place: Hashable) -> None:
         self._processes[place] = self._begin()
         self._starting.note(place)
 
-    def _fail_to_start(self, place: int) -> None:
+    def _fail_to_start(self, place: Hashable) -> None:
         self._failures += 1
         if self._failures == self._max_failures:
             raise UserError(CANNOT_START)
@@ -195,7 +197,7 @@ class _Process:
         self._kinds: set[Hashable] = set()  # of all its jobs
         self._on_end = on_end
         self.connection, its_end = context.Pipe()
-        self._process = context.Process(
+        self._process: Any = context.Process(  # type: ignore[attr-defined]  # each kind has it
             target=_serve, args=(its_end, start, arguments), daemon=True
         )
         try:

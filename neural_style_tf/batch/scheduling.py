@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 TRIES = 3  # of a job whose worker dies or hangs
@@ -78,7 +78,9 @@ class Workers(Protocol):
         """Stops all workers, or the jobs that they still have."""
 
 
-def run(kinds: Sequence[Hashable], workers: Workers, timeout: float = math.inf) -> Iterator[Event]:
+def run(
+    kinds: Sequence[Hashable], workers: Workers, timeout: float = math.inf
+) -> Generator[Event, None, None]:
     """Has workers do jobs 0, 1, ..., one per entry of `kinds`, and stops them at the end, also if
     the iterator is closed earlier.
 
@@ -208,7 +210,7 @@ class Schedule:
         begin."""
         silent = self._reports.silent(self._timeout)
         reports: dict[Hashable, list[Report]] = {
-            self._attempts[number].worker: [] for number in silent
+            attempt.worker: [] for number, attempt in self._attempts.items() if number in silent
         }
         for attempt in self._attempts.values():
             if attempt.worker in reports:

@@ -5,7 +5,7 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -38,7 +38,7 @@ class Summary:
             transient=True,
         )
         self._all = self._bars.add_task("pictures", total=count)
-        self._worker_bars: dict[int, int] = {}
+        self._worker_bars: dict[int, TaskID] = {}
 
     def __enter__(self) -> "Summary":
         self._bars.start()

@@ -11,6 +11,7 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -233,7 +234,7 @@ def _lock(descriptor: int) -> bool | None:
     """Locks a file until it is closed, or its process ends. Whether nobody else has locked it; None
     on a disk without locks."""
     try:
-        if IS_WINDOWS:
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -53,16 +53,16 @@ def test_quality_knows_the_photo_the_painting_and_a_border(tmp_path, picture):
     style = resampling.resize(reading.read(painting).pixels, 121, width)
     framed = pixels.copy()
     framed[:8:2] = framed[-8::2] = 0
-    found = {}
-    for name, one in (("photo", pixels), ("style", style[:height]), ("framed", framed)):
-        writing.save(tmp_path / f"{name}.png", one)
-        found[name] = quality.measures(tmp_path / f"{name}.png", photo, painting)
-    assert found["photo"]["affinity"] < 0.01 and found["photo"]["ssim"] > 0.99
-    assert found["photo"]["to photo"] < 1 and abs(found["photo"]["border"] - 1) < 0.1
-    assert found["style"]["style"] < 0.5 * found["photo"]["style"]
-    assert found["style"]["to style"] < 0.8 * found["photo"]["to style"]
-    assert found["style"]["affinity"] > 5 * found["photo"]["affinity"]
-    assert found["framed"]["border"] > 2
+    measures = {}
+    for name, image in (("photo", pixels), ("style", style[:height]), ("framed", framed)):
+        writing.save(tmp_path / f"{name}.png", image)
+        measures[name] = quality.measures(tmp_path / f"{name}.png", photo, painting)
+    assert measures["photo"]["affinity"] < 0.01 and measures["photo"]["ssim"] > 0.99
+    assert measures["photo"]["to photo"] < 1 and abs(measures["photo"]["border"] - 1) < 0.1
+    assert measures["style"]["style"] < 0.5 * measures["photo"]["style"]
+    assert measures["style"]["to style"] < 0.8 * measures["photo"]["to style"]
+    assert measures["style"]["affinity"] > 5 * measures["photo"]["affinity"]
+    assert measures["framed"]["border"] > 2
 
 
 def test_the_sheet_has_a_row_for_every_variant(tmp_path, picture):

@@ -5,6 +5,7 @@ NumPy, Pillow and TensorFlow are imported late, as in commands/neural_style.py.
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -261,7 +262,7 @@ class PaintingRun:
             return  # the state would lead there again
         state = self._writer.save_state(self._latest, elsewhere=True)
         if state:
-            command = ["python", sys.argv[0], "--resume", state]
+            command = [*_this_command(), "--resume", state]
             self._progress.note(f"to go on: {shlex.join(command)}")
 
     def _sound_image(self, error: Exception | None) -> "np.ndarray | None":
@@ -276,6 +277,14 @@ class PaintingRun:
             if np.isfinite(image).all():
                 return image
         return self._writer.fetched
+
+
+def _this_command() -> list[str]:
+    """How this program was called: by its script in a checkout, or by its installed command."""
+    script = sys.argv[0]
+    if os.path.basename(script) == "neural_style.py":
+        return ["python", script]
+    return script.split() if script.startswith("python -m ") else ["neural-style"]
 
 
 def _size_in_words(stage: Stage) -> str:

@@ -44,7 +44,6 @@ class Passes:
         dtype: tf.DType = tf.float32,
         often: bool = False,
     ):
-        self.layers = layers
         self._wanted = set(wanted)
         self._dtype = dtype
         self.operations: dict[str, Operation[Any]] = {}  # in order, by layer name

@@ -22,11 +22,12 @@ class ContentFeatures:
     would cost a pass, and all of them in memory are what tiles are there to avoid."""
 
     def __init__(self, network: vgg.Network, content: np.ndarray, settings: Settings, grid: Grid):
-        passes = objective.passes_of(network, settings.content_layer_weights(), settings)
+        passes = objective.passes_of(network, settings)
+        layers = settings.content_layer_weights()
 
         @tf.function(autograph=False)
         def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
-            return passes.features(vgg.preprocess(box, network.mean_pixel))
+            return objective.features_at(layers, passes, box, network)
 
         self._places = []  # of each tile: where in the file; by layer the shape, and the inside
         self._file, end = None, 0

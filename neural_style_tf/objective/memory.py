@@ -41,7 +41,7 @@ def choose_size(
     """
     if settings.tile == "off":
         return None
-    passes = objective.passes_of(network, settings.layers(), settings, dtype)
+    passes = objective.passes_of(network, settings, dtype, often=True)
     if settings.tile != "auto":
         grid = Grid(passes.reach(), int(settings.tile))
         return int(settings.tile) if any(len(grid.tiles(size)) > 1 for size in sizes) else None

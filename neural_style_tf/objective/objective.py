@@ -3,9 +3,8 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +12,7 @@ import tensorflow as tf
 from neural_style_tf.machine import recent
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
-from neural_style_tf.objective import losses
+from neural_style_tf.objective import graphs, losses
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
@@ -44,11 +43,11 @@ def measure_targets(
 ) -> Targets:
     """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
     float32 whatever the precision of the run."""
-    content_features = _kept(_content_features, network, settings, content)
+    content_features = _graph(_content_features, network, settings, content)
     of_content = _measured(content_features, network, settings, content)
     of_styles = []
     for number, style in enumerate(styles):
-        grams = _kept(_style_grams, network, settings, style)
+        grams = _graph(_style_grams, network, settings, style)
         of_styles.append(
             _measured(grams, network, settings, style, as_tensor(masks.source(number)))
         )
@@ -117,7 +116,7 @@ def make_objective(
     masks: Masks = NO_MASKS,
 ) -> Objective:
     """The objective with features of `dtype`."""
-    evaluate = _kept(_evaluation, network, settings, targets, dtype)
+    evaluate = _graph(_evaluation, network, settings, targets, dtype)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
@@ -126,60 +125,61 @@ def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
-    evaluate = _kept(_loss_terms, network, settings, targets)
+    evaluate = _graph(_loss_terms, network, settings, targets)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
 
-LARGE = 16_000_000  # values of a picture, or of its targets: next to its steps a trace is nothing
-
-
-def _kept(
-    make: Callable, network: vgg.Network, settings: Settings, given: Any, *options: Any
+def _graph(
+    make: Callable, network: vgg.Network, settings: Settings, arguments: Any, *options: Any
 ) -> Callable:
-    """The graph that `make` makes of the network, the settings and the options, for tensors of the
-    shapes of those given, and numbers that are the same. To trace one takes a second, so those of
-    late are kept, but for large pictures, which need the memory. They hold no pictures nor targets,
-    but take them."""
-    flat = tf.nest.flatten(given)
-    shapes = [one.shape for one in flat if isinstance(one, tf.Tensor)]
-    if sum(shape.num_elements() for shape in shapes) > LARGE:
+    """The graph `make(network, settings, *options)`, to be called with tensors of the shapes of
+    those in `arguments`, and with the same numbers. Graphs hold neither pictures nor targets: they
+    are called with them. Those of large pictures are not kept for another run."""
+    leaves = tf.nest.flatten(arguments)
+    shapes = [leaf.shape for leaf in leaves if isinstance(leaf, tf.Tensor)]
+    if sum(shape.num_elements() for shape in shapes) > graphs.LARGE_PICTURE:
         return make(network, settings, *options)
-    numbers = [one for one in flat if not isinstance(one, tf.Tensor)]
-    key = (make, id(network), settings.of_losses(), *shapes, *numbers, *options)
-    made = recent.graph(key, lambda: (network, make(network, settings, *options)))
-    return made[1]  # an id lives with its network
+    numbers = [leaf for leaf in leaves if not isinstance(leaf, tf.Tensor)]
+    name = (make, settings.of_losses(), *numbers, *options)
+    return graphs.get(network, name, shapes, lambda: make(network, settings, *options))
 
 
 def _content_features(network: vgg.Network, settings: Settings) -> Callable:
-    passes = passes_of(network, settings.content_layer_weights(), settings)
+    passes, layers = passes_of(network, settings), settings.content_layer_weights()
 
     @tf.function(autograph=False)
     def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        return passes.features(vgg.preprocess(picture, network.mean_pixel))
+        return features_at(layers, passes, picture, network)
 
     return features
 
 
 def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
-    passes = passes_of(network, settings.style_layer_weights(), settings)
+    passes, layers = passes_of(network, settings), settings.style_layer_weights()
     with_sums = settings.style_loss in losses.WITH_SUMS
 
     @tf.function(autograph=False)
     def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
-        found = passes.features(vgg.preprocess(picture, network.mean_pixel))
         weights = at_layers(source, passes.reach())
         return {
-            layer: grams_of(of_layer, weights, layer, with_sums)[0]
-            for layer, of_layer in found.items()
+            layer: grams_of(features, weights, layer, with_sums)[0]
+            for layer, features in features_at(layers, passes, picture, network).items()
         }
 
     return grams
 
 
+def features_at(
+    layers: Collection[str], passes: Passes, picture: tf.Tensor, network: vgg.Network
+) -> dict[str, tf.Tensor]:
+    """The features of a picture [1, H, W, 3] RGB, 0..255, at some of the passes' layers."""
+    features = passes.features(vgg.preprocess(picture, network.mean_pixel))
+    return {layer: features[layer] for layer in features if layer in layers}
+
+
 def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
-    layers = settings.layers()
-    passes = passes_of(network, layers, settings, dtype, often=True)
+    passes = passes_of(network, settings, dtype, often=True)
 
     @tf.function(autograph=False)
     def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
@@ -196,8 +196,7 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
 
 
 def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
-    layers = settings.layers()
-    passes = passes_of(network, layers, settings)
+    passes = passes_of(network, settings)
 
     @tf.function(autograph=False)
     def evaluate(
@@ -343,19 +342,17 @@ def total_variation(
 
 def passes_of(
     network: vgg.Network,
-    layers: Iterable[str],
     settings: Settings,
     dtype: tf.DType = tf.float32,
     often: bool = False,
 ) -> Passes:
-    """The passes for the settings; the same ones for all that ask at a time, for their kernels
-    are large."""
+    """The passes to all layers that count, in a precision; one for all that need them, since their
+    kernels are large. often: see `Passes`."""
     options = settings.pooling, settings.padding, settings.pooling_rescale, dtype, often
-    key = (id(network.layers), frozenset(layers), *options)
-    found = _passes.get(key)
-    if found is None:
-        found = _passes[key] = Passes(network.layers, layers, *options)
-    return found
-
-
-_passes: WeakValueDictionary[tuple, Passes] = WeakValueDictionary()
+    layers = frozenset(settings.layers())
+    return graphs.get(
+        network.layers,
+        (Passes, layers, *options),
+        (),
+        lambda: Passes(network.layers, layers, *options),
+    )

@@ -41,9 +41,8 @@ class TiledObjective:
         masks: Masks = NO_MASKS,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
-        layers = settings.layers()
-        self._passes = objective.passes_of(network, layers, settings, dtype, often=True)
-        exact = objective.passes_of(network, layers, settings)
+        self._passes = objective.passes_of(network, settings, dtype, often=True)
+        exact = objective.passes_of(network, settings)
         self._grid = grid = Grid(self._passes.reach(), size)
         self._inside = _Inside(grid.reach)
         self._shape = content.shape
@@ -216,8 +215,9 @@ def _grams(
     source: np.ndarray | None = None,
 ) -> dict[str, losses.Gram]:
     """The Grams of a painting, tile by tile, in float32."""
-    passes = objective.passes_of(network, settings.style_layer_weights(), settings)
-    grid = Grid(passes.reach(), size)
+    passes, layers = objective.passes_of(network, settings), settings.style_layer_weights()
+    reach = passes.reach()
+    grid = Grid({layer: reach[layer] for layer in layers}, size)
     inside = _Inside(grid.reach)
     with_sums = settings.style_loss in losses.WITH_SUMS
 
@@ -225,7 +225,7 @@ def _grams(
     def measure(
         box: tf.Tensor, place: tf.Tensor, source: tf.Tensor | None
     ) -> dict[str, losses.Gram]:
-        features = passes.features(vgg.preprocess(box, network.mean_pixel))
+        features = objective.features_at(layers, passes, box, network)
         features, counts = inside.features(features, place)
         weights = inside.weights(source, place)
         found = {

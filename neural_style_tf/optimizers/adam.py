@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from neural_style_tf.machine import recent
 from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State
 
@@ -71,13 +71,23 @@ class Adam:
         evaluation, state = objective(picture), dict(state)
         # each old moment goes as soon as the new one is there: pictures may be large
         first, second, moved = (  # compiled, or there are temporary pictures
-            _compiled(one, picture.shape) for one in (self._first, self._second, self._moved)
+            self._graph(method, picture.shape)
+            for method in (self._first, self._second, self._moved)
         )
         state["first"] = first(state.pop("first"), evaluation.gradient)
         state["second"] = second(state.pop("second"), evaluation.gradient)
         state["steps"] += 1
         state["averaged"] += 1
         return moved(picture, state), state, evaluation
+
+    def _graph(self, method: Callable, shape: tf.TensorShape) -> Callable:
+        """The compiled graph of a method for pictures of `shape`; equal optimizers share it."""
+        return graphs.get(
+            Adam,
+            (method.__name__, self),
+            shape,
+            lambda: tf.function(method, autograph=False, jit_compile=True),
+        )
 
     def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         return self.beta1 * first + (1 - self.beta1) * gradient
@@ -100,10 +110,3 @@ class Adam:
         done = (steps - 1) / self.total
         # Loshchilov and Hutter 2017 eq. 5, one period that ends at 0
         return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))
-
-
-def _compiled(method: Callable, shape: tf.TensorShape) -> Callable:
-    """The graph of an optimizer's method for pictures of `shape`, compiled. Optimizers that are
-    equal share theirs."""
-    key = method.__func__, method.__self__, shape
-    return recent.graph(key, lambda: tf.function(method, autograph=False, jit_compile=True))

@@ -10,15 +10,14 @@ from typing import Any, ClassVar
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from neural_style_tf.machine import recent
 from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State, under, within
 from neural_style_tf.optimizers.preconditioner import Filter
 
 HISTORY = 30  # pairs that L-BFGS remembers
 HISTORY_BYTES = 600 << 20  # that they may take, but for one: two of 13 megapixels
-LARGE = 16_000_000  # values of a picture: memory counts for more than time
 FILTER = "filter_"  # begins the names of what the filter knows
 LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
 
@@ -103,7 +102,7 @@ class LBFGS:
         picture on the way."""
         grid = self._grid(picture)
         gradient, loss = evaluation.gradient, evaluation.losses["total"]
-        if picture.shape.num_elements() < LARGE:
+        if picture.shape.num_elements() < graphs.LARGE_PICTURE:
             picture, state = self._run(self._update, picture, gradient, loss, state, grid)
         else:  # by halves: what the first leaves behind is gone when the second runs
             arrived, has_new = self._run(self._arrived, picture, gradient, loss, state)
@@ -135,8 +134,10 @@ class LBFGS:
 
     def _run(self, method: Callable, *given: tf.Tensor | State) -> Any:
         """What a method of this makes of those, by its graph: one for pictures of every size."""
-        graph = recent.graph(
-            (method.__func__, self),
+        graph = graphs.get(
+            LBFGS,
+            (method.__name__, self),
+            (),
             lambda: tf.function(
                 method,
                 input_signature=tf.nest.map_structure(_any_size, given),
@@ -150,7 +151,7 @@ class LBFGS:
         if self._filter is None:
             return {}
         make = functools.partial(self._filter.grid, *picture.shape[1:3])
-        return under(FILTER, recent.graph((self._filter, picture.shape), make))
+        return under(FILTER, graphs.get(Filter, ("grid", self._filter), picture.shape, make))
 
     def _arrived(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State

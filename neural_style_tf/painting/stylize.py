@@ -1,6 +1,5 @@
 """The run: pictures and settings -> better and better pictures. Prints nothing."""
 
-import functools
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -261,8 +260,8 @@ class _Run:
 def _optimizer(
     settings: Settings, stage: Stage, state: Mapping[str, ArrayLike] | None = None
 ) -> Optimizer:
-    """The optimizer of a stage, the same one for equal stages: what it has traced is used again.
-    state: its own, to go on with; that of L-BFGS may have been shortened.
+    """The optimizer of a stage. state: its own, to go on with; that of L-BFGS may have been
+    shortened.
 
     Of Adam's each has the learning rate's whole schedule: measured at
     800x534 in two stages, the loss was 12 % lower than with one schedule for both."""
@@ -271,10 +270,10 @@ def _optimizer(
         history = history_of(*stage.outer_size)
         if state and "curvatures" in state:
             history = min(history, history_in(state))
-        return ShorterWhenFull(_the_same(LBFGS(history, low, high)))
+        return ShorterWhenFull(LBFGS(history, low, high))
     if settings.optimizer == "l-bfgs-b":
         return LBFGSB(settings.evaluations, bounds=settings.clip)
-    adam = Adam(
+    return Adam(
         learning_rate=settings.learning_rate or LEARNING_RATE,
         beta1=settings.beta1,
         beta2=settings.beta2,
@@ -285,13 +284,6 @@ def _optimizer(
         decay_factor=settings.decay_factor,
         clip=settings.clip,
     )
-    return _the_same(adam)
-
-
-@functools.lru_cache(maxsize=8)
-def _the_same(optimizer: Optimizer) -> Optimizer:
-    """The first of equal ones."""
-    return optimizer
 
 
 def _where(stage: Stage, plan: list[Stage]) -> State:

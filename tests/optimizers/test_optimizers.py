@@ -5,8 +5,8 @@ import pytest
 import scipy.optimize
 import tensorflow as tf
 
+from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation
-from neural_style_tf.optimizers import lbfgs
 from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.optimizers.lbfgs import LBFGS, ShorterWhenFull, history_in, history_of
 from neural_style_tf.optimizers.scipy_lbfgsb import LBFGSB
@@ -239,7 +239,7 @@ def test_large_pictures_have_fewer_pairs():
 def test_large_pictures_take_the_same_steps_by_halves(start, solution, history, monkeypatch):
     _, objective = quadratic(solution, condition=30)
     expected, state, _ = descend(LBFGS(history), objective, start, 12)
-    monkeypatch.setattr(lbfgs, "LARGE", 1)
+    monkeypatch.setattr(graphs, "LARGE_PICTURE", 1)
     found, other, _ = descend(LBFGS(history), objective, start, 12)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert state.keys() == other.keys()

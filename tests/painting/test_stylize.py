@@ -11,8 +11,9 @@ import tensorflow as tf
 from shared import PATIENCE, ROOT
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import recent
+from neural_style_tf.machine.kept import Kept
 from neural_style_tf.network import vgg
+from neural_style_tf.objective import graphs
 from neural_style_tf.objective.objective import make_losses, measure_targets
 from neural_style_tf.painting.stylize import NotFiniteError, initial_picture, stylize
 from neural_style_tf.pictures import reading, resampling
@@ -123,12 +124,11 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
     network, picture, monkeypatch, optimizer
 ):
     """And L-BFGS's but one for all sizes."""
-    from neural_style_tf.machine import recent
     from neural_style_tf.objective import objective
     from neural_style_tf.optimizers.adam import Adam
     from neural_style_tf.optimizers.lbfgs import LBFGS
 
-    monkeypatch.setattr(recent, "_graphs", recent.LRUCache(20))
+    monkeypatch.setattr(graphs, "_store", Kept(20))
     traced = []
 
     def counted(module, name):
@@ -253,7 +253,7 @@ def test_graphs_are_let_go(network, picture, monkeypatch, optimizer):
         graphs = (one for one in gc.get_objects() if type(one).__name__ == "FuncGraph")
         return Counter(graph.name for graph in graphs)
 
-    monkeypatch.setattr(recent, "_graphs", recent.LRUCache(0))
+    monkeypatch.setattr(graphs, "_store", Kept(0))
     before = alive()
     list(stylize(network, picture(37, 41), [picture(39, 43)], iterations=2, optimizer=optimizer))
     small = {"total_variation", "_lower", "_tiles_in", "_tiles_out"}

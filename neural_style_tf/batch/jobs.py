@@ -136,12 +136,12 @@ def _resumed(options: RunOptions) -> checks.Run | None:
     """The run that was killed while it painted this picture, if it has left a sound state."""
     if not options.save_state or not os.path.exists(options.save_state):
         return None
-    from neural_style_tf.painting import stages
+    from neural_style_tf.painting import continuing
 
     with contextlib.suppress(UserError):
         resumed = Resumed.load(options.save_state, option_names())
         run = checks.check(resumed.inherited(options), resumed)
-        stages.fitted(resumed.state, run.settings)
+        continuing.starting_point(resumed.state, run.settings)
         return run
     return None
 

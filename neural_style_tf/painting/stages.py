@@ -6,7 +6,6 @@ Factors in Neural Style Transfer", section 6.
 """
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
@@ -17,11 +16,14 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from numpy.typing import ArrayLike
 
-FACTOR = 2  # of the sides, from stage to stage
-FEWER = math.sqrt(2)  # of the steps, the other way
-ENDS = "ends/"  # begins the names of a state's earlier stages, as they ended
-BLEED = 4  # pixels; see Stage.bleed
-COARSEST = 512  # pixels: "auto" begins with a long side as near to it as it comes
+# Each stage has twice the sides of the one before, and fewer steps by the root of two: measured
+# with benchmarks/quality.py, see docs/quality.md.
+STAGE_FACTOR = 2
+STEPS_FACTOR = math.sqrt(2)
+BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
+# Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
+# benchmarks/quality.py, see docs/quality.md.
+COARSEST_SIDE = 512
 
 
 class Stage(NamedTuple):
@@ -39,7 +41,7 @@ class Stage(NamedTuple):
         """Pixels that are painted beyond each edge, and cut off, as printers do. What the network
         sees beyond is the last pixels over again, which draws a line there: hardly to be seen, but
         enlarged from stage to stage it would be a frame."""
-        return BLEED * FACTOR ** (self.number - 1) if self.count > 1 else 0
+        return BLEED * STAGE_FACTOR ** (self.number - 1) if self.count > 1 else 0
 
     @property
     def outer_size(self) -> tuple[int, int]:
@@ -62,7 +64,7 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     if settings.scales == "off" or (settings.scales == "auto" and has_initial):
         count = 1
     elif settings.scales == "auto":
-        near = round(math.log(max(height, width) / COARSEST, FACTOR))
+        near = round(math.log(max(height, width) / COARSEST_SIDE, STAGE_FACTOR))
         count = min(1 + max(0, near), most)
     else:
         count = int(settings.scales)
@@ -77,8 +79,8 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
         Stage(
             number,
             count,
-            round(height / FACTOR ** (count - number)),
-            round(width / FACTOR ** (count - number)),
+            round(height / STAGE_FACTOR ** (count - number)),
+            round(width / STAGE_FACTOR ** (count - number)),
             steps[number - 1],
         )
         for number in range(1, count + 1)
@@ -101,62 +103,35 @@ def style_size(
     return max(SMALLEST_SIDE, round(height * share)), max(SMALLEST_SIDE, round(width * share))
 
 
-def in_numbers(plan: list[Stage]) -> list[list[int]]:
-    """A plan as rows of numbers, for the state of a run; 0 stands for no tiles."""
-    return [[s.height, s.width, s.iterations, s.tile or 0] for s in plan]
+def to_rows(plan: list[Stage]) -> list[list[int]]:
+    """A plan as rows of numbers, for the state of a run: height, width, steps, and the tiles' side,
+    where 0 stands for no tiles."""
+    return [[stage.height, stage.width, stage.iterations, stage.tile or 0] for stage in plan]
 
 
-def fitted(
-    state: Mapping[str, "ArrayLike"], settings: Settings
-) -> tuple["dict[str, ArrayLike] | None", list[Stage]]:
-    """The state to go on from, and the plan, so that the run of `state` ends as if all of the
-    settings' iterations had been asked for at once. Where they are more than were planned,
-    earlier stages have more steps, too, and it goes back to the end of the first that has; or to
-    the start, None, if the learning rate falls over the whole run.
-
-    Raises `UsageError` for fewer than have been taken, and for a state that has no earlier stages.
-    """
-    from neural_style_tf.optimizers.base import under, within
-
-    rows = [list(map(int, row)) for row in state["plan"]]
-    planned, taken = sum(row[2] for row in rows), int(state["iterations"])
-    iterations, stage = settings.iterations, int(state["stage"])
-    if iterations < taken:
-        raise UsageError(
-            SettingName("iterations"),
-            f" is {iterations}, and {taken} are done already: use {taken} or more",
-        )
-    steps = [row[2] for row in rows]
-    if iterations != planned:
-        steps = _split(iterations, len(rows))
-    plan = [
-        Stage(number, len(rows), height, width, many, tile or None)
-        for number, ((height, width, _, tile), many) in enumerate(zip(rows, steps, strict=True), 1)
+def from_rows(rows: "ArrayLike") -> list[Stage]:
+    """The plan of `to_rows`. rows: integers [stages, 4]."""
+    rows = [list(map(int, row)) for row in rows]
+    return [
+        Stage(number, len(rows), height, width, iterations, tile or None)
+        for number, (height, width, iterations, tile) in enumerate(rows, 1)
     ]
-    if iterations != planned and hangs_on_all(settings):
-        return None, plan
-    other = next((one.number for one in plan if one.iterations != rows[one.number - 1][2]), stage)
-    if other >= stage:
-        if int(state["taken"]) > plan[stage - 1].iterations:
-            raise UsageError(
-                SettingName("iterations"),
-                f" is {iterations}, fewer at this size than are done already: use {planned}",
-            )
-        return dict(state), plan
-    found = within(f"{ENDS}{other}/", state)
-    if not found:
-        raise UsageError(
-            SettingName("iterations"),
-            f" is {iterations}, and the run was saved without its earlier stages: use {planned}",
-        )
-    for number in range(1, other):
-        end = f"{ENDS}{number}/"
-        found |= under(end, within(end, state))
-    return found, plan
 
 
-def hangs_on_all(settings: Settings) -> bool:
-    """Whether each step hangs on how many there are in all."""
+def total_steps(plan: list[Stage]) -> int:
+    return sum(stage.iterations for stage in plan)
+
+
+def with_iterations(plan: list[Stage], iterations: int) -> list[Stage]:
+    """The plan with another number of steps in all."""
+    if iterations == total_steps(plan):
+        return plan
+    steps = _split(iterations, len(plan))
+    return [stage._replace(iterations=many) for stage, many in zip(plan, steps, strict=True)]
+
+
+def depends_on_total_steps(settings: Settings) -> bool:
+    """Whether each step depends on how many there are in all."""
     return settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
 
 
@@ -172,12 +147,12 @@ def work_done(plan: list[Stage], steps: int) -> float:
 
 def _halvings(side: int) -> int:
     """How often a side may be divided."""
-    return int(math.log(side / SMALLEST_SIDE, FACTOR))
+    return int(math.log(side / SMALLEST_SIDE, STAGE_FACTOR))
 
 
 def _split(iterations: int, count: int) -> list[int]:
     """The steps of each stage, falling: 300 in two stages are 176 and 124."""
-    shares = [FEWER ** (count - number) for number in range(1, count + 1)]
+    shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]
     ends = [
         round(iterations * sum(shares[:number]) / sum(shares)) for number in range(1, count + 1)
     ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from neural_style_tf.errors import NotFiniteError, UserError
 from neural_style_tf.network.precision import feature_dtype
-from neural_style_tf.painting import stages
+from neural_style_tf.painting import continuing, stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import provenance
@@ -98,7 +98,7 @@ class PaintingRun:
         precision = feature_dtype(settings.precision)
         self._state = None
         if resumed:
-            self._state, plan = stages.fitted(resumed.state, settings)
+            self._state, plan = continuing.starting_point(resumed.state, settings)
         if not resumed or settings.tile != resumed.description["tile"]:
             sizes = [style.shape[:2] for style in self._pictures.styles]
             plan = tiling.in_tiles(plan, self._network, sizes, settings, precision)
@@ -200,21 +200,22 @@ class PaintingRun:
         self._show_in_preview = fenced("the preview", show)
 
     def _images(self) -> "Iterator[tuple[int | None, np.ndarray]]":
-        """What `stylize` yields. From then on it alone holds the pictures."""
-        from neural_style_tf.painting.stylize import stylize
+        """What `paint_stages` yields. From then on it alone holds the pictures."""
+        from neural_style_tf.painting.painter import paint_stages
 
         pictures = self._pictures
-        images = stylize(
+        images = paint_stages(
             self._network,
             pictures.content,
             pictures.styles,
+            self._settings,
             initial=pictures.initial,
             **pictures.masks,
             on_step=self._see,
             plan=self._plan,
             resume=self._state,
-            keep_stages=bool(self._options.save_state) and not stages.hangs_on_all(self._settings),
-            **dataclasses.asdict(self._settings),
+            keep_stages=bool(self._options.save_state)
+            and not stages.depends_on_total_steps(self._settings),
         )
         pictures.let_go()
         if self._resumed:

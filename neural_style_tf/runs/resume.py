@@ -166,7 +166,7 @@ def _check_state(state: "Mapping[str, np.ndarray]", path: str) -> None:
 
 
 def _ends(state: "Mapping[str, np.ndarray]") -> "Iterator[Mapping[str, np.ndarray]]":
-    """The state itself, and those of the ends of its earlier stages (see `stages.fitted`)."""
+    """The state itself, and those of the ends of its earlier stages, see `painting.continuing`."""
     from neural_style_tf.optimizers.base import within
 
     yield state

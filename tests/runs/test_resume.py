@@ -14,9 +14,11 @@ from PIL import Image
 from shared import PATIENCE, PAUSING, QUICK, ROOT, error_of, start, wait_for
 
 from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.painting.painter import paint_stages
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import states
+from neural_style_tf.settings import Settings
 
 RUNS = {
     "adam": {"optimizer": "adam", "style_loss": "mean"},
@@ -35,7 +37,20 @@ def states_of(network, pictures, **options):
     def keep(step):
         found[step.iteration] = {name: np.array(one) for name, one in step.state().items()}
 
-    return list(stylize(network, *pictures, on_step=keep, **options))[-1][1], found
+    return list(resumed(network, *pictures, on_step=keep, **options))[-1][1], found
+
+
+def resumed(network, content, styles, on_step=None, resume=None, keep_stages=False, **options):
+    """`paint_stages` with settings by name."""
+    return paint_stages(
+        network,
+        content,
+        styles,
+        Settings(**options),
+        on_step=on_step,
+        resume=resume,
+        keep_stages=keep_stages,
+    )
 
 
 @pytest.fixture
@@ -48,7 +63,7 @@ def test_every_state_leads_to_the_same_picture(network, pictures, name):
     options = {"iterations": 8} | RUNS[name]
     whole, found = states_of(network, pictures, **options)
     for at in {4, None} & set(found):  # 4 is the last of two stages' first
-        again = list(stylize(network, *pictures, resume=found[at], **options))[-1][1]
+        again = list(resumed(network, *pictures, resume=found[at], **options))[-1][1]
         np.testing.assert_array_equal(again, whole)
 
 
@@ -67,7 +82,7 @@ def test_ten_and_ten_more_are_twenty_at_once(network, pictures, name):
     _, found = states_of(network, pictures, iterations=10, keep_stages=True, **options)
     for at in {8, None} & set(found):
         told, options = [], options | {"iterations": 20, "resume": found[at]}
-        more = list(stylize(network, *pictures, on_step=told.append, **options))[-1][1]
+        more = list(resumed(network, *pictures, on_step=told.append, **options))[-1][1]
         np.testing.assert_array_equal(more, whole)
         if name == "adam":  # its rate falls over all steps
             assert told[0].iteration == 0
@@ -80,21 +95,21 @@ def test_ten_and_ten_more_are_twenty_at_once(network, pictures, name):
 def test_a_state_without_its_stages_cannot_have_more_steps_in_them(network, pictures):
     _, found = states_of(network, pictures, iterations=6, scales=2)
     with pytest.raises(UsageError, match="the run was saved without its earlier stages: use 6"):
-        stylize(network, *pictures, resume=found[None], iterations=9)
+        resumed(network, *pictures, resume=found[None], iterations=9)
 
 
 def test_what_does_not_fit_is_refused(network, pictures, picture):
     _, found = states_of(network, pictures, iterations=3)
     state = found[None]
     with pytest.raises(UsageError, match="iterations is 2, and 3 are done already: use 3 or more"):
-        stylize(network, *pictures, resume=state, iterations=2)
+        resumed(network, *pictures, resume=state, iterations=2)
     with pytest.raises(UsageError, match="content is 45x34 and the run to resume painted 90x70"):
-        stylize(network, picture(), pictures[1], resume=state, iterations=4)
+        resumed(network, picture(), pictures[1], resume=state, iterations=4)
     with pytest.raises(UsageError, match="the state to resume is not of optimizer adam"):
-        list(stylize(network, *pictures, resume=state, iterations=3, optimizer="adam"))
+        list(resumed(network, *pictures, resume=state, iterations=3, optimizer="adam"))
     of_another_size = {"picture": state["picture"][:, 8:]}
     with pytest.raises(UsageError, match="has a picture of 90x62 pixels where its stage has 90x70"):
-        stylize(network, *pictures, resume=state | of_another_size, iterations=3)
+        resumed(network, *pictures, resume=state | of_another_size, iterations=3)
 
 
 def test_a_state_keeps_arrays_and_what_is_told_about_them(tmp_path):
@@ -207,7 +222,7 @@ def test_a_checkpoint_that_is_due_when_the_run_stops_is_there(network, pictures)
     with pytest.raises(KeyboardInterrupt):
         for iteration, _ in stylize(network, *pictures, on_step=stop, **options):
             seen.append(iteration)
-    seen += [at for at, _ in stylize(network, *pictures, resume=found[4], **options)]
+    seen += [at for at, _ in resumed(network, *pictures, resume=found[4], **options)]
     assert seen == [0, 2, 4, 6, None]
 
 
@@ -261,6 +276,7 @@ import launcher
 from neural_style_tf.commands import neural_style
 from neural_style_tf.pictures import reading
 from neural_style_tf.runs import states
+from neural_style_tf.settings import Settings
 launcher.import_all()
 begin, kills = sys.argv[2:], int(sys.argv[1])
 random.seed(int(os.environ["KILLS_SEED"]))

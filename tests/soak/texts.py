@@ -27,7 +27,7 @@ from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.commands import parser as command_line
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import user_cache
-from neural_style_tf.painting import stages
+from neural_style_tf.painting import continuing
 from neural_style_tf.pictures import metadata
 from neural_style_tf.runs import checks, outputs, provenance, recipe
 from neural_style_tf.runs.options import RunOptions
@@ -224,7 +224,7 @@ def read_state(document: str, generator: random.Random) -> str | None:
     kept = set(options.values()) - OF_THE_COMMAND_LINE
     wrong = wrong_options(options, kept, own) or checked(options, resumed)
     if not wrong:
-        stages.fitted(resumed.state, options.settings)
+        continuing.starting_point(resumed.state, options.settings)
     return wrong
 
 

@@ -1,0 +1,242 @@
+"""Painter: checked pictures, a network and a plan -> the picture, stage after stage.
+
+Each stage goes through three steps: `begin` makes its objective and brings the picture to its size,
+`paint` takes its steps, `end` notes how it ended. `finish` picks the best picture of the last one.
+Pictures may be large: each is released as soon as nothing needs it.
+"""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from neural_style_tf.errors import UsageError
+from neural_style_tf.network import vgg
+from neural_style_tf.network.precision import feature_dtype
+from neural_style_tf.objective import memory
+from neural_style_tf.optimizers.base import State, within
+from neural_style_tf.painting import arguments, continuing, stages, tiling
+from neural_style_tf.painting.arguments import Pictures, size_in_words
+from neural_style_tf.painting.descent import Descent, Scored, resized
+from neural_style_tf.painting.frame import Frame
+from neural_style_tf.painting.stage_optimizer import optimizer_of
+from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.start import starting_picture
+from neural_style_tf.painting.step import Step
+from neural_style_tf.settings import Settings
+
+Images = Iterator[tuple[int | None, np.ndarray]]
+
+
+def paint_stages(
+    network: str | Path | vgg.Network,
+    content: Any,
+    styles: Sequence[Any],
+    settings: Settings,
+    *,
+    plan: list[Stage] | None = None,
+    resume: Mapping[str, ArrayLike] | None = None,
+    keep_stages: bool = False,
+    on_step: Callable[[Step], None] | None = None,
+    **pictures: Any,
+) -> Images:
+    """What `stylize` yields, for a caller that plans, saves and resumes runs.
+
+    network, content, styles, on_step, pictures: as for `stylize`.
+    plan: the stages to paint in; by default those of `stages.plan`, in tiles as memory asks for.
+    resume: the `Step.state()` of another run, to go on from there; without a plan from the
+        `continuing.starting_point`. With the same arguments the picture is that of a run that
+        never stopped, to the bit.
+    keep_stages: whether states hold the ends of earlier stages, too, which a later run with more
+        iterations needs.
+
+    Raises `UserError` for a wrong argument when called, and `NotFiniteError` during the run.
+    """
+    checked = arguments.checked(content, styles, settings, **pictures)
+    network = _load(network, settings)
+    if resume is not None:
+        if plan is None:
+            state = {**resume, "plan": np.asarray(resume["plan"])}
+            resume, plan = continuing.starting_point(state, settings)
+        _check_sizes(checked.content, plan, resume)
+    elif plan is None:
+        plan = _plan(checked, network, settings)
+    resume = None if resume is None else dict(resume)  # the caller may let go of it
+    return Painter(network, checked, settings, plan, on_step, resume, keep_stages).images()
+
+
+def _load(network: str | Path | vgg.Network, settings: Settings) -> vgg.Network:
+    """The network as the settings want it. Raises `UserError` if it lacks one of their layers."""
+    if not isinstance(network, vgg.Network):
+        network = vgg.load(network)
+    if not settings.normalization:
+        network = vgg.without_normalization(network)
+    vgg.check_layers(network, settings.layers())
+    return network
+
+
+def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[Stage]:
+    """The stages of a new run, in tiles as memory asks for."""
+    has_initial = pictures.initial is not None
+    plan = stages.plan(*pictures.content.shape[:2], settings, has_initial)
+    sizes = [style.shape[:2] for style in pictures.styles]
+    return tiling.in_tiles(plan, network, sizes, settings, feature_dtype(settings.precision))
+
+
+def _check_sizes(
+    content: np.ndarray, plan: list[Stage], state: Mapping[str, ArrayLike] | None
+) -> None:
+    """Raises `UsageError` unless a run to resume painted pictures of the content's size, and its
+    state, if it has one, holds a picture of the size of its stage."""
+    last = plan[-1]
+    if (last.height, last.width) != content.shape[:2]:
+        raise UsageError(
+            f"content is {size_in_words(content)} and the run to resume painted "
+            f"{last.width}x{last.height}: use that size"
+        )
+    if state is None:
+        return
+    _, height, width, _ = np.shape(state["picture"])
+    expected = plan[int(state["stage"]) - 1].outer_size
+    if (height, width) != expected:
+        raise UsageError(
+            f"the run to resume has a picture of {width}x{height} pixels where its stage has "
+            f"{expected[1]}x{expected[0]}: another version saved it; start again from the photo"
+        )
+
+
+class Painter:
+    """The stages of a run, one after the other.
+
+    pictures: released when the last stage has begun. resume: the state to go on from, if any.
+    keep_stages: whether states hold the ends of earlier stages.
+    """
+
+    def __init__(
+        self,
+        network: vgg.Network,
+        pictures: Pictures,
+        settings: Settings,
+        plan: list[Stage],
+        on_step: Callable[[Step], None] | None = None,
+        resume: Mapping[str, ArrayLike] | None = None,
+        keep_stages: bool = False,
+    ):
+        self._network, self._settings, self._plan = network, settings, plan
+        self._pictures: Pictures | None = pictures.bled(plan[-1].bleed)
+        self._precision = feature_dtype(settings.precision)
+        self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
+        self._ends = continuing.ends_in(resume or {})
+        self._descent: Descent | None = None
+        self._objective = self._losses = None
+
+    def images(self) -> Images:
+        """The checkpoints, each with the number of its step, and last the best picture."""
+        first = 1 if self._resume is None else int(self._resume["stage"])
+        for stage in self._plan[first - 1 :]:
+            self.begin(stage)
+            yield from self.paint(stage)
+            if self._descent.is_over:
+                break
+            self.end(stage)
+        self._report_best(stage)
+        yield None, self.finish(stage)
+
+    def begin(self, stage: Stage) -> None:
+        """Makes the objective of a stage, and takes the descent there."""
+        self._release_objective()
+        last = self._plan[-1]
+        pictures = self._pictures.at_stage(stage, last, self._settings)
+        photo, *paintings = (picture[np.newaxis] for picture in pictures)
+        masks, painted = self._pictures.masks.at(photo, paintings)
+        self._frame = Frame(photo, painted)
+        self._objective, self._losses = memory.make_objective(
+            self._network, photo, paintings, self._settings, self._precision, stage.tile, masks
+        )
+        if self._resume is not None:
+            self._restore(stage)
+        else:
+            if self._descent is None:
+                mean_pixel = self._network.mean_pixel
+                start = starting_picture(
+                    self._pictures, pictures, mean_pixel, self._settings, masks
+                )
+                self._descent = Descent(tf.constant(start[np.newaxis]), self._settings)
+            self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
+        if stage is last:
+            self._pictures = None
+
+    def _release_objective(self) -> None:
+        """Releases the objective of the stage before, so that its memory is free for the next."""
+        if self._objective is not None:
+            self._objective = self._losses = None
+            gc.collect()  # graphs are held in circles
+
+    def _restore(self, stage: Stage) -> None:
+        """Takes the descent to where the other run was."""
+        resume, self._resume = self._resume, None  # it may be large
+        optimizer = optimizer_of(self._settings, stage, within("optimizer/", resume))
+        self._descent = Descent.restored(resume, optimizer, self._settings)
+
+    def paint(self, stage: Stage) -> Iterator[tuple[int, np.ndarray]]:
+        """Takes the steps of a stage, and yields its checkpoints."""
+        every, descent = self._settings.checkpoint_iterations, self._descent
+        for iteration, scored in descent.steps(self._objective, stage, self._frame):
+            if every and iteration % every == 0:
+                yield iteration, stage.image(descent.seen)
+            if self._on_step is not None:  # last: it may end the run
+                self._on_step(self._step(iteration, stage, scored))
+
+    def end(self, stage: Stage) -> None:
+        """Notes how a stage ended, if later states are to hold it."""
+        if self._keep_stages and stage is not self._plan[-1]:
+            state = self._descent.state() | _position(stage, self._plan)
+            self._ends |= continuing.end_of(stage, state)
+
+    def _report_best(self, stage: Stage) -> None:
+        """Calls `on_step` for the best picture, with its losses in float32."""
+        if self._on_step is None:
+            return
+        best = self._descent.best
+        if self._precision != tf.float32:
+            best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
+        self._on_step(self._step(None, stage, best))
+
+    def finish(self, stage: Stage) -> np.ndarray:
+        """The best picture, [H, W, 3] float32 at the size of the last stage. Everything else is
+        released: saving a large picture takes memory."""
+        last, frame = self._plan[-1], self._frame
+        if stage is not last:  # a limit of the whole run was reached
+            paintings = [style[np.newaxis] for style in self._pictures.styles]
+            photo = self._pictures.content[np.newaxis]
+            _, painted = self._pictures.masks.at(photo, paintings)
+            frame = Frame(photo, painted)
+        picture = resized(self._descent.best.picture, *last.outer_size)
+        image = last.image(frame.picture(picture))
+        self._descent.release()
+        self._objective = self._losses = self._descent = None
+        gc.collect()
+        return image
+
+    def _step(self, iteration: int | None, stage: Stage, scored: Scored) -> Step:
+        descent, plan, ends = self._descent, self._plan, self._ends
+        picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
+        return Step(
+            iteration,
+            stages.total_steps(plan),
+            stage,
+            descent.seconds,
+            lambda: {name: float(loss) for name, loss in scored.losses.items()},
+            lambda: stage.image(picture),
+            # the failure of a run may be reported by a step of the stage before
+            lambda: descent.state() | _position(descent.stage, plan) | ends,
+        )
+
+
+def _position(stage: Stage, plan: list[Stage]) -> State:
+    """Where a run is, for its state."""
+    return {"stage": tf.constant(stage.number), "plan": tf.constant(stages.to_rows(plan))}

@@ -1,1 +1,1 @@
-"""Gradients -> a better picture."""
+"""Optimizers: a picture and the gradient of its loss -> a better picture."""

@@ -12,15 +12,16 @@ from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State
 
-CARRIED_STEPS = 10.0  # of Adam, that its moments count for at a new size
+# At a new size the moments count as if averaged over this many gradients: few, so that those of
+# the new size soon outweigh them.
+CARRIED_STEPS = 10.0
 
 
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma and Ba 2015, algorithm 1). With `clip` every step ends within the valid range.
 
-    A file clips the picture when it is saved: what was not clipped on the way is worse then
-    than what was.
+    Saving a picture clips it. Clipping only then gives a worse picture than clipping on the way.
     """
 
     recovers: ClassVar[bool] = False
@@ -29,9 +30,9 @@ class Adam:
     beta1: float
     beta2: float
     eps: float
-    schedule: str  # of the learning rate: constant, cosine or step
-    total: int  # steps
-    decay_every: int = 1  # steps; for the schedule "step", as is the factor
+    schedule: str  # of the learning rate: "constant", "cosine" or "step"
+    total: int  # steps; for the schedule "cosine"
+    decay_every: int = 1  # steps; for the schedule "step", like the factor
     decay_factor: float = 1.0
     clip: bool = True
 
@@ -44,13 +45,14 @@ class Adam:
         }
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
-        """The moments at the new size, as if of `CARRIED_STEPS`: what they say of the gradient's
-        size soon gives way to what is found there. The schedule starts again. Where there is no
-        memory for that, so do the moments."""
+        """Resizes the moments to the picture, as if averaged over at most `CARRIED_STEPS`, and
+        starts the schedule again. If memory does not suffice, the moments start again, too."""
         try:
             return self._rescaled(state, picture)
         except tf.errors.ResourceExhaustedError:
-            LOGGER.warning("out of memory: Adam starts without what it knew of the smaller size")
+            LOGGER.warning(
+                "out of memory: Adam starts again without its moments of the smaller size"
+            )
         return self.init(picture)
 
     def _rescaled(self, state: State, picture: tf.Tensor) -> State:
@@ -69,7 +71,7 @@ class Adam:
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation, state = objective(picture), dict(state)
-        # each old moment goes as soon as the new one is there: pictures may be large
+        # each old moment is released as soon as the new one exists: pictures may be large
         first, second, moved = (  # compiled, or there are temporary pictures
             self._graph(method, picture.shape)
             for method in (self._first, self._second, self._moved)
@@ -108,5 +110,5 @@ class Adam:
         if self.schedule == "step":
             return self.learning_rate * self.decay_factor ** ((steps - 1) // self.decay_every)
         done = (steps - 1) / self.total
-        # Loshchilov and Hutter 2017 eq. 5, one period that ends at 0
+        # Loshchilov and Hutter 2017, "SGDR", eq. 5: one period, ending at 0
         return self.learning_rate * 0.5 * (1 + tf.cos(math.pi * done))

@@ -14,22 +14,22 @@ State = dict[str, "tf.Tensor"]
 class Optimizer(Protocol):
     """What `stylize` asks of an optimizer. Pictures are [1, H, W, 3] float32 RGB, 0..255."""
 
-    recovers: ClassVar[bool]  # goes back by itself where a loss is no finite number
+    recovers: ClassVar[bool]  # whether it returns to a good picture after a loss that is not finite
 
     def init(self, picture: "tf.Tensor") -> State:
         """The state before the first step."""
 
     def rescale(self, state: State, picture: "tf.Tensor") -> State:
-        """The state to go on with at the size of `picture`."""
+        """The state to continue with at the size of `picture`, which may be another."""
 
     def step(
         self, objective: Objective, picture: "tf.Tensor", state: State
     ) -> "tuple[tf.Tensor, State, Evaluation]":
-        """The next picture and state, and the evaluation of the picture that was given."""
+        """The next picture and state, and the evaluation of `picture`. Leaves `state` as it is."""
 
 
 def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state as a part of another: its names begin with the prefix."""
+    """A state as a part of another: the prefix is put before its names."""
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 

@@ -14,37 +14,35 @@ from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State, under, within
-from neural_style_tf.optimizers.preconditioner import Filter
+from neural_style_tf.optimizers.preconditioner import Preconditioner
 
 HISTORY = 30  # pairs that L-BFGS remembers
-HISTORY_BYTES = 600 << 20  # that they may take, but for one: two of 13 megapixels
-FILTER = "filter_"  # begins the names of what the filter knows
-LEAST_CURVATURE = 1e-10  # of a pair that L-BFGS remembers: it has to curve upwards
+HISTORY_BYTES = 600 << 20  # for all pairs after the first: two pairs of 13 megapixels
+PRECONDITIONER = "filter_"  # prefix of its statistics in a state; saved runs have it
+LEAST_CURVATURE = 1e-10  # of a pair to remember: the loss has to curve upwards along it
 
 
 @dataclass(frozen=True)
 class LBFGS:
-    """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) of unit steps: one step, one evaluation.
+    """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) with unit steps: one evaluation per step.
 
     Differs from the book in four ways:
-    - The inverse Hessian to start from is no multiple of the identity but one of a filter
-      (preconditioning): large shapes are slow to come otherwise. Measured at 256x192: with a fixed
-      low-pass the loss was 19 % lower after 25 evaluations; what is learnt from the pairs makes it
-      16 % lower again. With it two pairs are nearly enough: 20 steps into the last stage of a large
-      picture the loss was 5 % above that of thirty. Of a very large one there is room for one pair
-      and no filter: 57 % above.
-    - No line search. Instead no step moves the pixels by more than `longest_step` in the mean;
-      and a loss that is no finite number, or more than twice the best, forgets the history and
-      goes back to the best picture.
-    - The first step moves them by one grey level in the mean, the first after going back by half
-      a level, and by half as much each time that it was in vain.
-    - Every step is clipped to the valid range, and what is remembered of it is what the clipping
-      left. Pixels that the bounds hold take no part in the next direction: measured after 80
-      to 120 steps, the loss was 13 % lower so on a picture with much pure black and white, and 0
-      to 1.5 % on others.
+    - The inverse Hessian to start from is a multiple of a preconditioner, not of the identity:
+      large shapes appear sooner. Measured at 256x192: with a fixed low-pass the loss was 19 % lower
+      after 25 evaluations, and another 16 % with what is learnt from the pairs. With it two pairs
+      nearly suffice: 20 steps into the last stage of a large picture the loss was 5 % higher than
+      with thirty. A very large one has memory for one pair and no preconditioner: 57 % higher.
+    - No line search. Instead no step moves the pixels by more than `longest_step` on average; and
+      after a loss that is not finite, or more than twice the best, the history is dropped and the
+      next step starts from the best picture.
+    - The first step moves the pixels by one grey level on average. The first step after going back
+      moves them by half a level, and by half of that each time it has to go back again.
+    - Every step is clipped to the valid range, and the clipped step is remembered. Pixels that the
+      bounds hold are left out of the next direction: measured after 80 to 120 steps, that lowers
+      the loss by 13 % on a picture with much pure black and white, and by 0 to 1.5 % on others.
 
-    The state holds 2 * history + 4 pictures, with one pair 4. A pair is known one step late, with
-    its second gradient: so the last picture and gradient are kept.
+    The state holds 2 * history + 4 pictures; 4 if history is 1. A pair is complete one step later,
+    when its second gradient is known, so the state holds the last picture and gradient, too.
     """
 
     recovers: ClassVar[bool] = True
@@ -52,59 +50,63 @@ class LBFGS:
     history: int = HISTORY  # pairs
     low: float = 0.0
     high: float = 255.0
-    # Grey levels. One pair is too little to tell how far to go: measured from noise at 192x128,
-    # the loss after 25 evaluations was 13 to 67 % lower with this than without a limit.
+    # Grey levels. A single pair says too little of how far to go: measured from noise at 192x128,
+    # the loss after 25 evaluations was 13 to 67 % lower than without a limit.
     longest_step: float = 4.0
-    corner: float | None = 0.03  # of the low-pass, in cycles a pixel; None for no filter
-    learnt: float = 0.7  # what the pairs have to say in the filter; 0 leaves the low-pass
+    corner: float | None = 0.03  # of the low-pass, cycles per pixel; None for no preconditioner
+    learnt: float = 0.7  # weight of the pairs in the preconditioner; with 0 it is the low-pass
     fading: float = 0.9
 
     @property
-    def _filter(self) -> Filter | None:
+    def _preconditioner(self) -> Preconditioner | None:
         if self.corner is None or self.history == 1:
             return None
-        return Filter(self.corner, self.learnt, self.fading)
+        return Preconditioner(self.corner, self.learnt, self.fading)
 
     def init(self, picture: tf.Tensor) -> State:
         return self._no_pairs(picture) | {
-            "picture": tf.identity(picture),  # where the last step set out from
+            "picture": tf.identity(picture),  # that the last step started from
             "gradient": tf.zeros_like(picture),
             "best_picture": tf.identity(picture),
             "best_gradient": tf.zeros_like(picture),
             "best_loss": tf.constant(math.inf),
-            "first_length": tf.ones(()),  # grey levels, of a step without history
-            **({} if self._filter is None else under(FILTER, self._filter.init())),
+            "first_length": tf.ones(()),  # of a step without history, grey levels
+            **self._no_statistics(),
         }
 
     def _no_pairs(self, picture: tf.Tensor) -> State:
-        """Of the one pair of a very large picture this is all that the state ever holds: it is made
-        and used within a step."""
+        """An empty history. A single pair, of a very large picture, exists only within a step: in
+        the state it is always empty."""
         nothing = tf.zeros([1, 1, 1, 3]) if self.history == 1 else tf.zeros_like(picture)
         pairs = [name for pair in range(self.history) for name in _names(pair)]
-        # pair 0 is the newest; curvatures are their products, 0 where there is no pair
+        # pair 0 is the newest; the curvature of a pair is its dot product, 0 if it is empty
         return dict.fromkeys(pairs, nothing) | {"curvatures": tf.zeros([self.history])}
 
+    def _no_statistics(self) -> State:
+        preconditioner = self._preconditioner
+        return under(PRECONDITIONER, preconditioner.init()) if preconditioner else {}
+
     def rescale(self, state: State, picture: tf.Tensor) -> State:
-        """Begins anew: displacements between two sizes are none."""
+        """Starts again: displacements at different sizes do not compare."""
         return self.init(picture)
 
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation = objective(picture)
-        made, state = self.moved(picture, evaluation, dict(state))
-        return made, state, evaluation
+        moved, state = self.moved(picture, evaluation, dict(state))
+        return moved, state, evaluation
 
     def moved(
         self, picture: tf.Tensor, evaluation: Evaluation, state: State
     ) -> tuple[tf.Tensor, State]:
-        """The next picture and state. Of a large picture `state` itself becomes the one at the
-        picture on the way."""
+        """The next picture and state. For a large picture `state` is changed on the way, so that
+        only one state exists."""
         grid = self._grid(picture)
         gradient, loss = evaluation.gradient, evaluation.losses["total"]
         if picture.shape.num_elements() < graphs.LARGE_PICTURE:
             picture, state = self._run(self._update, picture, gradient, loss, state, grid)
-        else:  # by halves: what the first leaves behind is gone when the second runs
+        else:  # in two halves: temporary pictures of the first are released before the second
             arrived, has_new = self._run(self._arrived, picture, gradient, loss, state)
             state.clear()
             state.update(arrived)
@@ -116,7 +118,7 @@ class LBFGS:
         return picture, state
 
     def shorter(self, state: State, picture: tf.Tensor) -> "tuple[LBFGS, State]":
-        """The same with half as many pairs, and what is left of a state then."""
+        """The same optimizer with half as many pairs, and that part of the state."""
         optimizer = dataclasses.replace(self, history=self.history // 2)
         names = optimizer.init(picture).keys()
         state = {name: tensor for name, tensor in state.items() if name in names}
@@ -132,32 +134,34 @@ class LBFGS:
         picture, learnt = self._moved(state, has_new, grid)
         return picture, state | learnt
 
-    def _run(self, method: Callable, *given: tf.Tensor | State) -> Any:
-        """What a method of this makes of those, by its graph: one for pictures of every size."""
+    def _run(self, method: Callable, *arguments: tf.Tensor | State) -> Any:
+        """Calls a method through its graph: there is one for pictures of every size."""
         graph = graphs.get(
             LBFGS,
             (method.__name__, self),
             (),
             lambda: tf.function(
                 method,
-                input_signature=tf.nest.map_structure(_any_size, given),
+                input_signature=tf.nest.map_structure(_any_size, arguments),
                 autograph=False,
             ),
         )
-        return graph(*given)
+        return graph(*arguments)
 
     def _grid(self, picture: tf.Tensor) -> State:
-        """What the filter knows of that size: made from it again, and no part of the state."""
-        if self._filter is None:
+        """The constants of the preconditioner for that size of picture, which no state holds."""
+        preconditioner = self._preconditioner
+        if preconditioner is None:
             return {}
-        make = functools.partial(self._filter.grid, *picture.shape[1:3])
-        return under(FILTER, graphs.get(Filter, ("grid", self._filter), picture.shape, make))
+        make = functools.partial(preconditioner.grid, *picture.shape[1:3])
+        grid = graphs.get(Preconditioner, ("grid", preconditioner), picture.shape, make)
+        return under(PRECONDITIONER, grid)
 
     def _arrived(
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
     ) -> tuple[State, tf.Tensor]:
-        """The state at the picture, with the pair that led there; or where this is no place to go
-        on from, at the best one, without history. And whether there is a new pair."""
+        """The state after evaluating `picture`, with the pair that led there; or if that was a step
+        to take back, at the best picture without history. Also whether there is a new pair."""
         displacement, change = picture - state["picture"], gradient - state["gradient"]
         dot = _dot if self.history > 1 else _dot_by_rows
         curvature = dot(displacement, change)
@@ -182,13 +186,13 @@ class LBFGS:
             "best_gradient": best_gradient,
             "best_loss": best_loss,
             "curvatures": tf.where(is_sound, pairs["curvatures"], 0.0),
-            # in vain again: half of it, for otherwise the step would be the same one
+            # going back again: half of it, or the step would be the same as before
             "first_length": tf.where(is_best, 1.0, tf.where(is_sound, length, length / 2)),
         }
         return state | pairs | arrived, has_new
 
     def _moved(self, state: State, has_new: tf.Tensor, grid: State) -> tuple[tf.Tensor, State]:
-        """The next picture; and what the filter knows now, of a new pair, too."""
+        """The next picture, and the statistics of the preconditioner with the new pair."""
         learnt = self._learnt(state | grid, has_new)
         state = state | learnt | grid
         free = self._free(state["picture"], state["gradient"])
@@ -198,25 +202,25 @@ class LBFGS:
         return tf.clip_by_value(state["picture"] + direction, self.low, self.high), learnt
 
     def _learnt(self, state: State, has_new: tf.Tensor) -> State:
-        if self._filter is None:
+        if self._preconditioner is None:
             return {}
-        known, (displacement, change) = _known(state), (state[name] for name in _names(0))
+        statistics, (displacement, change) = _statistics(state), (state[name] for name in _names(0))
         learnt = tf.cond(
             has_new,
-            lambda: self._filter.learn(known, displacement, change),
-            lambda: {name: known[name] for name in self._filter.init()},
+            lambda: self._preconditioner.learn(statistics, displacement, change),
+            lambda: {name: statistics[name] for name in self._preconditioner.init()},
         )
-        return under(FILTER, learnt)
+        return under(PRECONDITIONER, learnt)
 
     def _free(self, picture: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Which values are free to move: all but those at a bound that the gradient drives out of
-        the range."""
+        """Which values may move: all except those at a bound that the gradient would move beyond
+        it."""
         return ((picture > self.low) | (gradient <= 0)) & ((picture < self.high) | (gradient >= 0))
 
     def _direction(self, state: State) -> tf.Tensor:
         """Minus the inverse Hessian times the gradient (algorithm 7.4, the two-loop recursion).
 
-        Where there is no pair, its inverse curvature of 0 leaves both loops as they are.
+        An empty pair has an inverse curvature of 0, with which neither loop changes anything.
         """
         displacements, changes = _pairs(state)
         inverses = tf.unstack(tf.math.divide_no_nan(1.0, state["curvatures"]))
@@ -225,7 +229,7 @@ class LBFGS:
         for pair in range(self.history):  # from the newest
             shares[pair] = inverses[pair] * _dot(displacements[pair], direction)
             direction -= shares[pair] * changes[pair]
-        direction = self._filtered(state, direction)
+        direction = self._preconditioned(state, direction)
         direction *= self._first_scale(state, direction)
         for pair in reversed(range(self.history)):
             share = inverses[pair] * _dot(changes[pair], direction)
@@ -233,8 +237,8 @@ class LBFGS:
         return -direction
 
     def _first_scale(self, state: State, direction: tf.Tensor) -> tf.Tensor:
-        """What the filter is multiplied by to start from: as eq. 7.20 does the identity, or
-        without history so that the step in that direction has its first length."""
+        """The scale of the preconditioner: with history as in eq. 7.20, otherwise such that the
+        step in that direction has its first length."""
         curvature = state["curvatures"][0]
         return tf.cond(
             curvature > 0,
@@ -242,13 +246,15 @@ class LBFGS:
             lambda: tf.math.divide_no_nan(state["first_length"], tf.reduce_mean(tf.abs(direction))),
         )
 
-    def _filtered(self, state: State, picture: tf.Tensor) -> tf.Tensor:
-        return self._filter.apply(_known(state), picture) if self._filter else picture
+    def _preconditioned(self, state: State, picture: tf.Tensor) -> tf.Tensor:
+        if self._preconditioner is None:
+            return picture
+        return self._preconditioner.apply(_statistics(state), picture)
 
     def _norm(self, state: State, picture: tf.Tensor) -> tf.Tensor:
-        if self._filter is None:
+        if self._preconditioner is None:
             return _dot(picture, picture)
-        return self._filter.norm(_known(state), picture)
+        return self._preconditioner.norm(_statistics(state), picture)
 
     def _shortened(self, direction: tf.Tensor) -> tf.Tensor:
         length = tf.reduce_mean(tf.abs(direction))  # grey levels
@@ -256,7 +262,7 @@ class LBFGS:
 
 
 class ShorterWhenFull:
-    """L-BFGS that remembers fewer pairs from the moment on when memory runs out."""
+    """L-BFGS that remembers half as many pairs each time memory runs out."""
 
     recovers: ClassVar[bool] = True
 
@@ -275,8 +281,8 @@ class ShorterWhenFull:
         evaluation, state = objective(picture), dict(state)
         while True:
             try:
-                made, state = self._optimizer.moved(picture, evaluation, state)
-                return made, state, evaluation
+                moved, state = self._optimizer.moved(picture, evaluation, state)
+                return moved, state, evaluation
             except tf.errors.ResourceExhaustedError:
                 if self._optimizer.history == 1:
                     raise
@@ -288,7 +294,7 @@ class ShorterWhenFull:
 
 
 def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
-    """A picture, spectrum or other tensor as a graph for every size of picture has to know it."""
+    """The signature of a picture, spectrum or other tensor in a graph for every size of picture."""
     shape = {4: [1, None, None, 3], 2: [None, None]}.get(tensor.shape.rank, tensor.shape)
     return tf.TensorSpec(shape, tensor.dtype)
 
@@ -299,12 +305,12 @@ def history_in(state: Mapping[str, ArrayLike]) -> int:
 
 
 def history_of(height: int, width: int) -> int:
-    """The pairs to remember of pictures of that size: of large ones fewer, or they would take more
-    memory than all else."""
+    """How many pairs to remember of pictures of that size: fewer of large ones, which would take
+    more memory than everything else."""
     return max(1, min(HISTORY, HISTORY_BYTES // (2 * 12 * height * width)))
 
 
-# Every picture of the history is a tensor of its own: to move them on by one copies none.
+# Every picture of the history is a tensor of its own, so that adding a pair copies none.
 
 
 def _names(pair: int) -> tuple[str, str]:
@@ -312,7 +318,7 @@ def _names(pair: int) -> tuple[str, str]:
 
 
 def _pairs(state: State) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The displacements and the changes of the gradient, from the newest."""
+    """The displacements and the changes of the gradient, newest first."""
     names = [_names(pair) for pair in range(state["curvatures"].shape[0])]
     displacements, changes = zip(*names, strict=True)
     return [state[name] for name in displacements], [state[name] for name in changes]
@@ -329,7 +335,7 @@ def _named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
 def _remembered(
     displacement: tf.Tensor, change: tf.Tensor, curvature: tf.Tensor, pairs: State
 ) -> State:
-    """The pairs with that one as the newest, the oldest gone."""
+    """The pairs with a new one in front, without the oldest."""
     displacements, changes = _pairs(pairs)
     return {
         "curvatures": tf.concat([[curvature], pairs["curvatures"][:-1]], 0),
@@ -337,25 +343,24 @@ def _remembered(
     }
 
 
-def _known(state: State) -> State:
-    """What the filter knows."""
-    return within(FILTER, state)
+def _statistics(state: State) -> State:
+    """What the preconditioner needs: its statistics, and its constants if they are in `state`."""
+    return within(PRECONDITIONER, state)
 
 
 def _is_sound(gradient: tf.Tensor, loss: tf.Tensor, best: tf.Tensor) -> tf.Tensor:
-    """Whether a step led somewhere to go on from: finite, and no loss above twice the best.
-
-    Written for losses of either sign.
+    """Whether to continue from where a step led: everything is finite, and the loss at most twice
+    the best. Written for losses of either sign.
     """
     finite = tf.math.is_finite(loss) & tf.reduce_all(tf.math.is_finite(gradient))
     return finite & (loss <= best + tf.abs(best))
 
 
-def _dot(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(one * other)  # four times as fast as a product of matrices
+def _dot(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(left * right)  # four times as fast as a product of matrices
 
 
-def _dot_by_rows(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """The same with no room for another picture, slower."""
-    rows = (tf.reshape(picture, [tf.shape(picture)[1], -1]) for picture in (one, other))
+def _dot_by_rows(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """The same without a temporary picture, slower."""
+    rows = (tf.reshape(picture, [tf.shape(picture)[1], -1]) for picture in (left, right))
     return tf.reduce_sum(tf.einsum("hi,hi->h", *rows))

@@ -1,4 +1,4 @@
-"""SciPy's L-BFGS-B: a round of evaluations -> the next picture."""
+"""SciPy's L-BFGS-B: a round of evaluations -> a better picture."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from neural_style_tf.optimizers.base import State
 class LBFGSB:
     """SciPy's L-BFGS-B (Zhu et al. 1997): one step is one round of evaluations.
 
-    Each round begins without history, as in the published programs, which clip no pixel until
-    the end: `bounds=False`. SciPy looks at the count between iterations only: a round may take
-    a line search more than its evaluations.
+    Each round begins without history, as in the published programs. These do not clip pixels until
+    the end: `bounds=False` does the same. SciPy counts evaluations between iterations only, so a
+    round may exceed its evaluations by a line search.
     """
 
     recovers: ClassVar[bool] = True
 
-    evaluations: int = 20  # a round
+    evaluations: int = 20  # per round
     bounds: bool = True
     low: float = 0.0
     high: float = 255.0
@@ -36,13 +36,13 @@ class LBFGSB:
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
-        import scipy.optimize  # late: who takes another optimizer does not wait for it
+        import scipy.optimize  # late: other optimizers do not need it
 
         evaluations = _Round(objective, picture)
         bounds = scipy.optimize.Bounds(self.low, self.high) if self.bounds else None
         options = {"maxfun": self.evaluations}
         try:
-            found = scipy.optimize.minimize(
+            vector = scipy.optimize.minimize(
                 evaluations,
                 evaluations.best,
                 jac=True,
@@ -51,17 +51,17 @@ class LBFGSB:
                 options=options,
             ).x
         except _NotFiniteError:
-            found = evaluations.best
+            vector = evaluations.best
         if self.bounds:
-            found = np.clip(found, self.low, self.high)
-        made = tf.constant(found.reshape(picture.shape).astype(np.float32))
-        return made, {"rounds": state["rounds"] + 1}, evaluations.first
+            vector = np.clip(vector, self.low, self.high)
+        moved = tf.constant(vector.reshape(picture.shape).astype(np.float32))
+        return moved, {"rounds": state["rounds"] + 1}, evaluations.first
 
 
 class _Round:
-    """An objective in SciPy's terms: vector [H*W*3] float64 -> loss and gradient, likewise.
+    """An objective in SciPy's terms: vector [H*W*3] float64 -> loss and gradient of the same shape.
 
-    Keeps the evaluation of the picture that the round began with, and the best vector so far.
+    Holds the evaluation of the picture that the round began with, and the best vector so far.
     """
 
     def __init__(self, objective: Objective, picture: tf.Tensor):
@@ -88,7 +88,7 @@ class _Round:
 
 
 class _NotFiniteError(Exception):
-    """SciPy would not survive this evaluation."""
+    """The loss or gradient is not finite: SciPy could not continue."""
 
 
 def _vector(picture: tf.Tensor) -> np.ndarray:

@@ -398,4 +398,4 @@ def test_adam_starts_again_at_a_size_that_its_moments_do_not_fit(monkeypatch, ca
     monkeypatch.setattr(tf.image, "resize", full)
     state = adam.rescale(state, large)
     assert state["first"].shape == large.shape and not np.any(state["first"])
-    assert "Adam starts without what it knew" in caplog.text
+    assert "Adam starts again without its moments" in caplog.text

@@ -1,4 +1,4 @@
-"""What an optimizer knows of an objective: a picture goes in, an evaluation comes out."""
+"""The types of an objective, all that optimizers know of it: picture -> evaluation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Evaluation(NamedTuple):
-    """What an objective says of a picture [1, H, W, 3] float32 RGB, 0..255."""
+    """The losses of a picture [1, H, W, 3] float32 RGB, 0..255, and their gradient."""
 
     gradient: "tf.Tensor"  # [1, H, W, 3] float32, d total / d picture
     losses: "dict[str, tf.Tensor]"  # weighted float32 scalars: content, style, tv, total

@@ -20,7 +20,7 @@ from neural_style_tf.settings import Settings
 
 
 class Targets(NamedTuple):
-    """What the picture is pulled towards, by layer name."""
+    """What the features of the picture are compared with, by layer name."""
 
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
@@ -28,7 +28,7 @@ class Targets(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """All that the losses need to know of a picture's features, by layer name. Additive."""
+    """All that the losses need of a picture's features, by layer name. Additive over its parts."""
 
     content: dict[str, losses.Distance]
     style: dict[str, list[losses.Gram]]  # of each region, or of all
@@ -41,8 +41,8 @@ def measure_targets(
     settings: Settings,
     masks: Masks = NO_MASKS,
 ) -> Targets:
-    """The targets of a photo and of one or more paintings, each [1, H, W, 3] RGB, 0..255; in
-    float32 whatever the precision of the run."""
+    """The targets from a photo and one or more paintings, each [1, H, W, 3] float32 RGB, 0..255;
+    measured in float32 whatever the precision of the run."""
     content_features = _graph(_content_features, network, settings, content)
     of_content = _measured(content_features, network, settings, content)
     of_styles = []
@@ -55,20 +55,21 @@ def measure_targets(
 
 
 def _measured(
-    measure: Callable, network: vgg.Network, settings: Settings, *given: tf.Tensor | None
+    measure: Callable, network: vgg.Network, settings: Settings, *arguments: tf.Tensor | None
 ) -> Any:
-    """What a graph measures of a picture and its mask; kept for the next run, if there is room."""
-    if not recent.targets.max_size:
-        return measure(*given)
+    """What a graph measures of a picture and its mask; remembered for the next run of a batch."""
+    if not kept.targets.room:
+        return measure(*arguments)
     digests = [
-        None if one is None else hashlib.blake2b(one.numpy().tobytes()).digest() for one in given
+        None if argument is None else hashlib.blake2b(argument.numpy().tobytes()).digest()
+        for argument in arguments
     ]
-    # one digest of a photo, two of a painting
+    # a photo has one digest, a painting and its mask two
     key = (id(network.layers), settings.of_losses(), *digests)
-    made = recent.targets.get(
-        key, lambda: (network, measure(*given)), lambda made: _bytes_of(made[1])
+    made = kept.targets.get(
+        key, lambda: (network, measure(*arguments)), lambda made: _bytes_of(made[1])
     )
-    return made[1]  # an id lives with its network
+    return made[1]  # the network is held so that its id stays its own
 
 
 def _bytes_of(tensors: Any) -> int:
@@ -83,8 +84,8 @@ def make_targets(
     settings: Settings,
     masks: Masks,
 ) -> Targets:
-    """Targets from what was measured. Gaussians are blended by their moments into one: nearest to
-    several at once is none of them, nor a mixture."""
+    """The targets from what was measured. For "wasserstein" several paintings are blended into one
+    Gaussian by their moments: what is nearest to several Gaussians resembles none of them."""
     shares = masks.shares(settings, len(styles))
     has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
     if settings.style_loss == "wasserstein" and not has_regions:
@@ -115,7 +116,8 @@ def make_objective(
     dtype: tf.DType = tf.float32,
     masks: Masks = NO_MASKS,
 ) -> Objective:
-    """The objective with features of `dtype`."""
+    """`picture -> Evaluation` for pictures [1, H, W, 3] of the content's size, with features of
+    `dtype`."""
     evaluate = _graph(_evaluation, network, settings, targets, dtype)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
@@ -124,7 +126,7 @@ def make_objective(
 def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """`picture -> losses`, those of an `Evaluation`, in float32 whatever the run's precision."""
+    """`picture -> losses`, as in `Evaluation`, in float32 whatever the precision of the run."""
     evaluate = _graph(_loss_terms, network, settings, targets)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
@@ -221,7 +223,8 @@ def measure(
     settings: Settings,
     weights: dict[str, tf.Tensor] | None,
 ) -> Statistics:
-    """The statistics of a picture from its features; weights: of the regions at each layer."""
+    """The statistics of a picture from its features. weights: the masks of the regions at each
+    layer, [1, h, w, regions]."""
     with_sums = settings.style_loss in losses.WITH_SUMS
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
@@ -232,7 +235,7 @@ def measure(
 def grams_of(
     features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str, with_sums: bool
 ) -> list[losses.Gram]:
-    """The Gram of each region of a layer, or of all."""
+    """The Gram of each region at a layer; a single one without regions."""
     regions = [None] if weights is None else tf.unstack(weights[layer], axis=-1)
     return [losses.gram(features, region, with_sums) for region in regions]
 
@@ -250,18 +253,18 @@ def compare(
     for number, share in enumerate(targets.shares):
         for layer, weight in settings.style_layer_weights().items():
             regions = statistics.style[layer]
-            ours = regions[number if len(regions) > 1 else 0]
+            gram = regions[number if len(regions) > 1 else 0]
             weights.append(share * weight)
-            pairs.append((ours, targets.styles[number][layer]))
-    found = losses.style_losses(pairs, settings.style_loss, shape[1] * shape[2])
-    style = sum(weight * loss for weight, loss in zip(weights, found, strict=True))
+            pairs.append((gram, targets.styles[number][layer]))
+    style_losses = losses.style_losses(pairs, settings.style_loss, shape[1] * shape[2])
+    style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
     return settings.content_weight * content, settings.weight_of_style() * style
 
 
 def compare_and_derive(
     statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
 ) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
-    """The same two losses, and the gradient of their sum at each of the statistics."""
+    """The two losses of `compare`, and the gradient of their sum at each statistic."""
     with tf.GradientTape() as tape:
         tape.watch(statistics)
         content, style = compare(statistics, targets, settings, shape)
@@ -276,7 +279,7 @@ def with_total_variation(
     style: tf.Tensor,
     settings: Settings,
 ) -> Evaluation:
-    """The evaluation of a picture from what its features say of it."""
+    """The evaluation of a picture: the losses of its features, and its total variation."""
     roughness, roughness_gradient = total_variation(picture, settings.tv_loss, picture.shape)
     gradient = gradient + settings.tv_weight * roughness_gradient
     return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
@@ -293,26 +296,27 @@ def gradients_of(
     scale: tf.Tensor | float,
     weights: dict[str, tf.Tensor] | None,
 ) -> Gradients:
-    """The gradient at each layer's features from those at the statistics, times `scale`."""
+    """The gradients at each layer's features from those at the statistics, times `scale`; computed
+    when they are asked for."""
 
     def gradient(name: str) -> tf.Tensor:
-        found = []
+        parts = []
         if name in slopes.style:
             regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
             for region, slope in zip(regions, slopes.style[name], strict=True):
                 slope = losses.Gram(*(scale * part for part in slope))
-                found.append(losses.gram_gradient(features[name], slope, region))
+                parts.append(losses.gram_gradient(features[name], slope, region))
         if name in slopes.content:
             slope = scale * slopes.content[name].squares
-            found.append(losses.distance_gradient(features[name], targets.content[name], slope))
-        return sum(found[1:], found[0])
+            parts.append(losses.distance_gradient(features[name], targets.content[name], slope))
+        return sum(parts[1:], parts[0])
 
     return {name: functools.partial(gradient, name) for name in features}
 
 
 def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
-    """A power of two that brings the largest of the gradients at the features to about 1, amidst
-    what float16 can say. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
+    """A power of two that scales the largest gradient at the features to about 1, in the middle of
+    float16's range. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
     squares = [
         slopes.content[name].squares ** 2 * distance.squares / distance.values
         for name, distance in statistics.content.items()
@@ -330,9 +334,9 @@ def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
 def total_variation(
     rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The share that a band of rows has in the total variation of a picture of `shape`, and its
-    gradient; see `losses.roughness`. Compiled as one: differences of a few channels are memory
-    traffic, and twelve times slower otherwise."""
+    """What a band of rows adds to the total variation of a picture of `shape`, and its gradient;
+    see `losses.roughness`. Compiled with XLA: twelve times as fast, since differences of a few
+    channels are mostly memory traffic."""
     with tf.GradientTape() as tape:
         tape.watch(rows)
         roughness = losses.roughness(rows, kind, is_last)
@@ -346,8 +350,8 @@ def passes_of(
     dtype: tf.DType = tf.float32,
     often: bool = False,
 ) -> Passes:
-    """The passes to all layers that count, in a precision; one for all that need them, since their
-    kernels are large. often: see `Passes`."""
+    """The passes to all layers that count, with features of `dtype`. Everyone who needs them gets
+    the same ones, since their kernels are large. often: see `Passes`."""
     options = settings.pooling, settings.padding, settings.pooling_rescale, dtype, often
     layers = frozenset(settings.layers())
     return graphs.get(

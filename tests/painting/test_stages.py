@@ -17,12 +17,12 @@ from neural_style_tf.settings import Settings
 
 
 def plan(height, width, has_initial=False, **options):
-    found = stages.plan(height, width, Settings(**options), has_initial)
-    assert [stage.number for stage in found] == list(range(1, len(found) + 1))
-    assert {stage.count for stage in found} == {len(found)}
-    assert sum(stage.iterations for stage in found) == Settings(**options).iterations
-    assert (found[-1].height, found[-1].width) == (height, width)
-    return [(stage.width, stage.height, stage.iterations) for stage in found]
+    result = stages.plan(height, width, Settings(**options), has_initial)
+    assert [stage.number for stage in result] == list(range(1, len(result) + 1))
+    assert {stage.count for stage in result} == {len(result)}
+    assert sum(stage.iterations for stage in result) == Settings(**options).iterations
+    assert (result[-1].height, result[-1].width) == (height, width)
+    return [(stage.width, stage.height, stage.iterations) for stage in result]
 
 
 def test_large_pictures_begin_small_and_end_with_few_steps():
@@ -77,29 +77,28 @@ def test_a_wrong_number_of_stages_is_told(scales):
 
 
 def test_steps_count_on_and_pictures_grow(network, picture):
-    told = []
+    reported = []
     options = {"scales": 3, "iterations": 14, "checkpoint_iterations": 5}
-    pairs = list(
-        stylize(network, picture(70, 90), [picture(60, 80, seed=1)], on_step=told.append, **options)
-    )
+    options |= {"on_step": reported.append}
+    pairs = list(stylize(network, picture(70, 90), [picture(60, 80, seed=1)], **options))
     assert [iteration for iteration, _ in pairs] == [0, 5, 10, None]
     assert [image.shape[:2] for _, image in pairs] == [(18, 22), (18, 22), (35, 45), (70, 90)]
-    assert [step.iteration for step in told] == [*range(14), None]
-    assert [step.stage.number for step in told] == [1] * 6 + [2] * 5 + [3] * 3 + [3]
-    assert all(step.image().shape[:2] == step.stage[2:4] for step in told)
+    assert [step.iteration for step in reported] == [*range(14), None]
+    assert [step.stage.number for step in reported] == [1] * 6 + [2] * 5 + [3] * 3 + [3]
+    assert all(step.image().shape[:2] == step.stage[2:4] for step in reported)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "l-bfgs-b"])
 def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer):
     """Its first loss is far under that of a fresh start."""
-    told = {"2": [], "off": []}
-    for (scales, steps), iterations in zip(told.items(), (60, 1), strict=True):
+    reported = {"2": [], "off": []}
+    for (scales, steps), iterations in zip(reported.items(), (60, 1), strict=True):
         options = {"scales": scales, "iterations": iterations}
         options |= {"optimizer": optimizer, "evaluations": 2}
         pictures = picture(64, 80), [picture(60, 80, seed=1)]
         list(stylize(network, *pictures, on_step=steps.append, **options))
-    first = next(step for step in told["2"] if step.stage.number == 2)
-    assert first.losses()["total"] < told["off"][0].losses()["total"] / 2
+    first = next(step for step in reported["2"] if step.stage.number == 2)
+    assert first.losses()["total"] < reported["off"][0].losses()["total"] / 2
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture,
     monkeypatch.setattr(memory, "make_objective", noted)
     photo, options = picture(64, 83), {"iterations": 4, "on_step": keep}
     ((_, painted),) = stylize(network, photo, [picture(seed=1)], scales=2, **options)
-    assert [one.shape[:2] for one in photos] == [(40, 50), (80, 99)]
+    assert [photo.shape[:2] for photo in photos] == [(40, 50), (80, 99)]
     np.testing.assert_array_equal(photos[1][8:-8, 8:-8], photo)
     np.testing.assert_array_equal(photos[1][:8], photos[1][15:7:-1])  # mirrored
     assert bests[-1].shape == (80, 99, 3)
@@ -162,19 +161,19 @@ def test_masks_go_on_beyond_the_edges(network, picture):
 
 
 def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):
-    told = []
-    options = {"scales": 2, "iterations": 30, "max_evaluations": 4, "on_step": told.append}
+    reported = []
+    options = {"scales": 2, "iterations": 30, "max_evaluations": 4, "on_step": reported.append}
     (pair,) = stylize(network, picture(64, 80), [picture(seed=1)], **options)
     assert pair[1].shape == (64, 80, 3)
-    assert {step.stage.number for step in told} == {1}
+    assert {step.stage.number for step in reported} == {1}
 
 
 def test_patience_ends_its_stage_only(network, picture):
-    told = []
+    reported = []
     options = {"scales": 2, "iterations": 300, "patience": 2, "learning_rate": 60}
-    options |= {"learning_rate_schedule": "constant", "on_step": told.append}
+    options |= {"learning_rate_schedule": "constant", "on_step": reported.append}
     list(stylize(network, picture(64, 80), [picture(seed=1)], **options))
-    assert len(told) < 300 and {step.stage.number for step in told} == {1, 2}
+    assert len(reported) < 300 and {step.stage.number for step in reported} == {1, 2}
 
 
 def test_adams_moments_are_carried_over():
@@ -191,7 +190,7 @@ def test_adams_moments_are_carried_over():
     state = adam.rescale(state, large)
     assert state["first"].shape == state["second"].shape == large.shape
     assert float(tf.reduce_min(state["second"])) >= 0
-    assert float(state["steps"]) == 0  # the schedule begins anew
+    assert float(state["steps"]) == 0  # the schedule starts again
     # a steady gradient's step is the learning rate, whatever the size: so it is at once
     made, _, _ = adam.step(steady, large, state)
     np.testing.assert_allclose(made - large, np.full(large.shape, 20) * [-1, 1, -1], rtol=1e-3)
@@ -203,15 +202,15 @@ def test_enlarging_keeps_to_the_range(picture):
     assert float(tf.reduce_min(enlarged)) >= 0 and float(tf.reduce_max(enlarged)) <= 255
     smooth = picture(20, 30)
     expected = resampling.resize(smooth, 40, 60)
-    found = resized(tf.constant(smooth[None]), 40, 60)[0]
-    assert np.abs(found - expected)[4:-4, 4:-4].mean() < 2
+    enlarged = resized(tf.constant(smooth[None]), 40, 60)[0]
+    assert np.abs(enlarged - expected)[4:-4, 4:-4].mean() < 2
 
 
 def test_tiles_are_chosen_for_each_stage(network, picture):
-    told = []
-    options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": told.append}
+    reported = []
+    options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": reported.append}
     list(stylize(network, picture(200, 300), [picture(40, 50, seed=1)], **options))
-    assert [step.stage.tile for step in told] == [None, None, 64, 64]
+    assert [step.stage.tile for step in reported] == [None, None, 64, 64]
 
 
 def test_the_command_line_paints_from_coarse_to_fine(run, folder):

@@ -3,7 +3,10 @@
 import gc
 import subprocess
 import sys
+import types
+import typing
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +18,9 @@ from neural_style_tf.machine.kept import Kept
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.objective import make_losses, measure_targets
-from neural_style_tf.painting.stylize import NotFiniteError, initial_picture, stylize
+from neural_style_tf.painting.options import SettingsOptions
+from neural_style_tf.painting.start import initial_picture
+from neural_style_tf.painting.stylize import NotFiniteError, stylize
 from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
@@ -55,6 +60,41 @@ def test_the_keywords_of_the_published_program_work(tiny, picture):
     assert [iteration for iteration, _ in pairs] == [0, 2, None]
 
 
+def test_settings_may_come_whole_or_by_name(network, picture, capfd):
+    """And nothing is printed, also where losses were asked for: that is the command line's."""
+    options = {"iterations": 3, "tv_weight": 20.0, "print_iterations": 1}
+    by_name = paint(network, picture, **options)[-1][1]
+    arguments = network, picture(seed=1), [picture(30, 50, seed=2)]
+    ((_, whole),) = stylize(*arguments, settings=Settings(**options))
+    np.testing.assert_array_equal(whole, by_name)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_keyword_options_are_the_fields_of_settings():
+    """With their types: a number may be passed for a word, a list for a tuple, True for a flag."""
+    also = {"scales": {int}, "tile": {int}, "preserve_colors": {bool}}
+    also |= {"content_layers": {Sequence[str]}, "style_layers": {Sequence[str]}}
+    fields = typing.get_type_hints(Settings)
+    options = typing.get_type_hints(SettingsOptions)
+    assert list(options) == list(fields)
+    for name, kind in options.items():
+        kinds = {
+            Sequence[float] if one == tuple[float, ...] else one for one in members(fields[name])
+        }
+        assert members(kind) == kinds | also.get(name, set()), name
+
+
+def members(kind):
+    return set(typing.get_args(kind)) if isinstance(kind, types.UnionType) else {kind}
+
+
+def test_the_bundled_network_is_the_default(picture):
+    content, style = picture(20, 17, seed=1), picture(18, 24, seed=2)
+    ((_, image),) = stylize(content=content, styles=[style], iterations=1)
+    ((_, expected),) = stylize(BUNDLED_NETWORK, content, [style], iterations=1)
+    np.testing.assert_array_equal(image, expected)
+
+
 def test_one_seed_is_one_picture(network, picture):
     first, again = (
         paint(network, picture, seed=3, initial_noiseblend=0.5)[-1][1] for _ in range(2)
@@ -88,12 +128,13 @@ def test_checkpoints_show_the_picture_as_it_stands_and_the_last_is_the_best(netw
     options = {"iterations": 12, "learning_rate": 90, "learning_rate_schedule": "constant"}
     options |= {"checkpoint_iterations": 1, "on_step": steps.append}
     pairs = paint(network, picture, **options)
-    # a step's losses are those of the picture it set out from: the image of the step before
+    # a step's losses are those of the picture it started from: the image of the step before
     totals = [step.losses()["total"] for step in steps]
-    best = int(np.argmin(totals[:-1]))
     assert totals[-1] <= min(totals[:-1])
-    if totals[-1] == totals[best] and best > 0:
-        np.testing.assert_array_equal(pairs[-1][1], pairs[best - 1][1])
+    # the losses of all images but the last, which is the best if none of them is
+    losses = totals[1:-1]
+    best = losses.index(totals[-1]) if totals[-1] in losses else len(losses)
+    np.testing.assert_array_equal(pairs[-1][1], pairs[best][1])
     for step, (iteration, image) in zip(steps, pairs, strict=True):
         assert step.iteration == iteration and step.total == 12
         np.testing.assert_array_equal(step.image(), image)
@@ -111,7 +152,7 @@ def test_a_run_ends_at_its_limits(network, picture):
     def steps(**options):
         counted = []
         paint(network, picture, iterations=500, on_step=counted.append, **options)
-        return len(counted) - 1  # the last tells the end
+        return len(counted) - 1  # the last reports the end
 
     assert steps(max_evaluations=7) == 7
     assert 1 <= steps(max_seconds=0.3) < 500
@@ -120,10 +161,10 @@ def test_a_run_ends_at_its_limits(network, picture):
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_one_trace_a_picture_size_also_for_the_next_pictures(
+def test_one_trace_per_picture_size_also_for_the_next_pictures(
     network, picture, monkeypatch, optimizer
 ):
-    """And L-BFGS's but one for all sizes."""
+    """L-BFGS has a single one for all sizes."""
     from neural_style_tf.objective import objective
     from neural_style_tf.optimizers.adam import Adam
     from neural_style_tf.optimizers.lbfgs import LBFGS
@@ -133,7 +174,7 @@ def test_one_trace_a_picture_size_also_for_the_next_pictures(
 
     def counted(module, name):
         original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given: traced.append(name) or original(*given))
+        monkeypatch.setattr(module, name, lambda *args: traced.append(name) or original(*args))
 
     counted(objective, "compare_and_derive")
     counted(LBFGS, "_arrived")
@@ -169,14 +210,22 @@ def test_the_start_is_noise_picture_or_a_blend(picture):
 WRONG = [
     ({"iterations": 0}, "iterations is 0: use 1 or more"),
     ({"iteration": 5}, "unknown setting iteration (did you mean iterations?)"),
-    ({"styles": []}, "got no style: give one picture or more"),
-    ({"content": np.zeros((20, 30))}, "content has shape (20, 30): give [height, width, 3]"),
-    ({"content": np.zeros((9, 30, 3))}, "content is 30x9: give 16 pixels or more a side"),
+    ({"styles": []}, "got no style: pass at least one picture"),
+    ({"content": np.zeros((20, 30))}, "content has shape (20, 30): use [height, width, 3]"),
+    ({"content": np.zeros((9, 30, 3))}, "content is 30x9: use at least 16 pixels a side"),
     (
         {"styles": [np.full((20, 20, 3), np.nan)]},
-        "style 1 holds values that are no finite numbers: give RGB from 0 to 255",
+        "style 1 has values that are not finite: use RGB from 0 to 255",
     ),
-    ({"initial": np.zeros((20, 30, 3))}, "initial is 30x20 and content 45x34: give equal sizes"),
+    ({"content": None}, "got no content: pass a picture [height, width, 3]"),
+    (
+        {"initial": np.zeros((20, 30, 3))},
+        "initial is 30x20 and content 45x34: pass pictures of equal size",
+    ),
+    (
+        {"settings": Settings(), "iterations": 3},
+        "got both settings and single options: use dataclasses.replace(settings, ...)",
+    ),
     (
         {"style_blend_weights": [1, 2]},
         "got 2 style_blend_weights for 1 style: pass one number per style",
@@ -185,14 +234,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize("options, message", WRONG, ids=[message for _, message in WRONG])
-def test_wrong_arguments_are_told_when_called(network, picture, options, message):
+def test_wrong_arguments_are_refused_when_called(network, picture, options, message):
     options = {"content": picture(), "styles": [picture()], **options}
     with pytest.raises(UserError) as error:
         stylize(network, **options)  # nothing is asked of the generator
     assert str(error.value) == message
 
 
-def test_a_missing_network_is_told_when_called(tmp_path, picture):
+def test_a_missing_network_is_refused_when_called(tmp_path, picture):
     with pytest.raises(UserError, match=r"^no file .*none.mat: check the name$"):
         stylize(tmp_path / "none.mat", picture(), [picture()])
 
@@ -245,13 +294,13 @@ def test_the_last_good_picture_comes_with_the_error(network, picture, scales, si
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-def test_graphs_are_let_go(network, picture, monkeypatch, optimizer):
-    """All of a run but those of single operations, once they are not kept for another."""
+def test_graphs_are_released(network, picture, monkeypatch, optimizer):
+    """All of a run except those of single operations, if the cache has no room."""
 
     def alive():
         gc.collect()
-        graphs = (one for one in gc.get_objects() if type(one).__name__ == "FuncGraph")
-        return Counter(graph.name for graph in graphs)
+        objects = gc.get_objects()
+        return Counter(graph.name for graph in objects if type(graph).__name__ == "FuncGraph")
 
     monkeypatch.setattr(graphs, "_store", Kept(0))
     before = alive()
@@ -269,9 +318,9 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
     batch = [tf.constant(array[np.newaxis]) for array in (photo, painting)]
     targets = measure_targets(network, batch[0], batch[1:], Settings())
     judge = make_losses(network, targets, Settings())
-    found = []
+    losses = []
     for share in (0.1, 0.3, 0.5):
         *_, (_, image) = stylize(network, photo, [painting], iterations=25, stylization=share)
-        found.append(judge(tf.constant(image[np.newaxis])))
-    assert found[0]["style"] > found[1]["style"] > found[2]["style"]
-    assert found[0]["content"] < found[1]["content"] < found[2]["content"]
+        losses.append(judge(tf.constant(image[np.newaxis])))
+    assert losses[0]["style"] > losses[1]["style"] > losses[2]["style"]
+    assert losses[0]["content"] < losses[1]["content"] < losses[2]["content"]

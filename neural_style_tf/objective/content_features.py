@@ -1,4 +1,4 @@
-"""Content features: those of the photo, measured tile by tile, kept in a file."""
+"""Content features: the photo's, measured tile by tile and stored in a temporary file."""
 
 import contextlib
 import errno
@@ -18,8 +18,11 @@ from neural_style_tf.settings import Settings
 
 
 class ContentFeatures:
-    """The content's features of every tile in turn, float32, kept in a file: to measure them anew
-    would cost a pass, and all of them in memory are what tiles are there to avoid."""
+    """The content's features of each tile, float32, in a temporary file: measuring them again would
+    cost a pass each time, and holding all of them would take the memory that tiles save.
+
+    content: [1, H, W, 3] float32 RGB, 0..255. Raises `UserError` if the file fails.
+    """
 
     def __init__(self, network: vgg.Network, content: np.ndarray, settings: Settings, grid: Grid):
         passes = objective.passes_of(network, settings)
@@ -29,26 +32,27 @@ class ContentFeatures:
         def measure(box: tf.Tensor) -> dict[str, tf.Tensor]:
             return objective.features_at(layers, passes, box, network)
 
-        self._places = []  # of each tile: where in the file; by layer the shape, and the inside
+        # for each tile: its offset in the file, and for each layer the shape and the inside
+        self._layouts: list[tuple[int, dict[str, tuple]]] = []
         self._file, end = None, 0
         for tile in grid.tiles(content.shape[1:3]):
-            found = measure(tf.constant(content[tile.box]))
-            inside = {name: grid.slices(name, tile) for name in found}
-            shapes = {name: (found[name].shape, inside[name]) for name in found}
-            self._places.append((end, shapes))
-            data = [features[inside[name]].numpy().tobytes() for name, features in found.items()]
+            features = measure(tf.constant(content[tile.box]))
+            inside = {name: grid.slices(name, tile) for name in features}
+            shapes = {name: (features[name].shape, inside[name]) for name in features}
+            self._layouts.append((end, shapes))
+            data = [features[name][inside[name]].numpy().tobytes() for name in features]
             length = sum(map(len, data))
-            with _told():
+            with _file_errors():
                 if self._file is None:
-                    self._file = places.temporary_file(length * _share(tile, content.shape))
+                    self._file = files.temporary(length * _tiles_per_picture(tile, content.shape))
                 self._file.writelines(data)
-                self._file.flush()  # or it fails later
+                self._file.flush()  # so that a full disk is noticed here
             end += length
 
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
-        """By layer, with 0 outside the inside."""
-        start, shapes = self._places[tile]
-        with _told():
+        """The features [1, h, w, channels] of a tile's box by layer, 0 except in the inside."""
+        start, shapes = self._layouts[tile]
+        with _file_errors():
             self._file.seek(start)
             return {name: self._read(shape, inside) for name, (shape, inside) in shapes.items()}
 
@@ -63,18 +67,18 @@ class ContentFeatures:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Raises `UserError` where the file of the photo's features fails."""
+def _file_errors() -> Iterator[None]:
+    """Turns an `OSError` of the file into a `UserError`."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot keep the photo's features in {places.temporary_folder()} "
-            f"({files.reason(error)}): make room there, or name another folder in TMPDIR"
+            f"cannot store the photo's features in {files.temporary_folder()} "
+            f"({files.reason(error)}): free space there, or set TMPDIR to another folder"
         ) from error
 
 
-def _share(tile: Tile, shape: tuple[int, ...]) -> int:
-    """How many of such tiles a picture [1, H, W, 3] has, rounded up."""
+def _tiles_per_picture(tile: Tile, shape: tuple[int, ...]) -> int:
+    """How many tiles of that size a picture [1, H, W, 3] has, rounded up."""
     top, bottom, left, right = tile.inside
     return -(-math.prod(shape[1:3]) // max(1, (bottom - top) * (right - left)))

@@ -1,4 +1,4 @@
-"""Memory: how large tiles may be, and smaller ones when it runs out all the same."""
+"""Memory: how large tiles may be, and smaller ones when it runs out nevertheless."""
 
 import contextlib
 import gc
@@ -23,7 +23,7 @@ from neural_style_tf.settings import SMALLEST_TILE, Settings
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
-SHARE_OF_FREE = 0.8  # of the memory that is free
+SHARE_OF_FREE = 0.8  # of free memory: estimates are rough, and other programs run
 
 
 def choose_size(
@@ -33,11 +33,12 @@ def choose_size(
     dtype: tf.DType,
     pictures_beside: int,
 ) -> int | None:
-    """The pixels a side of the tiles for a run with pictures of those sizes, the content's first,
-    or of squares as large; None if it is to run whole, as what one tile holds does. "auto" tiles
-    only what does not fit in free memory, and then takes the largest tiles that do.
+    """The pixels per side of the tiles for a run; None to run whole, if every picture fits in one
+    tile or tiling is off. "auto" tiles only what does not fit in free memory, in the largest tiles
+    that do.
 
-    pictures_beside: float32 pictures of the content's size that the run holds beside its features.
+    sizes: height and width of each picture, the content's first. pictures_beside: float32 pictures
+    of the content's size that the run holds besides its features.
     """
     if settings.tile == "off":
         return None
@@ -69,11 +70,11 @@ def make_objective(
 ) -> tuple[Objective, Losses]:
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
-    content, styles: [1, H, W, 3] float32 RGB, 0..255; of large ones a copy as a tensor would be
-    one too many. size: of the tiles; None for whole pictures. When memory runs out tiles are halved
-    and the same is asked again; raises `UserError` when the smallest do not fit either.
+    content, styles: [1, H, W, 3] float32 RGB, 0..255, as arrays: there is no memory for a second
+    copy of large ones. size: of the tiles; None for whole pictures. When memory runs out, the tiles
+    are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit either.
     """
-    pictures = _Parked([content, *styles])
+    pictures = _ParkedPictures([content, *styles])
 
     def make(size: int | None) -> tuple[Objective, Losses]:
         content, *styles = pictures.fetch()
@@ -88,13 +89,13 @@ def make_objective(
         return tiled, tiled.losses
 
     largest = max(math.prod(picture.shape[1:3]) for picture in (content, *styles))
-    halving = _Halving(make, size, math.isqrt(largest))
-    return halving.evaluate, halving.losses
+    retrying = _WithSmallerTiles(make, size, math.isqrt(largest))
+    return retrying.evaluate, retrying.losses
 
 
-class _Parked:
-    """Pictures that will hardly be asked for again: once parked, they are in a file, if there is
-    room for one."""
+class _ParkedPictures:
+    """Pictures that are unlikely to be needed again. Once parked they are in a temporary file, if
+    the disk has space for it."""
 
     def __init__(self, pictures: list[np.ndarray]):
         self._pictures, self._count = pictures, len(pictures)
@@ -117,12 +118,21 @@ class _Parked:
             self._pictures = []
 
 
-class _Halving:
-    """What `make` makes, and with smaller tiles whenever memory runs out."""
+class _WithSmallerTiles:
+    """An objective and its losses, made again with tiles of half the size when memory runs out.
 
-    def __init__(self, make: Callable, size: int | None, whole: int):
+    make: size of the tiles -> objective, losses. size: of the first tiles; None for whole pictures.
+    whole: pixels per side of a square as large as the largest picture.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int | None], tuple[Objective, Losses]],
+        size: int | None,
+        whole: int,
+    ):
         self._make, self._size, self._whole = make, size, whole
-        self._made = None
+        self._functions: tuple[Objective, Losses] | None = None
         self._attempt(lambda *_: None)
 
     def evaluate(self, picture: tf.Tensor) -> Evaluation:
@@ -131,19 +141,19 @@ class _Halving:
     def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._attempt(lambda _, losses: losses(picture))
 
-    def _attempt(self, ask: Callable) -> Any:
+    def _attempt(self, call: Callable[[Objective, Losses], Any]) -> Any:
         while True:
             try:
-                if self._made is None:
-                    self._made = self._make(self._size)
-                return ask(*self._made)
+                if self._functions is None:
+                    self._functions = self._make(self._size)
+                return call(*self._functions)
             except (tf.errors.ResourceExhaustedError, MemoryError):
-                self._made = None  # before the next is made
+                self._functions = None  # their memory is needed for the next
                 if self._size == SMALLEST_TILE:
                     raise UserError(
                         f"out of memory, even in tiles of {SMALLEST_TILE} pixels: choose a smaller "
                         "size, or the optimizer adam, which needs less"
                     ) from None
                 self._size = max(SMALLEST_TILE, (self._size or self._whole) // 2)
-            LOGGER.warning("out of memory: goes on in tiles of %d pixels", self._size)
-            gc.collect()  # graphs are held in circles
+            LOGGER.warning("out of memory: continues in tiles of %d pixels", self._size)
+            gc.collect()  # graphs are in reference cycles

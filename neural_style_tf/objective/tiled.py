@@ -1,14 +1,16 @@
-"""Tiling: the objective of a picture larger than memory, exactly, tile by tile.
+"""The tiled objective: of a picture larger than memory, tile by tile, without approximation.
 
-Statistics of features are sums over positions (losses.py): so they are added up over tiles, and
-compared with their targets as one. Two passes over the tiles: the first measures; then the losses
-are known, and their gradients at the statistics; the second takes those back to the pixels. Each
-tile is run with a margin as wide as its features see (their receptive field), and only the features
-inside count: nothing is approximated, and there are no seams.
+Statistics of features are sums over positions (losses.py), so those of the tiles are added, and
+the sums compared with the targets. There are two passes over the tiles. The first measures the
+statistics; from their sums follow the losses and the gradients at the statistics. The second takes
+these gradients back to the pixels. Each tile has a margin as wide as the receptive field of its
+features, and only the features of its inside count. So the result is that of the whole picture,
+and shows no seams.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,11 +26,14 @@ from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
 
-BAND = 128  # rows
+BAND = 128  # rows of which the total variation is computed at a time
 
 
 class TiledObjective:
-    """`objective.make_objective` and `make_losses`, for pictures that do not fit whole."""
+    """`objective.make_objective` and `make_losses` for pictures that do not fit in memory.
+
+    content, styles: [1, H, W, 3] float32 RGB, 0..255. size: pixels per side of the tiles.
+    """
 
     def __init__(
         self,
@@ -57,22 +62,22 @@ class TiledObjective:
             _grams(network, style, settings, size, masks.source(number))
             for number, style in enumerate(styles)
         ]
-        # the content's are in a file
+        # without the content's, which are in a file
         self._targets = objective.make_targets({}, grams, settings, masks)
         self._regions = masks.regions
         self._contents = ContentFeatures(network, content, settings, grid)
 
     def __call__(self, picture: tf.Tensor) -> Evaluation:
-        gradient = tf.Variable(tf.zeros_like(picture))  # added to in its place
+        gradient = tf.Variable(tf.zeros_like(picture))  # tiles are added in place
         *others, last = range(len(self._tiles))
-        # the last one's features are still there when all is measured: they are not made twice
-        found, content, style, slopes, scale = self._end(
-            *self._part_of(picture, last), self._sum(picture, others, self._measure)
+        # the features of the last tile are still in memory when all is measured: one pass less
+        part, content, style, slopes, scale = self._end(
+            *self._arguments(picture, last), self._sum(picture, others, self._measure)
         )
-        _add(gradient, self._tiles[last], found)
+        _add(gradient, self._tiles[last], part)
         for number in others:
-            found = self._backward(*self._part_of(picture, number), slopes, scale)
-            _add(gradient, self._tiles[number], found)
+            part = self._backward(*self._arguments(picture, number), slopes, scale)
+            _add(gradient, self._tiles[number], part)
         tv = self._add_total_variation(picture, gradient)
         return Evaluation(gradient.read_value(), objective.terms_of(content, style, tv))
 
@@ -82,8 +87,8 @@ class TiledObjective:
         content, style = self._compare(statistics)
         return objective.terms_of(content, style, self._add_total_variation(picture))
 
-    def _part_of(self, picture: tf.Tensor, number: int) -> tuple:
-        """A tile of the picture, where it is, its targets, and its regions."""
+    def _arguments(self, picture: tf.Tensor, number: int) -> tuple:
+        """The box of a tile of the picture, its position, its targets, and its regions."""
         tile = self._tiles[number]
         regions = _cut_out(self._regions, tile)
         return picture[tile.box], _place(tile), self._contents[number], regions
@@ -93,8 +98,8 @@ class TiledObjective:
     ) -> Statistics | None:
         total = None
         for number in numbers:
-            found = measure(*self._part_of(picture, number))
-            total = found if total is None else _added(total, found)
+            statistics = measure(*self._arguments(picture, number))
+            total = statistics if total is None else _added(total, statistics)
         return total
 
     def _measured(
@@ -118,17 +123,17 @@ class TiledObjective:
         targets: Targets,
         weights: dict[str, tf.Tensor] | None,
     ) -> Statistics:
-        """The statistics of what counts in a tile."""
+        """The statistics of the inside of a tile, from the features of its box."""
         features, counts = self._inside.features(features, place)
         content, style = objective.measure(features, targets, self._settings, weights)
         if weights is None:
             style = {
-                name: [found._replace(positions=counts[name]) for found in regions]
+                name: [gram._replace(positions=counts[name]) for gram in regions]
                 for name, regions in style.items()
             }
         content = {
-            name: found._replace(values=counts[name] * features[name].shape[-1])
-            for name, found in content.items()
+            name: distance._replace(values=counts[name] * features[name].shape[-1])
+            for name, distance in content.items()
         }
         return Statistics(content, style)
 
@@ -145,8 +150,8 @@ class TiledObjective:
         regions: tf.Tensor | None,
         others: Statistics | None,
     ) -> tuple:
-        """The last tile's part of the gradient, the losses of all, and what `_backward` takes."""
-        features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
+        """The last tile's part of the gradient, the losses, and what `_backward` needs of them."""
+        features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
         targets, weights = self._with(target), self._inside.weights(regions, place)
         statistics = self._counted(features, place, targets, weights)
         if others is not None:
@@ -157,8 +162,8 @@ class TiledObjective:
         scale = tf.ones(())
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes)
-        found = self._to_picture(features, kept, place, targets, slopes, scale, weights)
-        return found, content, style, slopes, scale
+        part = self._to_picture(features, memory, place, targets, slopes, scale, weights)
+        return part, content, style, slopes, scale
 
     @tf.function(autograph=False)
     def _backward(
@@ -170,31 +175,41 @@ class TiledObjective:
         slopes: Statistics,
         scale: tf.Tensor,
     ) -> tf.Tensor:
-        """What a tile adds to the gradient of the picture, within its box."""
-        features, kept = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
+        """What a tile adds to the gradient of the picture, [1, h, w, 3] for its box."""
+        features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
         targets, weights = self._with(target), self._inside.weights(regions, place)
-        return self._to_picture(features, kept, place, targets, slopes, scale, weights)
+        return self._to_picture(features, memory, place, targets, slopes, scale, weights)
 
-    def _to_picture(self, features, kept, place, targets, slopes, scale, weights) -> tf.Tensor:
+    def _to_picture(
+        self,
+        features: dict[str, tf.Tensor],
+        memory: list[Any],
+        place: tf.Tensor,
+        targets: Targets,
+        slopes: Statistics,
+        scale: tf.Tensor,
+        weights: dict[str, tf.Tensor] | None,
+    ) -> tf.Tensor:
+        """Takes the gradients at the statistics back to the pixels of a box."""
         gradients = objective.gradients_of(features, targets, slopes, scale, weights)
         gradients = self._inside.gradients(gradients, place)
-        return self._passes.backward(kept, gradients) / scale
+        return self._passes.backward(memory, gradients) / scale
 
     def _add_total_variation(
         self, picture: tf.Tensor, gradient: tf.Variable | None = None
     ) -> tf.Tensor:
-        """The weighted total variation, its gradient added to the one given; in bands of rows, for
+        """The weighted total variation; adds its gradient to `gradient`. In bands of rows, since
         the differences of a picture take several times its memory."""
         height, weight, total = picture.shape[1], self._settings.tv_weight, tf.zeros(())
         for first in range(0, height, BAND):
-            last = min(first + BAND + 1, height)  # a row of the next band's
-            share, found = objective.total_variation(
+            last = min(first + BAND + 1, height)  # with the first row of the next band
+            share, band_gradient = objective.total_variation(
                 picture[:, first:last], self._settings.tv_loss, self._shape, last == height
             )
             total += weight * share
             if gradient is not None:
                 part = gradient[:, first:last]
-                part.assign(part + weight * found)
+                part.assign(part + weight * band_gradient)
             if last == height:
                 break
         return total
@@ -203,8 +218,8 @@ class TiledObjective:
         return self._targets._replace(content=target)
 
 
-def _added(one: Statistics, other: Statistics) -> Statistics:
-    return tf.nest.map_structure(tf.add, one, other)
+def _added(left: Statistics, right: Statistics) -> Statistics:
+    return tf.nest.map_structure(tf.add, left, right)
 
 
 def _grams(
@@ -214,7 +229,7 @@ def _grams(
     size: int,
     source: np.ndarray | None = None,
 ) -> dict[str, losses.Gram]:
-    """The Grams of a painting, tile by tile, in float32."""
+    """The Gram of a painting [1, H, W, 3] at each style layer, tile by tile, in float32."""
     passes, layers = objective.passes_of(network, settings), settings.style_layer_weights()
     reach = passes.reach()
     grid = Grid({layer: reach[layer] for layer in layers}, size)
@@ -228,25 +243,25 @@ def _grams(
         features = objective.features_at(layers, passes, box, network)
         features, counts = inside.features(features, place)
         weights = inside.weights(source, place)
-        found = {
+        grams = {
             name: objective.grams_of(of_layer, weights, name, with_sums)[0]
             for name, of_layer in features.items()
         }
         if weights is not None:
-            return found
-        return {name: gram._replace(positions=counts[name]) for name, gram in found.items()}
+            return grams
+        return {name: gram._replace(positions=counts[name]) for name, gram in grams.items()}
 
     total = None
     for tile in grid.tiles(style.shape[1:3]):
         box = tf.constant(style[tile.box])
-        found = measure(box, _place(tile), _cut_out(source, tile))
-        total = found if total is None else _added(total, found)
+        grams = measure(box, _place(tile), _cut_out(source, tile))
+        total = grams if total is None else _added(total, grams)
     return total
 
 
-def _add(gradient: tf.Variable, tile: Tile, found: tf.Tensor) -> None:
-    part = gradient[tile.box]
-    part.assign(part + found)
+def _add(gradient: tf.Variable, tile: Tile, part: tf.Tensor) -> None:
+    box = gradient[tile.box]
+    box.assign(box + part)
 
 
 def _cut_out(mask: np.ndarray | None, tile: Tile) -> tf.Tensor | None:
@@ -254,34 +269,37 @@ def _cut_out(mask: np.ndarray | None, tile: Tile) -> tf.Tensor | None:
 
 
 def _place(tile: Tile) -> tf.Tensor:
-    """Where a tile is, as a tensor: a place does not need a trace of its own."""
+    """The position of a tile: its first row and column, and the top, bottom, left and right of its
+    inside. As a tensor, so that tiles of one shape share a trace."""
     return tf.constant([tile.rows[0], tile.columns[0], *tile.inside])
 
 
 class _Inside:
-    """Which features of a tile count: those of its inside."""
+    """Selects the features that count in the box of a tile: those of its inside. place: see
+    `_place`."""
 
     def __init__(self, reach: Mapping[str, tuple[int, int]]):
         self._reach = reach
 
     def weights(self, mask: tf.Tensor | None, place: tf.Tensor) -> dict[str, tf.Tensor] | None:
-        """The mask of a tile's box at each layer, with 0 where positions do not count."""
-        found = at_layers(mask, self._reach)
-        return None if found is None else self.features(found, place)[0]
+        """The mask of a tile's box at each layer, 0 outside the inside; None without a mask."""
+        weights = at_layers(mask, self._reach)
+        return None if weights is None else self.features(weights, place)[0]
 
     def features(
         self, features: dict[str, tf.Tensor], place: tf.Tensor
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """The features with 0 where they do not count; and how many positions do."""
-        found, counts = {}, {}
+        """The features, 0 outside the inside; and the number of positions inside."""
+        selected, counts = {}, {}
         for name, of_layer in features.items():
             mask = self._mask(name, of_layer, place)
-            found[name] = tf.where(mask, of_layer, tf.zeros((), of_layer.dtype))
+            selected[name] = tf.where(mask, of_layer, tf.zeros((), of_layer.dtype))
             counts[name] = tf.reduce_sum(tf.cast(mask, tf.float32))
-        return found, counts
+        return selected, counts
 
     def gradients(self, gradients: Gradients, place: tf.Tensor) -> Gradients:
-        """The same of gradients: features are large, so nothing keeps two versions of them."""
+        """The gradients, 0 outside the inside: masked here, since a second version of the features
+        would take too much memory."""
 
         def masked(name: str) -> tf.Tensor:
             gradient = gradients[name]()
@@ -291,7 +309,7 @@ class _Inside:
         return {name: functools.partial(masked, name) for name in gradients}
 
     def _mask(self, name: str, of_layer: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        """Which positions [h, w, 1] of a layer count."""
+        """Which positions [h, w, 1] of a layer are inside."""
         stride, _ = self._reach[name]
         _, height, width, _ = of_layer.shape
         rows = place[0] + stride * tf.range(height)

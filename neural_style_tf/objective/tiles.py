@@ -1,4 +1,4 @@
-"""Tiles: the size of a picture -> the parts that it is run through a network in. Geometry only."""
+"""Tiles: the size of a picture -> the parts that go through the network. Geometry only."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,32 +8,33 @@ from typing import NamedTuple
 class Tile(NamedTuple):
     """A part of a picture: ranges of pixels [first, last)."""
 
-    rows: tuple[int, int]  # what is run through the network
+    rows: tuple[int, int]  # of the box that goes through the network
     columns: tuple[int, int]
-    inside: tuple[int, int, int, int]  # what counts: first and last row, first and last column
+    inside: tuple[int, int, int, int]  # the part that counts: top, bottom, left, right
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
-        """Where it is in a batch [1, H, W, ...]."""
+        """The slices of its box in a batch [1, H, W, ...]."""
         return slice(None), slice(*self.rows), slice(*self.columns)
 
 
 def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Tile]:
-    """The tiles of a picture: their insides cover it once; each is run with at least `margin`
-    pixels more on every side that the picture has. None has more pixels than a square whose inside
-    is `size` a side; of all ways to cut a picture so, squares or bands, it is the one that runs the
-    fewest.
+    """The tiles of a picture. Their insides cover it exactly once; the box of each is at least
+    `margin` pixels larger on every side, up to the edge of the picture.
 
-    Size and margin are multiples of `stride`, and so is every edge but the picture's own: poolings
-    fall as they do in the whole picture. There are at most four shapes: each has to be traced.
+    No box has more pixels than a square with an inside of `size` pixels per side. Of all ways to
+    cut the picture so, in squares or bands, this is the one with the fewest pixels in all boxes.
+    Size and margin are multiples of `stride`, and so is every edge except the picture's own: so
+    poolings join the same pixels as in the whole picture. There are at most four shapes of boxes,
+    since each has to be traced.
     """
-    most, ways = (size + 2 * margin) ** 2, []
+    most_pixels, ways = (size + 2 * margin) ** 2, []
     for down in range(1, 1 + max(1, math.ceil((height - 2 * margin) / stride))):
-        longest = most // _longest(height, down, margin, stride)
+        longest = most_pixels // _longest(height, down, margin, stride)
         across = _fewest(width, longest, margin, stride)
         if across:
-            run = [2 * margin * (down - 1) + height, 2 * margin * (across - 1) + width]
-            ways.append((math.prod(run), down, across))
+            sums = [2 * margin * (down - 1) + height, 2 * margin * (across - 1) + width]
+            ways.append((math.prod(sums), down, across))
     _, down, across = min(ways)
     return [
         Tile(rows, columns, (*inside_rows, *inside_columns))
@@ -43,7 +44,7 @@ def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Ti
 
 
 def _fewest(length: int, longest: int, margin: int, stride: int) -> int | None:
-    """Into how many a side is to be cut so that none is longer; None for what cannot be."""
+    """The least number of boxes along a side such that none is longer; None if there is none."""
     if length <= longest:
         return 1
     step = (longest - 2 * margin) // stride * stride
@@ -51,7 +52,7 @@ def _fewest(length: int, longest: int, margin: int, stride: int) -> int | None:
 
 
 def _longest(length: int, count: int, margin: int, stride: int) -> int:
-    """The most that is run of one of so many along a side."""
+    """The length of the longest of `count` boxes along a side."""
     return length if count == 1 else _step(length, count, margin, stride) + 2 * margin
 
 
@@ -60,8 +61,9 @@ def _step(length: int, count: int, margin: int, stride: int) -> int:
 
 
 def _spans(length: int, count: int, margin: int, stride: int) -> Iterator[tuple]:
-    """Along one side, what is run and what counts of each tile. Where the picture ends there is no
-    margin, and more counts: so all but the last are equally long."""
+    """The box and the inside of each tile along one side, as (first, last). At the ends of the
+    picture there is no margin, so the inside is larger: all boxes except the last are equally
+    long."""
     step = _step(length, count, margin, stride)
     count = 1 if count == 1 else math.ceil((length - 2 * margin) / step)
     for number in range(count):
@@ -72,10 +74,11 @@ def _spans(length: int, count: int, margin: int, stride: int) -> Iterator[tuple]
 
 
 class Grid:
-    """How pictures are cut into tiles for the layers of a network.
+    """How pictures are cut into tiles for some layers of a network.
 
-    reach: of each layer the stride, and how far its features see (`Passes.reach()`); size: pixels
-    a side of a tile's inside, rounded down to a multiple of the largest stride.
+    reach: for each layer its stride, and how many pixels beyond it its features see, as
+    `Passes.reach()` returns them. size: pixels per side of a tile's inside, rounded down to a
+    multiple of the largest stride.
     """
 
     def __init__(self, reach: Mapping[str, tuple[int, int]], size: int):
@@ -86,11 +89,11 @@ class Grid:
         self.size = max(self.stride, size // self.stride * self.stride)
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
-        """Those of a picture of that height and width."""
+        """The tiles of a picture of that height and width."""
         return cut(*size, self.size, self.margin, self.stride)
 
     def slices(self, name: str, tile: Tile) -> tuple[slice, slice, slice]:
-        """Where in a layer's features [1, h, w, channels] of a tile's box those are that count."""
+        """The slices of the inside in a layer's features [1, h, w, channels] of a tile's box."""
         stride, _ = self.reach[name]
         top, bottom, left, right = tile.inside
         return (

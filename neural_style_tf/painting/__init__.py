@@ -1,1 +1,1 @@
-"""Pictures in memory -> better pictures in memory."""
+"""Painting: pictures in memory -> better pictures in memory."""

@@ -1,4 +1,4 @@
-"""Descent: objectives, an optimizer and a start -> step after step, and the best picture."""
+"""Descent: objectives, optimizers and a start -> step after step, and the best picture."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,8 @@ from neural_style_tf.painting.stages import Stage
 from neural_style_tf.settings import Settings
 
 LOSSES = ("content", "style", "tv", "total")
-LOOK_EVERY = 10  # steps between two looks at whether the loss is still finite: a look waits
+# Steps between two checks of whether the loss is still finite: a check waits for the device.
+CHECK_EVERY = 10
 
 
 class Scored(NamedTuple):
@@ -28,11 +29,11 @@ class Scored(NamedTuple):
 
 
 class Descent:
-    """A picture on its way down, stage after stage."""
+    """A picture whose loss an optimizer lowers step by step, stage after stage."""
 
     def __init__(self, picture: tf.Tensor, settings: Settings):
-        self.picture = picture  # as it stands
-        self.best: Scored | None = None  # of the stage: losses at another size say nothing here
+        self.picture = picture  # the current one, [1, H, W, 3] float32 RGB
+        self.best: Scored | None = None  # of the stage: losses at different sizes do not compare
         self.seconds = 0.0
         self.frame = NO_FRAME
         self.stage: Stage | None = None
@@ -45,27 +46,27 @@ class Descent:
         self._began = time.monotonic()
 
     def begin_stage(self, optimizer: Optimizer, stage: Stage) -> None:
-        """Goes on with another optimizer at that size, from the best picture there is."""
+        """Continues with another optimizer at that size, from the best picture so far."""
         if self.best is None:
             picture = self.picture
             state = optimizer.init(picture)
         else:
             picture = resized(self.best.picture, *stage.outer_size)
             state = optimizer.rescale(self._state, picture)
-        # if that fails, it still is what it was
+        # only now, so that a failure above leaves the descent unchanged
         self.picture, self._state, self.stage = picture, state, stage
         self._optimizer, self.best = optimizer, None
         self._taken, self._patience = 0, _Patience(self._settings.patience)
 
     def state(self) -> State:
-        """All that `restored` needs to go on from here, as named tensors. Raises `UserError` if a
-        step has failed after it had begun to change them."""
+        """Everything that `restored` needs to continue from here, as named tensors. Raises
+        `UserError` if a step failed after it had begun to change them."""
         if self._state is None:
             raise UserError(
                 "the step that failed had begun to change the state, which is not saved"
             )
         best = self.best
-        if best is None:  # of a stage without a step; any is lower
+        if best is None:  # in a stage before its first step: any loss is lower
             best = Scored(self.picture, dict.fromkeys(LOSSES, tf.constant(np.inf)))
         numbers = {
             "iterations": self._iteration,
@@ -86,15 +87,15 @@ class Descent:
     def restored(
         cls, state: Mapping[str, ArrayLike], optimizer: Optimizer, settings: Settings
     ) -> "Descent":
-        """A descent that goes on where `state` was taken, with that optimizer. Raises `UsageError`
-        for a state of another optimizer."""
+        """A descent that continues from a `state`, with that optimizer. Raises `UsageError` for a
+        state of another optimizer."""
         descent = cls(tf.convert_to_tensor(state["picture"]), settings)
         best, own = (_tensors(within(part, state)) for part in ("best/", "optimizer/"))
         descent.best = Scored(best.pop("picture"), best)
         descent._optimizer, descent._state = optimizer, own
-        if _forms(own) != _forms(optimizer.init(descent.picture)):
+        if _specs(own) != _specs(optimizer.init(descent.picture)):
             raise UsageError(f"the state to resume is not of optimizer {settings.optimizer}")
-        if _forms(best) != _forms(dict.fromkeys(LOSSES, tf.constant(np.inf))):
+        if _specs(best) != _specs(dict.fromkeys(LOSSES, tf.constant(np.inf))):
             raise UsageError("the state to resume lacks the losses of its best picture")
         descent._iteration = int(state["iterations"])
         descent._evaluations = int(state["evaluations"])
@@ -106,36 +107,34 @@ class Descent:
         return descent
 
     def release(self) -> None:
-        """Lets all pictures go; `state` is no more."""
+        """Releases all pictures; afterwards there is no state."""
         self.picture = self.best = self._state = None
 
     @property
-    def seen(self) -> tf.Tensor:
-        """The picture as it stands, within its frame."""
+    def visible(self) -> tf.Tensor:
+        """The current picture, within its frame."""
         return self.frame.picture(self.picture)
 
     def steps(
         self, objective: Objective, stage: Stage, frame: Frame = NO_FRAME
     ) -> Iterator[tuple[int, Scored]]:
-        """What is left of a stage. After each step its number, and the picture it set out from;
-        then `best` is the best of all, the last one among them. Pictures are without the frame that
-        the objective sees them in, and with the stage's bleed.
+        """Takes the remaining steps of a stage. Yields after each its number and the picture that
+        it started from. At the end `best` is the best of all pictures, including the last. Pictures
+        include the stage's bleed, but not the frame in which the objective sees them.
 
-        Raises `NotFiniteError` if a loss is not a finite number, and the optimizer would not find
-        back by itself.
+        Raises `NotFiniteError` if a loss is not finite and the optimizer does not recover.
         """
-
         self.frame, self.stage = frame, stage
         while self._taken < stage.iterations and not self.is_over and not self._patience.is_over:
-            scored, made, state = self._step(objective)
+            scored, moved, state = self._step(objective)
             number = self._iteration
-            self._keep(scored, look=number % LOOK_EVERY == 0)
+            self._keep(scored, check=number % CHECK_EVERY == 0)
             self._patience.see(scored)
-            self.picture, self._state = made, state
+            self.picture, self._state = moved, state
             self._iteration, self._taken = number + 1, self._taken + 1
             self.seconds = time.monotonic() - self._began
             yield number, scored
-        self._keep(Scored(self.picture, objective(self.seen).losses), look=True)
+        self._keep(Scored(self.picture, objective(self.visible).losses), check=True)
         self.seconds = time.monotonic() - self._began
 
     @property
@@ -147,28 +146,31 @@ class Descent:
         )
 
     def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor, State]:
-        """The picture as it was, with its losses, the next, and the next state. Nothing else of the
-        step is kept, not even the old state while the new is made: pictures may be large. Until the
-        picture is evaluated, which is what mostly fails, the descent is what it was."""
+        """The current picture with its losses, the next picture, and the next state. The old state
+        is released while the new one is made: pictures may be large. If the evaluation fails, as
+        most failures do, the descent is unchanged."""
         before = self._evaluations
-        small = self._state if all(one.shape.rank == 0 for one in self._state.values()) else None
+        is_small = all(tensor.shape.rank == 0 for tensor in self._state.values())
+        small = self._state if is_small else None
 
         def counted(picture: tf.Tensor) -> Evaluation:
             evaluation = objective(self.frame.picture(picture))
             self._evaluations += 1
-            self._state = None  # the optimizer alone has it now
+            self._state = None  # from here on only the optimizer holds it
             return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient))
 
         try:
-            made, state, evaluation = self._optimizer.step(counted, self.picture, self._state)
+            moved, state, evaluation = self._optimizer.step(counted, self.picture, self._state)
         except BaseException:
             self._evaluations, self._state = before, self._state or small
             raise
-        return Scored(self.picture, evaluation.losses), made, state
+        return Scored(self.picture, evaluation.losses), moved, state
 
-    def _keep(self, scored: Scored, look: bool) -> None:
+    def _keep(self, scored: Scored, check: bool) -> None:
+        """Keeps the picture if it is the best so far. check: whether its losses have to be
+        finite."""
         self.best = scored if self.best is None else _lower(self.best, scored)
-        if look:
+        if check:
             self._check_finite(self.best if self._optimizer.recovers else scored)
 
     def _check_finite(self, scored: Scored) -> None:
@@ -182,8 +184,8 @@ class Descent:
         for name in weights:
             lower += [" or "] * bool(lower)
             lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
-        seen = self.frame.picture(best.picture)
-        image = self.stage.image(seen) if np.isfinite(float(best.losses["total"])) else None
+        visible = self.frame.picture(best.picture)
+        image = self.stage.image(visible) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss became infinite or not a number after {self._iteration} steps: lower ",
             *lower,
@@ -192,7 +194,7 @@ class Descent:
 
 
 class _Patience:
-    """Ends a stage whose loss has not fallen for so many steps; None for never."""
+    """Ends a stage whose loss has not fallen for `steps` steps; None for never."""
 
     def __init__(self, steps: int | None):
         self._steps, self.lowest, self.waited = steps, np.inf, 0
@@ -209,23 +211,25 @@ class _Patience:
         return self._steps is not None and self.waited >= self._steps
 
 
-def _forms(state: State) -> dict[str, tuple]:
-    """By name, the type and shape of each tensor."""
+def _specs(state: State) -> dict[str, tuple]:
+    """The type and shape of each tensor, by name."""
     return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
 def _tensors(state: Mapping[str, ArrayLike]) -> State:
-    return {name: tf.convert_to_tensor(one) for name, one in state.items()}
+    return {name: tf.convert_to_tensor(value) for name, value in state.items()}
 
 
 @tf.function(autograph=False)
-def _lower(best: Scored, other: Scored) -> Scored:
-    """Whichever has the lower loss, chosen on the device, and not copied. A NaN never wins."""
-    return tf.cond(other.losses["total"] < best.losses["total"], lambda: other, lambda: best)
+def _lower(best: Scored, scored: Scored) -> Scored:
+    """The one with the lower loss, chosen on the device without a copy. NaN is never chosen."""
+    return tf.cond(scored.losses["total"] < best.losses["total"], lambda: scored, lambda: best)
 
 
 def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """The picture at a larger size (bicubic, Keys 1981), within 0..255."""
+    """The picture [1, H, W, 3] at a larger size, within 0..255: bicubic, Keys 1981, "Cubic
+    Convolution Interpolation for Digital Image Processing". On the processor if the GPU's memory
+    does not suffice."""
     if tuple(picture.shape[1:3]) == (height, width):
         return picture
     try:

@@ -187,7 +187,7 @@ class Painter:
         every, descent = self._settings.checkpoint_iterations, self._descent
         for iteration, scored in descent.steps(self._objective, stage, self._frame):
             if every and iteration % every == 0:
-                yield iteration, stage.image(descent.seen)
+                yield iteration, stage.image(descent.visible)
             if self._on_step is not None:  # last: it may end the run
                 self._on_step(self._step(iteration, stage, scored))
 
@@ -224,7 +224,7 @@ class Painter:
 
     def _step(self, iteration: int | None, stage: Stage, scored: Scored) -> Step:
         descent, plan, ends = self._descent, self._plan, self._ends
-        picture = descent.frame.picture(scored.picture) if iteration is None else descent.seen
+        picture = descent.frame.picture(scored.picture) if iteration is None else descent.visible
         return Step(
             iteration,
             stages.total_steps(plan),

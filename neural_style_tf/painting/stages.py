@@ -1,7 +1,7 @@
 """Stages: the size of the result and its steps -> the sizes to paint it at, from coarse to fine.
 
-Features see some 200 pixels at most: strokes and shapes that are larger on the canvas come about on
-a small picture, and a large one is left to refine. Gatys et al. 2017, "Controlling Perceptual
+Features see about 200 pixels at most. Strokes and shapes that are larger than that in the result
+are painted at a small size, and refined at larger ones. Gatys et al. 2017, "Controlling Perceptual
 Factors in Neural Style Transfer", section 6.
 """
 
@@ -27,52 +27,52 @@ COARSEST_SIDE = 512
 
 
 class Stage(NamedTuple):
-    """A size that the picture is painted at, and for how many steps."""
+    """A size that the picture is painted at, and the number of steps."""
 
     number: int  # from 1
     count: int  # of all stages
     height: int
     width: int
     iterations: int
-    tile: int | None = None  # pixels a side of the tiles that it is painted in; None for whole
+    tile: int | None = None  # pixels per side of the tiles; None to paint it whole
 
     @property
     def bleed(self) -> int:
-        """Pixels that are painted beyond each edge, and cut off, as printers do. What the network
-        sees beyond is the last pixels over again, which draws a line there: hardly to be seen, but
-        enlarged from stage to stage it would be a frame."""
+        """Pixels that are painted beyond each edge and cut off at the end, as printers do. Beyond
+        the edge the network sees the last pixels repeated, which leaves a faint line there;
+        enlarged from stage to stage it would become a frame."""
         return BLEED * STAGE_FACTOR ** (self.number - 1) if self.count > 1 else 0
 
     @property
     def outer_size(self) -> tuple[int, int]:
-        """Height and width with the bleed."""
+        """Height and width, including the bleed."""
         return self.height + 2 * self.bleed, self.width + 2 * self.bleed
 
     def image(self, picture: "tf.Tensor") -> "np.ndarray":
-        """A picture [1, H, W, 3] of the outer size without its bleed, as [H, W, 3]."""
+        """The picture [1, H, W, 3] of the outer size without its bleed: [H, W, 3] float32."""
         first = self.bleed
         return picture[0, first : first + self.height, first : first + self.width].numpy()
 
 
 def plan(height: int, width: int, settings: Settings, has_initial: bool = False) -> list[Stage]:
-    """The stages of a result of that size. A picture to start from is not made coarse again,
-    unless told.
+    """The stages of a result of that size. A run with an initial picture has one stage, unless the
+    settings say how many.
 
-    Raises `UsageError` for more stages than size or steps allow.
+    Raises `UsageError` for more stages than the size or the number of steps allows.
     """
-    most = min(_halvings(min(height, width)) + 1, settings.iterations.bit_length())
+    most_stages = min(_halvings(min(height, width)) + 1, settings.iterations.bit_length())
     if settings.scales == "off" or (settings.scales == "auto" and has_initial):
         count = 1
     elif settings.scales == "auto":
-        near = round(math.log(max(height, width) / COARSEST_SIDE, STAGE_FACTOR))
-        count = min(1 + max(0, near), most)
+        halvings = round(math.log(max(height, width) / COARSEST_SIDE, STAGE_FACTOR))
+        count = min(1 + max(0, halvings), most_stages)
     else:
         count = int(settings.scales)
-        if count > most:
+        if count > most_stages:
             raise UsageError(
                 SettingName("scales"),
                 f" is {count} for {width}x{height} pixels and {settings.iterations} "
-                f"iterations: use {most} or fewer",
+                f"iterations: use {most_stages} or fewer",
             )
     steps = _split(settings.iterations, count)
     return [
@@ -90,10 +90,10 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
 def style_size(
     height: int, width: int, stage: Stage, last: Stage, settings: Settings
 ) -> tuple[int, int]:
-    """Height and width, at a stage, of a style that has these at the last.
+    """Height and width of a style at a stage; `height` and `width` are those at the last stage.
 
-    One that is narrower than the last picture, and not by a scale asked for, is too small to be
-    enlarged so far: at every stage it is as wide as the picture, as long as it need not grow.
+    A style that is narrower than the last picture, without a scale in the settings, was too small
+    to be enlarged to it. At every stage it is as wide as the picture, but never enlarged.
     """
     if settings.style_stages == "fixed":
         return height, width
@@ -136,7 +136,8 @@ def depends_on_total_steps(settings: Settings) -> bool:
 
 
 def work_done(plan: list[Stage], steps: int) -> float:
-    """The share of a plan's work that its first steps are: a step costs what it has pixels."""
+    """The share of a plan's work that its first steps take, 0 to 1: the work of a step is
+    proportional to its pixels."""
     done = total = 0
     for stage in plan:
         pixels, here = stage.height * stage.width, min(max(0, steps), stage.iterations)
@@ -146,12 +147,12 @@ def work_done(plan: list[Stage], steps: int) -> float:
 
 
 def _halvings(side: int) -> int:
-    """How often a side may be divided."""
+    """How often a side may be halved."""
     return int(math.log(side / SMALLEST_SIDE, STAGE_FACTOR))
 
 
 def _split(iterations: int, count: int) -> list[int]:
-    """The steps of each stage, falling: 300 in two stages are 176 and 124."""
+    """The steps of each stage, falling by `STEPS_FACTOR`: 300 in two stages are 176 and 124."""
     shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]
     ends = [
         round(iterations * sum(shares[:number]) / sum(shares)) for number in range(1, count + 1)

@@ -9,7 +9,8 @@ from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.settings import Settings
 
-# Pictures [H, W, 3] that a run holds beside its features, but for the pairs of L-BFGS.
+# Pictures [H, W, 3] float32 that a run holds besides its features, without the pairs of L-BFGS:
+# estimates with some reserve. SciPy's L-BFGS-B holds its vectors in float64.
 PICTURES_BESIDE = {"adam": 20, "lbfgs": 20, "l-bfgs-b": 80}
 
 
@@ -20,8 +21,8 @@ def in_tiles(
     settings: Settings,
     dtype: tf.DType,
 ) -> list[Stage]:
-    """The stages, each with the size of its tiles. styles: the sizes of the paintings at the
-    last."""
+    """The stages, each with the size of its tiles. styles: height and width of each painting at the
+    last stage."""
 
     def tile(stage: Stage) -> int | None:
         scaled = [stages.style_size(*size, stage, plan[-1], settings) for size in styles]
@@ -33,7 +34,7 @@ def in_tiles(
 def choose_size(
     network: vgg.Network, sizes: list[tuple[int, int]], settings: Settings, dtype: tf.DType
 ) -> int | None:
-    """`memory.choose_size` for a run with the settings' optimizer."""
+    """`memory.choose_size` for a run with the optimizer of the settings."""
     beside = PICTURES_BESIDE[settings.optimizer]
     if settings.optimizer == "lbfgs":
         beside += 2 * lbfgs.history_of(*sizes[0])

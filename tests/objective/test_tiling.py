@@ -262,7 +262,7 @@ class Full:
 def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch):
     monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
     photo = picture(20, 30)
-    parked = memory._Parked([photo])
+    parked = memory._ParkedPictures([photo])
     parked.park()
     assert parked.fetch()[0] is photo
 
@@ -289,8 +289,10 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
 
 
 def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
-    monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
-    with pytest.raises(UserError, match=r"^cannot keep .* \(No space left on device\): make room"):
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
+    with pytest.raises(
+        UserError, match=r"^cannot store .* \(No space left on device\): free space"
+    ):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 
 
@@ -313,8 +315,8 @@ def test_a_temporary_file_that_breaks_on_the_way_is_told(network, picture, monke
         def read(self, size):
             return self._file.read(size)[: size // 2]
 
-    monkeypatch.setattr(places, "temporary_file", Breaks)
-    with pytest.raises(UserError, match=r"^cannot keep .* \(Input/output error\): make room"):
+    monkeypatch.setattr(files, "temporary", Breaks)
+    with pytest.raises(UserError, match=r"^cannot store .* \(Input/output error\): free space"):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 
 

@@ -351,7 +351,7 @@ def test_a_stream_that_breaks_is_written_to_no_more():
 def test_what_the_core_says_is_shown(main, monkeypatch, capsys):
     fail_at_evaluation(monkeypatch, 3, tf.errors.ResourceExhaustedError(None, None, "OOM"))
     assert main() == 0
-    assert "\nout of memory: goes on in tiles of 64 pixels\n" in capsys.readouterr().err
+    assert "\nout of memory: continues in tiles of 64 pixels\n" in capsys.readouterr().err
     assert not streams.LOGGER.handlers and streams.LOGGER.propagate
 
 

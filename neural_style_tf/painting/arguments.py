@@ -76,7 +76,7 @@ def _checked(name: str, picture: Any) -> np.ndarray:
         raise UsageError(f"{name} has shape {picture.shape}: use [height, width, 3]")
     if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise UsageError(
-            f"{name} is {size_in_words(picture)}: use at least {SMALLEST_SIDE} pixels a side"
+            f"{name} is {size_in_words(picture)}: use at least {SMALLEST_SIDE} pixels per side"
         )
     picture = picture.astype(np.float32, copy=False)
     if not np.isfinite(picture).all():

@@ -1,7 +1,7 @@
 """Recent: what was made recently, kept for the next pictures within a limit on its size.
 
-Pictures and features that several pictures of a batch share are made once. A single run keeps only
-its graphs, so that its memory is the picture's. Not safe to use from several threads at once.
+Pictures and features that several pictures of a batch share are made once. A single run keeps
+none, so that its memory is the picture's. Not safe to use from several threads at once.
 """
 
 from collections import OrderedDict
@@ -37,10 +37,3 @@ class LRUCache:
 
 pictures = LRUCache(0)  # bytes, of pictures as inputs.py reads them
 targets = LRUCache(0)  # bytes, of targets as objective.py measures them
-_graphs = LRUCache(20)  # graphs; also for a single run, whose stages and tiles share them
-
-
-def graph(key: Hashable, make: Callable[[], Any]) -> Any:
-    """A graph, or an object that holds one, for pictures of one size. Tracing a graph takes a
-    second; but each new size of picture needs some, so that old ones have to be dropped."""
-    return _graphs.get(key, make, lambda _: 1)

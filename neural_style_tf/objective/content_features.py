@@ -44,7 +44,8 @@ class ContentFeatures:
             length = sum(map(len, data))
             with _file_errors():
                 if self._file is None:
-                    self._file = files.temporary(length * _tiles_per_picture(tile, content.shape))
+                    count = _tiles_per_picture(tile, content.shape)
+                    self._file = places.temporary_file(length * count)
                 self._file.writelines(data)
                 self._file.flush()  # so that a full disk is noticed here
             end += length
@@ -73,7 +74,7 @@ def _file_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot store the photo's features in {files.temporary_folder()} "
+            f"cannot store the photo's features in {places.temporary_folder()} "
             f"({files.reason(error)}): free space there, or set TMPDIR to another folder"
         ) from error
 

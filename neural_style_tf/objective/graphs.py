@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from neural_style_tf.machine.kept import Kept
+from neural_style_tf.machine.recent import LRUCache
 
 MOST_GRAPHS = 24  # each new size of picture needs four to seven
 # Values of a picture, or of all that a graph is called with. Beyond, memory counts for more than
 # the second that a trace takes next to the steps of such pictures.
 LARGE_PICTURE = 16_000_000
 
-_store = Kept(MOST_GRAPHS)
+_store = LRUCache(MOST_GRAPHS)
 _lock = threading.RLock()  # to make one thing may need another: `objective.passes_of`
 
 

@@ -58,7 +58,7 @@ def _measured(
     measure: Callable, network: vgg.Network, settings: Settings, *arguments: tf.Tensor | None
 ) -> Any:
     """What a graph measures of a picture and its mask; remembered for the next run of a batch."""
-    if not kept.targets.room:
+    if not recent.targets.max_size:
         return measure(*arguments)
     digests = [
         None if argument is None else hashlib.blake2b(argument.numpy().tobytes()).digest()
@@ -66,7 +66,7 @@ def _measured(
     ]
     # a photo has one digest, a painting and its mask two
     key = (id(network.layers), settings.of_losses(), *digests)
-    made = kept.targets.get(
+    made = recent.targets.get(
         key, lambda: (network, measure(*arguments)), lambda made: _bytes_of(made[1])
     )
     return made[1]  # the network is held so that its id stays its own

@@ -289,7 +289,7 @@ def test_memory_that_does_not_even_hold_a_tile_is_told(network, picture, monkeyp
 
 
 def test_a_temporary_folder_that_is_full_is_told(network, picture, monkeypatch):
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(places.tempfile, "TemporaryFile", Full)
     with pytest.raises(
         UserError, match=r"^cannot store .* \(No space left on device\): free space"
     ):
@@ -315,7 +315,7 @@ def test_a_temporary_file_that_breaks_on_the_way_is_told(network, picture, monke
         def read(self, size):
             return self._file.read(size)[: size // 2]
 
-    monkeypatch.setattr(files, "temporary", Breaks)
+    monkeypatch.setattr(places, "temporary_file", Breaks)
     with pytest.raises(UserError, match=r"^cannot store .* \(Input/output error\): free space"):
         list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
 

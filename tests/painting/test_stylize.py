@@ -14,7 +14,7 @@ import tensorflow as tf
 from shared import PATIENCE, ROOT
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine.kept import Kept
+from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.objective import make_losses, measure_targets
@@ -169,7 +169,7 @@ def test_one_trace_per_picture_size_also_for_the_next_pictures(
     from neural_style_tf.optimizers.adam import Adam
     from neural_style_tf.optimizers.lbfgs import LBFGS
 
-    monkeypatch.setattr(graphs, "_store", Kept(20))
+    monkeypatch.setattr(graphs, "_store", LRUCache(20))
     traced = []
 
     def counted(module, name):
@@ -302,7 +302,7 @@ def test_graphs_are_released(network, picture, monkeypatch, optimizer):
         objects = gc.get_objects()
         return Counter(graph.name for graph in objects if type(graph).__name__ == "FuncGraph")
 
-    monkeypatch.setattr(graphs, "_store", Kept(0))
+    monkeypatch.setattr(graphs, "_store", LRUCache(0))
     before = alive()
     list(stylize(network, picture(37, 41), [picture(39, 43)], iterations=2, optimizer=optimizer))
     small = {"total_variation", "_lower", "_tiles_in", "_tiles_out"}

@@ -31,7 +31,8 @@ class Pictures(NamedTuple):
         """The content and the styles at the sizes that they have at a stage."""
         pictures = [resampling.resize(self.content, *stage.outer_size)]
         for style in self.styles:
-            size = stages.style_size(*style.shape[:2], stage, last, settings)
+            height, width = style.shape[:2]
+            size = stages.style_size(height, width, stage, last, settings)
             pictures.append(resampling.resize(style, *size))
         return pictures
 

@@ -9,7 +9,7 @@ are dropped: they began with a picture that had seen 6 steps instead of 12.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Any
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.optimizers.base import under, within
@@ -17,15 +17,12 @@ from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.settings import Settings
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 ENDS = "ends/"  # begins the names, within a state, of how earlier stages ended
 
 
 def starting_point(
-    state: Mapping[str, "ArrayLike"], settings: Settings
-) -> tuple["dict[str, ArrayLike] | None", list[Stage]]:
+    state: Mapping[str, Any], settings: Settings
+) -> tuple[dict[str, Any] | None, list[Stage]]:
     """The state to go on from, and the stages to paint in.
 
     The state is the newest one, or of the end of the last stage that one run of
@@ -53,12 +50,12 @@ def starting_point(
     return dict(state), plan
 
 
-def ends_in(state: Mapping[str, "ArrayLike"]) -> "dict[str, ArrayLike]":
+def ends_in(state: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a state that says how its earlier stages ended."""
     return {name: value for name, value in state.items() if name.startswith(ENDS)}
 
 
-def end_of(stage: Stage, state: Mapping[str, "ArrayLike"]) -> "dict[str, ArrayLike]":
+def end_of(stage: Stage, state: Mapping[str, Any]) -> dict[str, Any]:
     """The state at the end of a stage as a part of later states."""
     return under(_prefix(stage.number), state)
 
@@ -76,8 +73,8 @@ def _first_changed(planned: list[Stage], plan: list[Stage]) -> int | None:
 
 
 def _end_of_stage(
-    number: int, state: Mapping[str, "ArrayLike"], planned: list[Stage], settings: Settings
-) -> "dict[str, ArrayLike]":
+    number: int, state: Mapping[str, Any], planned: list[Stage], settings: Settings
+) -> dict[str, Any]:
     """The state at the end of that stage, with the ends of the stages before it."""
     end = within(_prefix(number), state)
     if not end:

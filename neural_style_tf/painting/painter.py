@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.network import vgg
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
+from neural_style_tf.objective.evaluation import Objective
 from neural_style_tf.optimizers.base import State, within
 from neural_style_tf.painting import arguments, continuing, stages, tiling
 from neural_style_tf.painting.arguments import Pictures, size_in_words
@@ -39,7 +39,7 @@ def paint_stages(
     settings: Settings,
     *,
     plan: list[Stage] | None = None,
-    resume: Mapping[str, ArrayLike] | None = None,
+    resume: Mapping[str, Any] | None = None,
     keep_stages: bool = False,
     on_step: Callable[[Step], None] | None = None,
     **pictures: Any,
@@ -82,14 +82,13 @@ def _load(network: str | Path | vgg.Network, settings: Settings) -> vgg.Network:
 def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[Stage]:
     """The stages of a new run, in tiles as memory asks for."""
     has_initial = pictures.initial is not None
-    plan = stages.plan(*pictures.content.shape[:2], settings, has_initial)
+    height, width = pictures.content.shape[:2]
+    plan = stages.plan(height, width, settings, has_initial)
     sizes = [style.shape[:2] for style in pictures.styles]
     return tiling.in_tiles(plan, network, sizes, settings, feature_dtype(settings.precision))
 
 
-def _check_sizes(
-    content: np.ndarray, plan: list[Stage], state: Mapping[str, ArrayLike] | None
-) -> None:
+def _check_sizes(content: np.ndarray, plan: list[Stage], state: Mapping[str, Any] | None) -> None:
     """Raises `UsageError` unless a run to resume painted pictures of the content's size, and its
     state, if it has one, holds a picture of the size of its stage."""
     last = plan[-1]
@@ -123,16 +122,21 @@ class Painter:
         settings: Settings,
         plan: list[Stage],
         on_step: Callable[[Step], None] | None = None,
-        resume: Mapping[str, ArrayLike] | None = None,
+        resume: Mapping[str, Any] | None = None,
         keep_stages: bool = False,
     ):
         self._network, self._settings, self._plan = network, settings, plan
-        self._pictures: Pictures | None = pictures.bled(plan[-1].bleed)
+        self._pictures = pictures.bled(plan[-1].bleed)
         self._precision = feature_dtype(settings.precision)
         self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
         self._ends = continuing.ends_in(resume or {})
-        self._descent: Descent | None = None
-        self._objective = self._losses = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Releases what a stage needs. None before the first `begin` and after `finish`."""
+        self._descent: Descent = None  # type: ignore[assignment]
+        self._objective: Objective = None  # type: ignore[assignment]
+        self._losses: memory.Losses = None  # type: ignore[assignment]
 
     def images(self) -> Images:
         """The checkpoints, each with the number of its step, and last the best picture."""
@@ -168,17 +172,17 @@ class Painter:
                 self._descent = Descent(tf.constant(start[np.newaxis]), self._settings)
             self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
         if stage is last:
-            self._pictures = None
+            self._pictures = None  # type: ignore[assignment]
 
     def _release_objective(self) -> None:
         """Releases the objective of the stage before, so that its memory is free for the next."""
         if self._objective is not None:
-            self._objective = self._losses = None
-            gc.collect()  # graphs are held in circles
+            self._objective = self._losses = None  # type: ignore[assignment]
+            gc.collect()  # graphs are in reference cycles
 
     def _restore(self, stage: Stage) -> None:
         """Takes the descent to where the other run was."""
-        resume, self._resume = self._resume, None  # it may be large
+        resume, self._resume = self._resume or {}, None  # it may be large
         optimizer = optimizer_of(self._settings, stage, within("optimizer/", resume))
         self._descent = Descent.restored(resume, optimizer, self._settings)
 
@@ -201,7 +205,7 @@ class Painter:
         """Calls `on_step` for the best picture, with its losses in float32."""
         if self._on_step is None:
             return
-        best = self._descent.best
+        best = self._best()
         if self._precision != tf.float32:
             best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
         self._on_step(self._step(None, stage, best))
@@ -215,12 +219,17 @@ class Painter:
             photo = self._pictures.content[np.newaxis]
             _, painted = self._pictures.masks.at(photo, paintings)
             frame = Frame(photo, painted)
-        picture = resized(self._descent.best.picture, *last.outer_size)
+        picture = resized(self._best().picture, *last.outer_size)
         image = last.image(frame.picture(picture))
         self._descent.release()
-        self._objective = self._losses = self._descent = None
+        self._forget()
         gc.collect()
         return image
+
+    def _best(self) -> Scored:
+        best = self._descent.best
+        assert best is not None  # every stage evaluates a picture
+        return best
 
     def _step(self, iteration: int | None, stage: Stage, scored: Scored) -> Step:
         descent, plan, ends = self._descent, self._plan, self._ends
@@ -233,7 +242,7 @@ class Painter:
             lambda: {name: float(loss) for name, loss in scored.losses.items()},
             lambda: stage.image(picture),
             # the failure of a run may be reported by a step of the stage before
-            lambda: descent.state() | _position(descent.stage, plan) | ends,
+            lambda: descent.state() | _position(descent.stage or stage, plan) | ends,
         )
 
 

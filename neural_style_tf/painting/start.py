@@ -36,6 +36,7 @@ def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings
         if settings.noise_range is None:
             noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(rows.shape)
         else:
-            noise = mean_pixel + generator.uniform(*settings.noise_range, rows.shape)
+            low, high = settings.noise_range
+            noise = mean_pixel + generator.uniform(low, high, rows.shape)
         rows[:] = (1 - blend) * rows + blend * noise
     return picture

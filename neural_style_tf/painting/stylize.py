@@ -38,8 +38,8 @@ def stylize(
     """Repaints a photo in the style of one or more paintings (Gatys, Ecker and Bethge 2016).
 
     network: a weights file, or what `vgg.load` made of one; by default the bundled one.
-    content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. Styles may have any size:
-        the larger, the larger the strokes. `initial`, to start from, has the content's size.
+    content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. `initial`, to start from,
+        has the content's size. Larger styles give larger strokes.
     style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
     content_mask: what is painted at all, likewise; the rest of the photo stays.
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
@@ -52,16 +52,20 @@ def stylize(
     RGB, 0..255. Raises `UserError` for a wrong argument when called, and `NotFiniteError` later.
     """
     if settings is None:
-        settings = settings_from(options)
+        settings = settings_from(dict(options))
     elif options:
-        raise UsageError(
-            "got both settings and single options: use dataclasses.replace(settings, ...)"
-        )
+        raise UsageError("got settings and options: use dataclasses.replace(settings, ...)")
     tensorflow_setup.prepare()  # before TensorFlow is imported
     from neural_style_tf.painting.painter import paint_stages
 
-    masks = {"style_masks": style_masks, "content_mask": content_mask}
-    masks["style_source_masks"] = style_source_masks
     return paint_stages(
-        network, content, styles, settings, initial=initial, on_step=on_step, **masks
+        network,
+        content,
+        styles,
+        settings,
+        on_step=on_step,
+        initial=initial,
+        style_masks=style_masks,
+        content_mask=content_mask,
+        style_source_masks=style_source_masks,
     )

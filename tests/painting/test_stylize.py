@@ -224,7 +224,7 @@ WRONG = [
     ),
     (
         {"settings": Settings(), "iterations": 3},
-        "got both settings and single options: use dataclasses.replace(settings, ...)",
+        "got settings and options: use dataclasses.replace(settings, ...)",
     ),
     (
         {"style_blend_weights": [1, 2]},

@@ -38,15 +38,15 @@ def test_style_losses_follow_their_formulas():
     }
     ours, target = losses.gram(tf.constant(ours)), losses.gram(tf.constant(target))
     for scale, value in expected.items():
-        found = losses.style_loss(ours, target, scale, pixels=140)
-        np.testing.assert_allclose(found, value, rtol=1e-5)
+        loss = losses.style_loss(ours, target, scale, pixels=140)
+        np.testing.assert_allclose(loss, value, rtol=1e-5)
 
 
 def test_total_variation_follows_its_formulas():
     picture = random_features(shape=(1, 6, 9, 3)).astype("f8")
     down, right = (np.diff(picture, axis=axis) ** 2 for axis in (1, 2))
-    found = losses.total_variation(picture)
-    np.testing.assert_allclose(found, np.mean(down) + np.mean(right), rtol=1e-5)
+    roughness = losses.total_variation(picture)
+    np.testing.assert_allclose(roughness, np.mean(down) + np.mean(right), rtol=1e-5)
     expected = np.sum((down[:, :, :-1] + right[:, :-1]) ** 1.25)
     np.testing.assert_allclose(losses.total_variation(picture, "power"), expected, rtol=1e-5)
 
@@ -134,9 +134,9 @@ def test_losses_of_means_follow_their_formulas(kind, channels, size):
         expected = unit / 8 * distance / channels
     ours, theirs = (losses.gram(tf.constant(array), with_sums=True) for array in arrays)
     target = losses.style_target(theirs, kind)
-    found = losses.style_loss(ours, target, kind)
-    np.testing.assert_allclose(found, expected, rtol=2e-3 if channels > 24 else 1e-4)
-    assert losses.style_loss(theirs, target, kind) < 1e-5 * found
+    loss = losses.style_loss(ours, target, kind)
+    np.testing.assert_allclose(loss, expected, rtol=2e-3 if channels > 24 else 1e-4)
+    assert losses.style_loss(theirs, target, kind) < 1e-5 * loss
 
 
 @pytest.mark.parametrize("kind", losses.WITH_SUMS)
@@ -170,7 +170,7 @@ def test_the_slope_is_right_where_a_small_picture_has_fewer_positions_than_chann
         ours = losses.gram(features, with_sums=True)
         tape.watch(ours)
         loss = losses.style_loss(ours, target, "wasserstein")
-    found = losses.gram_gradient(features, tape.gradient(loss, ours)).numpy().astype("f8")
+    gradient = losses.gram_gradient(features, tape.gradient(loss, ours)).numpy().astype("f8")
 
     positions = features.numpy().astype("f8").reshape(-1, 128)
     least = least_variance(arrays[1])
@@ -182,7 +182,7 @@ def test_the_slope_is_right_where_a_small_picture_has_fewer_positions_than_chann
     expected = (positions - mean) @ slope + (mean - other)
     expected *= 2 * float(target.unit) / 8 / 128 / len(positions)
     tolerance = 1e-4 if dtype == tf.float32 else 4e-2  # of what a product of bfloat16 leaves
-    error = np.linalg.norm(found.reshape(-1, 128) - expected) / np.linalg.norm(expected)
+    error = np.linalg.norm(gradient.reshape(-1, 128) - expected) / np.linalg.norm(expected)
     assert error < tolerance
 
 

@@ -57,15 +57,15 @@ def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network, pi
 
 def test_gaussians_are_blended_by_their_moments(network, picture):
     settings = Settings(style_loss="wasserstein", style_blend_weights=(3, 1))
-    content, one, other = picture(seed=1), picture(40, 48, seed=2), picture(20, 30, seed=3)
-    batch = [tf.constant(array[np.newaxis]) for array in (content, one, other)]
+    content, first, second = picture(seed=1), picture(40, 48, seed=2), picture(20, 30, seed=3)
+    batch = [tf.constant(array[np.newaxis]) for array in (content, first, second)]
     targets = measure_targets(network, batch[0], batch[1:], settings)
     assert len(targets.styles) == len(targets.shares) == 1
     assert targets.shares[0] == pytest.approx(1)
-    for layer, found in targets.styles[0].items():
+    for layer, gaussian in targets.styles[0].items():
         alone = [
             measure_targets(network, batch[0], [style], Settings(style_loss="moments")).styles[0]
             for style in batch[1:]
         ]
         means = [grams[layer].sums / grams[layer].positions for grams in alone]
-        np.testing.assert_allclose(found.mean, 0.75 * means[0] + 0.25 * means[1], rtol=1e-4)
+        np.testing.assert_allclose(gaussian.mean, 0.75 * means[0] + 0.25 * means[1], rtol=1e-4)

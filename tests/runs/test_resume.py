@@ -276,7 +276,6 @@ import launcher
 from neural_style_tf.commands import neural_style
 from neural_style_tf.pictures import reading
 from neural_style_tf.runs import states
-from neural_style_tf.settings import Settings
 launcher.import_all()
 begin, kills = sys.argv[2:], int(sys.argv[1])
 random.seed(int(os.environ["KILLS_SEED"]))

@@ -12,7 +12,8 @@ from shared import ROOT
 from neural_style_tf.commands import parser
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets
-from neural_style_tf.painting.stylize import initial_picture, stylize
+from neural_style_tf.painting.start import initial_picture
+from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import reading, resampling
 from neural_style_tf.settings import BUNDLED_NETWORK
 

@@ -5,7 +5,6 @@ NumPy, Pillow and TensorFlow are imported late, as in commands/neural_style.py.
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -283,7 +282,7 @@ class PaintingRun:
 def _this_command() -> list[str]:
     """How this program was called: by its script in a checkout, or by its installed command."""
     script = sys.argv[0]
-    if os.path.basename(script) == "neural_style.py":
+    if script.endswith(".py"):
         return ["python", script]
     return script.split() if script.startswith("python -m ") else ["neural-style"]
 

@@ -56,13 +56,12 @@ _PLACES = {  # the module of each name, and its name there
     "save_picture": ("runs.api", "save_picture"),
     "stylize": ("painting.stylize", "stylize"),
 }
-_WITH_TENSORFLOW = ("load_network", "stylize")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _WITH_TENSORFLOW:
+    if name == "load_network":
         from neural_style_tf.machine import tensorflow_setup
 
         tensorflow_setup.load()  # without its messages

@@ -1,5 +1,6 @@
 """The command as a function: `paint_file`; and files of pictures as arrays."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import checks, inputs, recipe
+from neural_style_tf.runs.keywords import StrPath
 from neural_style_tf.runs.options import RunOptions, check_needs, without_excluded
 from neural_style_tf.runs.resume import inherited_by
+from neural_style_tf.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Unpack
 
-StrPath = str | os.PathLike[str]
+    from neural_style_tf.runs.keywords import RunKeywords
 
 COMMAND_ONLY = ("preview", "preview_host", "open")  # the page belongs to a process of its own
 
@@ -34,7 +38,8 @@ def paint_file(
     output: StrPath,
     *,
     on_step: Callable[[Step], None] | None = None,
-    **options: Any,
+    settings: Settings | None = None,
+    **options: "Unpack[RunKeywords]",
 ) -> PaintedFile:
     """Paints the photo in a file in the style of the paintings in others, as the command does.
 
@@ -44,6 +49,7 @@ def paint_file(
         replaced only with `overwrite=True`.
     on_step: called with a `Step` after each step, and once more at the end. An exception that it
         raises ends the run: the picture is saved as it is, then the exception is raised.
+    settings: what shapes the picture; options that are set, too, override it.
     options: those of the command, `--style-weight 3000` as `style_weight=3000`, except for the
         preview page. `quiet=False` shows the progress in the terminal. In a notebook the picture
         and a bar are shown as they grow, unless `quiet=True`.
@@ -58,12 +64,13 @@ def paint_file(
     from neural_style_tf.runs import notebook
     from neural_style_tf.runs.painting_run import PaintingRun
 
+    values: dict[str, Any] = {**(dataclasses.asdict(settings) if settings else {}), **options}
     watchers = [on_step] if on_step else []
-    if notebook.is_running() and not options.get("quiet"):
+    if notebook.is_running() and not values.get("quiet"):
         watchers.append(notebook.NotebookDisplay())
-        options["quiet"] = True  # no bar of the terminal beside that of the notebook
+        values["quiet"] = True  # no bar of the terminal beside that of the notebook
     watch = _Watch(watchers)
-    run = checks.check(*_options(content, styles, output, options))
+    run = checks.check(*_options(content, styles, output, values))
     with checks.claiming(run.options):
         pictures = inputs.load(run.options)
         if run.options.save_settings:

@@ -3,15 +3,19 @@
 import signal
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 from launcher import ROOT
 
 import neural_style_tf
-from neural_style_tf import UsageError, UserError, paint_file, read_picture, save_picture
+from neural_style_tf import Settings, UsageError, UserError, paint_file, read_picture, save_picture
 from neural_style_tf.pictures import metadata
-from neural_style_tf.runs import notebook
+from neural_style_tf.runs import api, notebook
+from neural_style_tf.runs.keywords import RunKeywords
+from neural_style_tf.runs.options import option_names
+from neural_style_tf.settings import setting_names
 
 FEW = {
     "network": "network.mat",
@@ -39,6 +43,19 @@ def test_a_file_is_painted_as_the_command_paints_it(run, here, capfd):
     assert result.losses == metadata.read("out.png")["losses"]
     assert [step.iteration for step in steps] == [0, 1, 2, None]
     assert capfd.readouterr() == ("", "")
+
+
+def test_settings_shape_the_picture_and_options_override_them(here):
+    settings = Settings(iterations=9, optimizer="adam", style_loss="mean", precision="float32")
+    options = {"settings": settings, "network": "network.mat", "iterations": 3}
+    paint_file("photo.png", "painting.png", "out.png", **FEW)
+    assert paint_file("photo.png", "painting.png", "other.png", **options).steps == 3
+    assert read_picture("other.png").tolist() == read_picture("out.png").tolist()
+
+
+def test_the_keywords_are_the_options_of_the_command():
+    options = {*option_names(), *setting_names()} - {"content", "styles", "output"}
+    assert typing.get_type_hints(RunKeywords).keys() == options - set(api.COMMAND_ONLY)
 
 
 def test_one_style_and_paths_of_any_kind(here):

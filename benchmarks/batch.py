@@ -1,12 +1,12 @@
-"""Many pictures: a shell loop against batch.py, one worker against two, Dask, and what a job costs.
+"""Many pictures: a shell loop, batch.py with one and two workers, Dask, and the cost of a job.
 
     .venv/bin/python benchmarks/batch.py [--skip loop workers cluster jobs memory]
 
-Four photos and three paintings at 256 pixels, 50 iterations. Of two ways that are compared one is
-measured before and after the other, half of the loop or all of it: a machine that is faster or
-slower in one hour than in the next favours neither. 10,000 jobs that paint nothing tell what the
-pool and the scheduler cost a job. A worker paints 100 pictures of 100 sizes: the most that it
-holds after one of the first ten, and of all.
+Four photos and three paintings at 256 pixels, 50 iterations. Where two ways are compared, one is
+measured before and after the other, so that a machine whose speed changes over an hour favours
+neither. 10,000 jobs that paint nothing show what the pool and the scheduler cost per job. One
+worker paints 100 pictures of 100 sizes: the most memory that it holds after one of the first ten,
+and after any.
 """
 
 import argparse
@@ -56,29 +56,33 @@ def main() -> None:
             row("a shell loop over neural_style.py, 12 pictures", f"{loop:.0f} s")
             row("batch.py, the same", f"{auto:.0f} s", f"{loop / auto:.2f} times as fast")
         if "workers" not in skipped:
-            turns = [rate(folder, "--workers", n, "--threads", n) for n in ("2", "1", "2")]
-            one, two = turns[1], statistics.harmonic_mean(turns[::2])
-            row("one worker of one thread", f"{one:.0f} pictures per hour")
-            row("two of them", f"{two:.0f} pictures per hour", f"{two / one:.2f} times as many")
+            rates = [rate(folder, "--workers", n, "--threads", n) for n in ("2", "1", "2")]
+            single, double = rates[1], statistics.harmonic_mean(rates[::2])
+            row("one worker with one thread", f"{single:.0f} pictures per hour")
+            ratio = f"{double / single:.2f} times as many"
+            row("two of them", f"{double:.0f} pictures per hour", ratio)
         if "cluster" not in skipped:
             ways = (("--workers", "2"), ("--cluster", "local"), ("--workers", "2"))
-            turns = [seconds(lambda way=way: batch(folder, *way, "--threads", "2")) for way in ways]
-            here, dask = statistics.mean(turns[::2]), turns[1]
-            row("two workers", f"{here:.0f} s")
-            row("a Dask cluster of two", f"{dask:.0f} s", f"{here / dask:.2f} times as fast")
+            times = [seconds(lambda way=way: batch(folder, *way, "--threads", "2")) for way in ways]
+            processes_only, dask = statistics.mean(times[::2]), times[1]
+            row("two workers", f"{processes_only:.0f} s")
+            ratio = f"{processes_only / dask:.2f} times as fast"
+            row("a Dask cluster of two", f"{dask:.0f} s", ratio)
     if "jobs" not in skipped:
         cost = 1000 * seconds(lambda: list(processes.run(range(JOBS), 2, nothing))) / JOBS
         row(f"{JOBS:,} jobs that paint nothing, two workers", f"{cost:.2f} ms each")
-        row(f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * of_dask() / JOBS:.2f} ms each")
+        row(
+            f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * dask_seconds() / JOBS:.2f} ms each"
+        )
     if "memory" not in skipped:
         tenth, last = memory_of_sizes()
-        growth = f"{last / tenth - 1:+.0%}"
-        row("the most a worker holds: 10 pictures, 100", f"{tenth:.0f} MB, {last:.0f} MB", growth)
+        change = f"{last / tenth - 1:+.0%}"
+        row("peak memory of a worker: 10 pictures, 100", f"{tenth:.0f} MB, {last:.0f} MB", change)
 
 
 def row(*cells: str) -> None:
-    what, measured, comment = (*cells, "")[:3]
-    print(f"| {what} | {measured} | {comment} |", flush=True)
+    what, measured, comparison = (*cells, "")[:3]
+    print(f"| {what} | {measured} | {comparison} |", flush=True)
 
 
 def seconds(work) -> float:
@@ -117,16 +121,16 @@ def nothing():
     return lambda job, tell: job
 
 
-def of_dask() -> float:
-    """The seconds of all jobs, on a cluster of two processes that is there already."""
+def dask_seconds() -> float:
+    """The seconds of all jobs on a cluster of two processes, without starting it."""
     from distributed import Client, LocalCluster
 
     from neural_style_tf.batch import dask_cluster
 
     job = RunOptions(content="content", styles=["style"], output="output")
-    two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
-    with two, Client(two):
-        address = two.scheduler_address
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, Client(cluster):
+        address = cluster.scheduler_address
         return seconds(lambda: list(dask_cluster.run([job] * JOBS, address, True, work=no_picture)))
 
 
@@ -135,7 +139,7 @@ def no_picture(*_: object) -> tuple[jobs.Outcome, None]:
 
 
 def memory_of_sizes() -> tuple[float, float]:
-    """The most megabytes that a worker holds after one of the first ten pictures, and of all."""
+    """The most megabytes that a worker holds after one of the first ten pictures, and after any."""
     with tempfile.TemporaryDirectory() as folder:
         pictures = [
             command_line.parse(
@@ -155,7 +159,7 @@ def memory_of_sizes() -> tuple[float, float]:
 
 
 def measured_painter():
-    """A painter that tells what its process holds, in megabytes."""
+    """A painter that returns what its process holds, in megabytes."""
     work = jobs.in_worker(1, False)
 
     def measured(job, tell) -> float:

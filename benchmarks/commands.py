@@ -1,12 +1,12 @@
-"""Whole commands, from the shell to the file: how long until something is there.
+"""Whole commands, from the shell to the file: how long until there is a picture.
 
     .venv/bin/python benchmarks/commands.py [--evaluations 138]
 
-How long the first preview takes; what the smallest run costs (imports, network, tracing), which is
-all that a step of 64x64 pixels takes; what one of 512x512 costs besides its steps, and a second one
-in the same process; and how much sooner the `lbfgs` recipe has a picture whose saved PNG is as
-good, by its loss in float32, as that of 1000 plain Adam steps. A plain step is timed here, and
-multiplied; what loss 1000 of them reach was measured once, by `benchmarks/optimizers.py`.
+It measures how long the first preview takes; what the smallest run costs (imports, network,
+tracing), as the time of one step at 64x64 pixels; what a run at 512x512 costs in addition to its
+steps, and a second one in the same process; and how much sooner the `lbfgs` recipe reaches the loss
+of 1000 plain Adam steps. Losses are of the saved PNG, in float32. A plain step is timed here and
+multiplied by 1000; the loss after 1000 of them comes from `benchmarks/optimizers.py`.
 """
 
 import argparse
@@ -38,21 +38,19 @@ def main() -> None:
     print("| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         command = paint(Path(folder), "--width", "512", "--height", "512")
-        subprocess.run([*command, "--iterations", "1"], check=True)  # the network is kept now
+        subprocess.run([*command, "--iterations", "1"], check=True)  # fills the cache of networks
         previews = [first_preview(command, Path(folder)) for _ in range(3)]
-        preview, most = map(statistics.median, zip(*previews, strict=True))
-        print(f"| first preview on disk, 512x512 | {preview:.1f} | {most:.0f} MB | |")
+        preview, peak = map(statistics.median, zip(*previews, strict=True))
+        print(f"| first preview on disk, 512x512 | {preview:.1f} | {peak:.0f} MB | |")
         small = paint(Path(folder), "--width", "64", "--height", "64", "--iterations", "1")
-        whole, most = median_run(small)
-        print(f"| one step, 64x64: what the smallest run costs | {whole:.1f} | {most:.0f} MB | |")
+        whole, peak = median_run(small)
+        print(f"| one step, 64x64: the cost of the smallest run | {whole:.1f} | {peak:.0f} MB | |")
         first, second, step = in_one_process()
-        whole, most = median_run([*command, "--iterations", "1"])
-        comment = "the whole command"
-        print(
-            f"| a run without its steps, 512x512 | {whole - step:.1f} | {most:.0f} MB | {comment} |"
-        )
-        comment, most = f"the first {first - step:.1f}", memory.peak()
-        print(f"| a second in the same process | {second - step:.1f} | {most:.0f} MB | {comment} |")
+        whole, peak = median_run([*command, "--iterations", "1"])
+        note = "the whole command"
+        print(f"| a run without its steps, 512x512 | {whole - step:.1f} | {peak:.0f} MB | {note} |")
+        note, peak = f"the first {first - step:.1f}", memory.peak()
+        print(f"| a second in the same process | {second - step:.1f} | {peak:.0f} MB | {note} |")
         descent(Path(folder), options.evaluations)
 
 
@@ -70,8 +68,8 @@ def median_run(command: list[str]) -> tuple[float, float]:
 
 
 def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds from the start of a run with default settings until its first checkpoint is there,
-    and the most megabytes until then."""
+    """Seconds from the start of a run with default settings until its first checkpoint exists, and
+    the most megabytes that it held until then."""
     preview = folder / "preview-0.jpg"
     preview.unlink(missing_ok=True)
     began = time.perf_counter()
@@ -81,14 +79,14 @@ def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
         if run.poll() is not None:
             raise SystemExit(f"{' '.join(command)} ended without a preview")
         time.sleep(0.01)
-    taken, most = time.perf_counter() - began, memory.peak(run.pid)
+    duration, peak = time.perf_counter() - began, memory.peak(run.pid)
     run.terminate()
     run.wait()
-    return taken, most
+    return duration, peak
 
 
 def in_one_process() -> tuple[float, float, float]:
-    """The seconds of two runs of one step after another, network loaded, and of a step."""
+    """The seconds of two one-step runs in a row, with the network loaded, and of one step."""
     from benchmarks.step import make_step, pictures, seconds
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
@@ -100,7 +98,8 @@ def in_one_process() -> tuple[float, float, float]:
     ]
     step = make_step(feature_dtype("auto").name, 512, 512)
     step()
-    return *runs, 2 * statistics.median(seconds(step) for _ in range(3))  # and the last look
+    # a run of one step evaluates the loss twice: in the step, and of the final picture
+    return *runs, 2 * statistics.median(seconds(step) for _ in range(3))
 
 
 def descent(folder: Path, evaluations: int) -> None:
@@ -112,15 +111,14 @@ def descent(folder: Path, evaluations: int) -> None:
     plain = make_step("plain", 384, 512, Settings())
     plain()
     steps = [seconds(plain) for _ in range(5)]
-    run, most = memory.run(command)
+    run, peak = memory.run(command)
     steps += [seconds(plain) for _ in range(5)]
     loss = judge(Settings(), 384, 512)(folder / "out.png")
     thousand = 1000 * statistics.median(steps)
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
     print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")
-    comment = f"loss {loss:,.0f}: {verdict}"
     what = f"the lbfgs recipe, {evaluations} evaluations"
-    print(f"| {what} | {run:.1f} | {most:.0f} MB | {comment} |")
+    print(f"| {what} | {run:.1f} | {peak:.0f} MB | loss {loss:,.0f}: {verdict} |")
 
 
 if __name__ == "__main__":

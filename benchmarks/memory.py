@@ -8,13 +8,14 @@ from neural_style_tf.machine import memory
 
 
 def peak(process: int | str = "self") -> float:
-    """Of a process that runs. Not `ru_maxrss` where the system knows better: a child starts with
-    its parent's."""
+    """The most megabytes that a running process ever held. `ru_maxrss` is only used where the
+    system has nothing better: a child process inherits its parent's."""
     return _status("VmHWM", process)
 
 
 def held() -> float:
-    """What this process holds now; the most it ever held where the system does not say more."""
+    """The megabytes that this process holds now, or the most it ever held where the system does not
+    report more."""
     return _status("VmRSS", "self")
 
 
@@ -28,12 +29,13 @@ def _status(name: str, process: int | str) -> float:
 
 
 def run(command: list[str]) -> tuple[float, float]:
-    """Runs a command: the seconds that it takes, and the most megabytes that it holds."""
-    began, most = time.perf_counter(), 0.0
+    """Runs a command. Returns the seconds that it took and the most megabytes that it held."""
+    began, highest = time.perf_counter(), 0.0
     process = subprocess.Popen(command)
     while process.poll() is None:
-        most = max(most, peak(process.pid)) if Path(f"/proc/{process.pid}").exists() else most
+        if Path(f"/proc/{process.pid}").exists():
+            highest = max(highest, peak(process.pid))
         time.sleep(0.01)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - began, most
+    return time.perf_counter() - began, highest

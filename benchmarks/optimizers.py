@@ -2,11 +2,11 @@
 
     .venv/bin/python benchmarks/optimizers.py [--evaluations 150] [--reference 1000]
 
-Every optimizer paints the example pair at 512x384, Adam at a rate of 20, all else as the defaults
-have it. Now and then its picture is saved as a PNG, read again, and its loss taken in float32: what
-counts is what is in the file. Prints a table and draws benchmarks/optimizers.png (needs
-matplotlib). With `--reference` the first row is Adam over that many steps: what `AFTER_1000_STEPS`
-was taken from.
+Every optimizer paints the example pair at 512x384 with default settings, except that Adam has a
+learning rate of 20. After some steps the picture is saved as a PNG and read again, and its loss is
+computed in float32, as the file is what counts. Prints a table and draws benchmarks/optimizers.png
+(needs matplotlib). With `--reference` the first row is Adam with that many steps, which
+`AFTER_1000_STEPS` comes from.
 """
 
 import argparse
@@ -30,22 +30,10 @@ from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 ROOT = Path(__file__).resolve().parent.parent
 PAIR = ("examples/china.jpg", "examples/church-at-auvers.jpg")
 HEIGHT, WIDTH = 384, 512
-# Loss of the saved PNG, by `--reference 1000`, in float32 on an AMD EPYC.
+# Loss of the saved PNG after `--reference 1000` in float32 on an AMD EPYC.
 AFTER_1000_STEPS = 389_136
-MARKS = (
-    10,
-    25,
-    50,
-    75,
-    100,
-    125,
-    150,
-    200,
-    250,
-    300,
-    500,
-    1000,
-)  # evaluations after which a picture is saved
+# Evaluations after which a picture is saved.
+MARKS = (10, 25, 50, 75, 100, 125, 150, 200, 250, 300, 500, 1000)
 RUNS = {
     "adam": {"optimizer": "adam", "learning_rate": 20.0},
     "lbfgs": {"optimizer": "lbfgs"},
@@ -56,7 +44,7 @@ RUNS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluations", type=int, default=150)
-    parser.add_argument("--reference", type=int, help="steps of Adam for a first row")
+    parser.add_argument("--reference", type=int, help="first row: Adam with this many steps")
     options = parser.parse_args()
     device = tensorflow_setup.start(debug=False)
 
@@ -70,21 +58,21 @@ def main() -> None:
         runs.insert(0, (f"adam, {options.reference} steps", plain, options.reference))
     curves = {name: descend(name, variant, total) for name, variant, total in runs}
     target = curves[runs[0][0]][-1][2] if options.reference else AFTER_1000_STEPS
-    print(f"\nAs low as 1000 steps of Adam ({target:,.0f}):")
+    print(f"\nEvaluations until the loss is that of 1000 steps of Adam ({target:,.0f}):")
     for name, curve in curves.items():
-        reached = next((f"after {done}" for done, _, loss in curve if loss <= target), "not here")
+        reached = next((str(done) for done, _, loss in curve if loss <= target), "not reached")
         print(f"{name}: {reached}.", end=" ")
     print()
     draw(curves, target)
 
 
 def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float, float]]:
-    """Rows of evaluations, seconds and loss."""
+    """Paints with a variant of the settings. Returns rows of evaluations, seconds and loss."""
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
-    a_step = variant.get("evaluations", 1)
-    settings = Settings(iterations=-(-evaluations // a_step), **variant)
+    per_step = variant.get("evaluations", 1)
+    settings = Settings(iterations=-(-evaluations // per_step), **variant)
     loss_of = judge(Settings(), HEIGHT, WIDTH)
     photo, painting = pair(HEIGHT, WIDTH)
     network = vgg.load(BUNDLED_NETWORK)
@@ -94,7 +82,7 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
         nonlocal spent, began
         if step.iteration is None:
             return
-        done = (step.iteration + 1) * a_step
+        done = (step.iteration + 1) * per_step
         if done not in MARKS and done != evaluations:
             return
         image = step.image()
@@ -114,14 +102,14 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
 def judge(
     settings: Settings, height: int, width: int, names: Sequence[str | Path] = PAIR
 ) -> Callable[[Path], float]:
-    """A function that tells the loss in float32 of a picture in a file."""
+    """A function that returns the loss of a picture in a file, in float32."""
     import tensorflow as tf
 
     from neural_style_tf.network import vgg
     from neural_style_tf.objective.objective import make_losses, measure_targets
 
     network = vgg.load(BUNDLED_NETWORK)
-    photo, painting = (tf.constant(picture[np.newaxis]) for picture in pair(height, width, names))
+    photo, painting = (tf.constant(pixels[np.newaxis]) for pixels in pair(height, width, names))
     losses = make_losses(network, measure_targets(network, photo, [painting], settings), settings)
     return lambda path: float(losses(tf.constant(reading.read(path).pixels[np.newaxis]))["total"])
 

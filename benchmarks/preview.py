@@ -1,8 +1,8 @@
-"""Preview: what a page in the browser costs the run that it shows.
+"""Preview: how much a page in the browser slows down the run that it shows.
 
     .venv/bin/python benchmarks/preview.py [--size 512] [--viewers 1] [--rounds 7]
 
-Paints the example pair; by turns ten steps are shown on the page, to viewers who fetch each
+Paints the example pair. In turn, ten steps are shown on the page, to viewers who fetch every
 picture, and ten are not. Prints the medians and their ratio.
 """
 
@@ -25,7 +25,7 @@ from neural_style_tf.runs.preview import Preview
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-STEPS = 10  # a turn
+STEPS = 10  # per turn
 WARM_UP = 5
 
 
@@ -36,14 +36,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     plain, shown, pictures = seconds(options.size, options.viewers, options.rounds)
-    print("| a step | seconds |\n| --- | --- |")
+    print("| step | seconds |\n| --- | --- |")
     print(f"| {options.size}x{options.size} | {plain:.4f} |")
     print(f"| shown to {options.viewers}, {pictures} pictures fetched | {shown:.4f} |")
     print(f"\n{shown / plain - 1:+.1%}; {memory.peak():.0f} MB")
 
 
 def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
-    """Medians of a step alone and of one that is shown, and how many pictures were fetched."""
+    """The median seconds of a step that is not shown and of one that is, and how many pictures were
+    fetched."""
     tensorflow_setup.start(debug=False)
     from neural_style_tf.painting.stylize import stylize
 
@@ -88,15 +89,15 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
 
 
 def look(address: str, fetched: list[int]) -> None:
-    """What a browser does: reads the news, and fetches each new picture."""
-    place, _, token = address.removeprefix("http://").partition("/?")
-    news = http.client.HTTPConnection(place)
-    news.request("GET", f"/events?{token}")
+    """Does what a browser does: follows the events and fetches each new picture."""
+    host, _, token = address.removeprefix("http://").partition("/?")
+    events = http.client.HTTPConnection(host)
+    events.request("GET", f"/events?{token}")
     seen = 0
-    for line in news.getresponse():
+    for line in events.getresponse():
         if line.startswith(b"data: {") and (version := json.loads(line[6:])["version"]) > seen:
             seen = version
-            picture = http.client.HTTPConnection(place)
+            picture = http.client.HTTPConnection(host)
             picture.request("GET", f"/picture?{token}")
             fetched.append(len(picture.getresponse().read()))
 

@@ -1,28 +1,29 @@
-"""Quality: what the optimizer does not optimise, measured on saved pictures.
+"""Quality: properties that the optimizer does not optimise, measured on saved pictures.
 
     .venv/bin/python benchmarks/quality.py FOLDER [--only NAME ...] [--more NAME=FOLDER ...]
     .venv/bin/python benchmarks/quality.py FOLDER --curve
     .venv/bin/python benchmarks/quality.py FOLDER --sizes 256 512 1024 2048
 
-Paints three photos with each variant of the settings into FOLDER/NAME, unless they are there, and
-prints a table; FOLDER/sheet.png has them side by side. --more adds another program's pictures,
-named as ours are. --only names variants, also those that the table does not have. --curve paints
-five content weights with each style loss and draws style against content (FOLDER/curve.png; needs
-matplotlib). --sizes paints the first pair at each size with the default settings: do they look the
-same (FOLDER/sizes.png)?
+Paints three photos with each variant of the settings into FOLDER/NAME, unless they exist, and
+prints a table; FOLDER/sheet.png shows them side by side. --more adds the pictures of another
+program, with the same file names. --only selects variants, including those that the table does not
+contain. --curve paints five content weights with each style loss and draws style against content
+(FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each size with the default
+settings, to compare how they look (FOLDER/sizes.png).
 
-Measures, all in float32 from the file; of each the mean over the pairs:
+All measures are computed in float32 from the file and averaged over the pairs:
 
 - style: sliced Wasserstein distance to the painting (Rabin et al. 2011) of relu1_2, relu2_2,
-  relu3_3 and relu4_3, layers outside the loss, at three sizes; in deviations of the painting's.
-- affinity: how much cosine similarities between places of relu3_1 differ from the photo's, at 256
-  pixels (the content loss of Kolkin et al. 2019, "STROTSS", eq. 5). ssim: of the luma (Wang et al.
-  2004), 1 is the photo.
-- ripple: energy above a fifth of a cycle per pixel where the photo is flat, over the
-  painting's own.
-- border: energy of the steps between pixels in the outer 8, over that inside; over the same of
-  the photo; 1 if there is no visible border.
-- to style, to photo: sliced Wasserstein distance of colours, in grey levels.
+  relu3_3 and relu4_3, layers outside the loss, at three sizes; in standard deviations of the
+  painting's features.
+- affinity: how much cosine similarities between positions of relu3_1 differ from the photo's, at
+  256 pixels (the content loss of Kolkin et al. 2019, "STROTSS", eq. 5).
+- ssim: structural similarity of the luma (Wang et al. 2004); 1 for the photo itself.
+- ripple: energy above a fifth of a cycle per pixel where the photo is flat, divided by the
+  painting's.
+- border: energy of the steps between pixels in the outer 8 pixels, divided by that inside, and by
+  the same ratio in the photo: 1 means that no border is visible.
+- to style, to photo: sliced Wasserstein distance of the colours, in grey levels.
 """
 
 import argparse
@@ -54,7 +55,7 @@ SIZE = 256
 LAYERS = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
 DIRECTIONS = 64
 QUANTILES = 256
-PLACES = 1024
+POSITIONS = 1024
 
 LAYER_NAMES = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 
@@ -71,8 +72,13 @@ def recipe(name: str) -> str:
 ADAM = ["--optimizer", "adam"]
 ADAM_20 = [*ADAM, "--learning-rate", "20"]
 CONSTANT = [*ADAM_20, "--learning-rate-schedule", "constant"]
-EVERY_STEP = ["--checkpoint-iterations", "1", "--checkpoint-output", "step-%04d.png"]  # to average
-DECAY = 0.99  # of the average over steps
+EVERY_STEP = [
+    "--checkpoint-iterations",
+    "1",
+    "--checkpoint-output",
+    "step-%04d.png",
+]  # to average them
+DECAY = 0.99  # of the moving average over steps
 GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
 VARIANTS = {
     "default": [],
@@ -96,7 +102,7 @@ VARIANTS = {
     "recipe: average-pooling": [recipe("average-pooling")],
     "recipe: keras-noise": [recipe("keras-noise")],
 }
-BY_NAME_ONLY = {
+ONLY_BY_NAME = {
     "adam, rate 10": [*ADAM, "--learning-rate", "10"],
     "adam, rate 20": ADAM_20,
     "adam, rate 40": [*ADAM, "--learning-rate", "40"],
@@ -110,7 +116,7 @@ CURVE_LOSSES = ("moments", "wasserstein", "mean")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the variants")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="variants to paint")
     parser.add_argument("--more", nargs="+", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+")
@@ -124,42 +130,40 @@ def main() -> None:
             for loss, weight in itertools.product(CURVE_LOSSES, CURVE)
         }
     else:
-        known = VARIANTS | BY_NAME_ONLY
+        known = VARIANTS | ONLY_BY_NAME
         variants = {name: known[name] for name in options.only or VARIANTS}
     folders = {name: options.folder / name.replace("/", "-") for name in variants}
     for name, arguments in variants.items():
         paint(folders[name], arguments)
     folders |= {name: Path(path) for name, path in (more.split("=", 1) for more in options.more)}
     tensorflow_setup.start(debug=False)
-    measurements = {name: measured(folder) for name, folder in folders.items()}
-    table(measurements)
+    rows = {name: measured(folder) for name, folder in folders.items()}
+    table(rows)
     sheet(folders).save(options.folder / ("curve-sheet.png" if options.curve else "sheet.png"))
     if options.curve:
-        curve(measurements, options.folder / "curve.png")
+        curve(rows, options.folder / "curve.png")
 
 
-def table(measurements: dict[str, dict[str, float]]) -> None:
-    columns = next(iter(measurements.values()))
+def table(rows: dict[str, dict[str, float]]) -> None:
+    columns = next(iter(rows.values()))
     print(f"| what | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
-    for name, row in measurements.items():
+    for name, row in rows.items():
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in row.values())} |")
 
 
 def compare_sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]]:
-    """The first pair's measures at each size, and the sheet."""
-    measurements, shown = {}, []
+    """The measures of the first pair at each size; also writes FOLDER/sizes.png."""
+    rows, pictures = {}, []
     for size in wanted:
         photo, painting, name = files_of(*PAIRS[0])
         paint_one(photo, painting, folder / f"size {size}" / name, [], size)
-        measurements[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
-        shown.append(reading.read(folder / f"size {size}" / name).pixels)
+        rows[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
+        pictures.append(reading.read(folder / f"size {size}" / name).pixels)
     height, width = size_of(files_of(*PAIRS[0])[0], 2 * SIZE)
-    rows = [np.hstack([resampling.resize(picture, height, width) for picture in shown[:2]])]
-    rows += [np.hstack([resampling.resize(picture, height, width) for picture in shown[2:4]])] * (
-        len(shown) > 3
-    )
-    writing.save(folder / "sizes.png", np.vstack(rows))
-    return measurements
+    resized = [resampling.resize(picture, height, width) for picture in pictures]
+    halves = [resized[:2], resized[2:4]] if len(resized) > 3 else [resized[:2]]
+    writing.save(folder / "sizes.png", np.vstack([np.hstack(half) for half in halves]))
+    return rows
 
 
 def files_of(photo: str, painting: str) -> tuple[Path, Path, str]:
@@ -174,7 +178,7 @@ def paint(folder: Path, arguments: list[str]) -> None:
 
 
 def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], size: int) -> None:
-    """Paints it, unless it is there."""
+    """Paints a picture, unless the file exists."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,15 +186,16 @@ def paint_one(photo: Path, painting: Path, path: Path, arguments: list[str], siz
     command = [sys.executable, str(ROOT / "neural_style.py"), *arguments]
     command += ["--content", str(photo), "--styles", str(painting), "--quiet"]
     command += ["--output", str(path.resolve()), "--width", str(width), "--height", str(height)]
-    with tempfile.TemporaryDirectory() as elsewhere:  # for the checkpoints of recipes
-        subprocess.run(command, check=True, cwd=elsewhere)
-        steps = sorted(Path(elsewhere).glob("step-*.png"))
+    with tempfile.TemporaryDirectory() as working_folder:  # for the checkpoints of recipes
+        subprocess.run(command, check=True, cwd=working_folder)
+        steps = sorted(Path(working_folder).glob("step-*.png"))
         if steps:
             writing.save(path, average(reading.read(step).pixels for step in steps))
 
 
 def average(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """The exponential average over a run, its bias corrected (Kingma and Ba 2015, section 3)."""
+    """The exponential moving average over the pictures of a run, corrected for its bias (Kingma and
+    Ba 2015, section 3)."""
     total, weight = 0.0, 0.0
     for picture in pictures:
         total = DECAY * total + (1 - DECAY) * picture
@@ -203,7 +208,7 @@ def size_of(photo: Path, size: int) -> tuple[int, int]:
 
 
 def measured(folder: Path) -> dict[str, float]:
-    """Each measure's mean over the pairs."""
+    """The mean of each measure over the pairs."""
     rows = [measures(folder / files_of(*pair)[2], *files_of(*pair)[:2]) for pair in PAIRS]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
@@ -233,17 +238,17 @@ def network() -> "vgg.Network":
 
 
 def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
-    """[positions, channels] of each layer, with max pooling, as the network was trained."""
+    """The features [positions, channels] of each layer, with max pooling as in training."""
     import tensorflow as tf
 
     from neural_style_tf.network import vgg
     from neural_style_tf.network.backprop import Passes
 
     passes = Passes(network().layers, layers, "max")
-    by_layer = passes.features(
+    by_name = passes.features(
         vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel)
     )
-    return [np.reshape(by_layer[name], (-1, by_layer[name].shape[-1])) for name in layers]
+    return [np.reshape(by_name[name], (-1, by_name[name].shape[-1])) for name in layers]
 
 
 def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
@@ -259,52 +264,51 @@ def style_distance(picture: np.ndarray, painting: np.ndarray) -> float:
 
 
 def sliced_wasserstein(ours: np.ndarray, theirs: np.ndarray, in_deviations: bool = False) -> float:
-    """Mean distance of the quantiles of [n, channels] and [m, channels] along random directions."""
+    """The mean distance of the quantiles of samples [n, channels] and [m, channels] along random
+    directions."""
     random = np.random.default_rng(0)
     directions = random.normal(size=(ours.shape[1], DIRECTIONS)).astype(np.float32)
     directions /= np.linalg.norm(directions, axis=0)
-    places = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    our_quantiles, their_quantiles = (
-        np.quantile(values @ directions, places, axis=0) for values in (ours, theirs)
-    )
-    distances = np.abs(our_quantiles - their_quantiles).mean(0)
+    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    quantiles = [np.quantile(values @ directions, levels, axis=0) for values in (ours, theirs)]
+    distances = np.abs(quantiles[0] - quantiles[1]).mean(0)
     if in_deviations:
         distances = distances / ((theirs @ directions).std(0) + 1e-6)
     return float(distances.mean())
 
 
 def affinity_divergence(picture: np.ndarray, photo: np.ndarray) -> float:
-    similarities = []
-    for image in (picture, photo):
-        height, width = image.shape[:2]
-        small = resampling.resize(
-            image,
-            round(height * SIZE / max(height, width)),
-            round(width * SIZE / max(height, width)),
-        )
-        (values,) = features(small, ["relu3_1"])
-        chosen = np.random.default_rng(0).permutation(len(values))[:PLACES]
-        values = values[chosen] / (np.linalg.norm(values[chosen], axis=1, keepdims=True) + 1e-6)
-        similarities.append(values @ values.T)
-    return float(np.abs(similarities[0] - similarities[1]).mean())
+    ours, theirs = similarities(picture), similarities(photo)
+    return float(np.abs(ours - theirs).mean())
+
+
+def similarities(image: np.ndarray) -> np.ndarray:
+    """Cosine similarities [n, n] of the features at n random positions."""
+    height, width = image.shape[:2]
+    scale = SIZE / max(height, width)
+    small = resampling.resize(image, round(height * scale), round(width * scale))
+    (values,) = features(small, ["relu3_1"])
+    chosen = np.random.default_rng(0).permutation(len(values))[:POSITIONS]
+    values = values[chosen] / (np.linalg.norm(values[chosen], axis=1, keepdims=True) + 1e-6)
+    return values @ values.T
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
-    return colors.luma(pixels.astype(np.float64))  # variances are small against their terms
+    return colors.luma(pixels.astype(np.float64))  # variances are differences of much larger terms
 
 
-def ssim(picture: np.ndarray, photo: np.ndarray) -> float:
-    """Wang et al. 2004 eq. 13, a Gaussian window of deviation 1.5."""
-    means = [gaussian_filter(image, 1.5) for image in (picture, photo)]
+def ssim(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Wang et al. 2004 eq. 13, with a Gaussian window of deviation 1.5."""
+    pair = (ours, theirs)
+    means = [gaussian_filter(image, 1.5) for image in pair]
     variances = [
-        gaussian_filter(image**2, 1.5) - mean**2
-        for image, mean in zip((picture, photo), means, strict=True)
+        gaussian_filter(image**2, 1.5) - mean**2 for image, mean in zip(pair, means, strict=True)
     ]
-    covariance = gaussian_filter(picture * photo, 1.5) - means[0] * means[1]
+    covariance = gaussian_filter(ours * theirs, 1.5) - means[0] * means[1]
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    above = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
-    below = (means[0] ** 2 + means[1] ** 2 + c1) * (sum(variances) + c2)
-    return float((above / below).mean())
+    numerator = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
+    denominator = (means[0] ** 2 + means[1] ** 2 + c1) * (sum(variances) + c2)
+    return float((numerator / denominator).mean())
 
 
 def ripple(picture: np.ndarray, photo: np.ndarray, painting: np.ndarray) -> float:
@@ -315,7 +319,7 @@ def ripple(picture: np.ndarray, photo: np.ndarray, painting: np.ndarray) -> floa
 
 
 def high(image: np.ndarray) -> np.ndarray:
-    """The energy above about a fifth of a cycle a pixel."""
+    """The energy above about a fifth of a cycle per pixel."""
     return (image - gaussian_filter(image, 1.0)) ** 2
 
 
@@ -346,8 +350,8 @@ def sheet(folders: dict[str, Path]) -> Image.Image:
     return whole
 
 
-def curve(measurements: dict[str, dict[str, float]], path: Path) -> None:
-    """One line per style loss, through its content weights."""
+def curve(measured_rows: dict[str, dict[str, float]], path: Path) -> None:
+    """Draws one line per style loss through its content weights."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -357,7 +361,7 @@ def curve(measurements: dict[str, dict[str, float]], path: Path) -> None:
     labels = {"affinity": "affinity divergence from the photo", "ssim": "ssim with the photo"}
     for axes, (measure, label) in zip(plots, labels.items(), strict=True):
         for loss in CURVE_LOSSES:
-            rows = {weight: measurements[f"{loss} {weight:g}"] for weight in CURVE}
+            rows = {weight: measured_rows[f"{loss} {weight:g}"] for weight in CURVE}
             points = [(row[measure], row["style"]) for row in rows.values()]
             axes.plot(*zip(*points, strict=True), "o-", label=loss)
             for weight, point in zip(rows, points, strict=True):

@@ -1,11 +1,12 @@
-"""A step of the run, in each precision, against a plain one: seconds, convolutions, memory.
+"""A step in each precision compared with a plain one: seconds, convolutions, memory.
 
     .venv/bin/python benchmarks/step.py [--size 512] [--runs 7]
 
-A step is forward, gradient and Adam's update. The plain one is TensorFlow's own operations under
-GradientTape, in a `tf.function` (benchmarks/plain.py). All are timed in turn; what counts is the
-median of the ratios. The convolutions' share is of the same convolutions timed one by one. Memory
-is the most that a process of its own ever held, and how much of it grows with the picture.
+A step is the forward pass, the gradient and Adam's update. The plain one uses TensorFlow's own
+operations and GradientTape in a `tf.function` (benchmarks/plain.py). All are timed in turn, and the
+ratio is the median of the ratios of each turn. The share of the convolutions comes from timing each
+of them alone. Memory is the most that a separate process held, and how much of it grows with the
+picture.
 """
 
 import argparse
@@ -28,15 +29,15 @@ from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("plain", "float32", "bfloat16")
-COMPARABLE = Settings(style_loss="mean")  # as other programs have it
-MEMORY_SIZE = 1024  # where memory is measured: large enough to stand out
+COMPARABLE = Settings(style_loss="mean")  # the loss of the other programs
+MEMORY_SIZE = 1024  # of the picture for which memory is measured: large enough to dominate
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="side of the square picture")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--peak", choices=VARIANTS, help="only take a few such steps; print MB")
+    parser.add_argument("--peak", choices=VARIANTS, help="only run a few such steps and print MB")
     options = parser.parse_args()
     device = tensorflow_setup.start(debug=False)
     if options.peak:
@@ -62,18 +63,20 @@ def main() -> None:
         f"A step at {options.size}x{options.size} on {device}, medians of {options.runs}; ", end=""
     )
     print(f"`--precision auto` chooses {chosen}.\n")
-    print("| step | seconds | times as fast | convolutions | memory at 1024x1024 | per megapixel |")
+    print(
+        "| step | seconds | times as fast | convolutions | peak memory at 1024x1024 | per megapixel |"
+    )
     print("| --- | --- | --- | --- | --- | --- |")
-    for variant, taken in times.items():
-        ratio = statistics.median(a / b for a, b in zip(times["plain"], taken, strict=True))
+    for variant, durations in times.items():
+        ratio = statistics.median(a / b for a, b in zip(times["plain"], durations, strict=True))
         share = (
             ""
             if variant == "plain"
-            else f"{convolutions(variant, options.size) / statistics.median(taken):.0%}"
+            else f"{convolutions(variant, options.size) / statistics.median(durations):.0%}"
         )
         large, small = peak(variant, MEMORY_SIZE), peak(variant, 64)
         print(
-            f"| {variant} | {statistics.median(taken):.3f} | {ratio:.2f} | {share} "
+            f"| {variant} | {statistics.median(durations):.3f} | {ratio:.2f} | {share} "
             f"| {large:.0f} MB | {(large - small) / (MEMORY_SIZE**2 - 64**2) * 1e6:.0f} MB |"
         )
 
@@ -81,7 +84,7 @@ def main() -> None:
 def make_step(
     variant: str, height: int, width: int, settings: Settings = COMPARABLE
 ) -> Callable[[], None]:
-    """A function that takes one step of a descent of its own."""
+    """A function that runs the next step of a descent of its own."""
     import tensorflow as tf
 
     from benchmarks import plain
@@ -108,7 +111,7 @@ def make_step(
 
 
 def pictures(height: int, width: int) -> list:
-    """A photo, a painting and what may become of them, as batches of one."""
+    """A photo, a painting and a painted photo, each [1, height, width, 3] float32 RGB, 0..255."""
     import tensorflow as tf
 
     from neural_style_tf.pictures import reading, resampling
@@ -119,7 +122,7 @@ def pictures(height: int, width: int) -> list:
 
 
 def convolutions(precision: str, size: int) -> float:
-    """The seconds of a step's convolutions, forward and backward, each timed alone."""
+    """The seconds of all convolutions of a step, forward and backward, each timed alone."""
     import tensorflow as tf
 
     from neural_style_tf.network import vgg
@@ -150,10 +153,10 @@ def convolutions(precision: str, size: int) -> float:
         backward = tf.function(lambda gradient, run=operation: run.backward(gradient, None))
         for run, argument in ((forward, image), (backward, gradient)):
             run(argument)
-            taken = [
+            durations = [
                 seconds(lambda run=run, x=argument: run(x)[0, 0, 0, 0].numpy()) for _ in range(5)
             ]
-            total += statistics.median(taken)
+            total += statistics.median(durations)
     return total
 
 
@@ -164,8 +167,8 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def peak(variant: str, size: int) -> float:
-    """The most megabytes that a process of its own holds for a few steps; the plain ones with the
-    convolutions that TensorFlow chooses itself."""
+    """The most megabytes that a separate process holds in a few steps; for the plain ones with the
+    convolutions that TensorFlow uses by default."""
     environment = os.environ.copy()
     if variant == "plain" and not cpu.uses_onednn_by_default():
         environment[cpu.ONEDNN] = "0"

@@ -1,11 +1,11 @@
-"""Every size: seconds of one gradient, and the most memory of the process; whole and in tiles.
+"""Every size: seconds of one gradient and peak memory of the process; whole and in tiles.
 
     .venv/bin/python benchmarks/tiling.py [--sizes 512 1024 2048] [--tile 1024] [--whole 2048]
     .venv/bin/python benchmarks/tiling.py --sizes 4096 --tile 512 --precision bfloat16
     .venv/bin/python benchmarks/tiling.py --sizes 512 1024 2048 4096 --auto
 
-Each row is a process of its own: one gradient to warm up, then the median of some. With --auto each
-size runs as `--tile auto` has it: whole if it fits into the memory that is free.
+Each row is a separate process: one gradient to warm up, then the median of a few. With --auto each
+size runs as with `--tile auto`: whole if it fits into the free memory.
 """
 
 import argparse
@@ -31,15 +31,16 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=2048, help="the largest size to run whole")
     parser.add_argument("--auto", action="store_true", help="run each size as --tile auto would")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--runs", type=int, default=3, help="gradients that count")
-    parser.add_argument("--one", nargs=2, metavar=("SIZE", "TILE"), help="only this; print it")
+    parser.add_argument("--runs", type=int, default=3, help="gradients to take the median of")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("SIZE", "TILE"), help="only run this and print it"
+    )
     options = parser.parse_args()
     if options.one:
         size, tile = int(options.one[0]), options.one[1]
         print(*gradient(size, tile, options.precision, options.runs))
         return
-    head = ("size", "tiles", "seconds", "per megapixel", "against whole", "peak memory")
-    print(f"| {' | '.join(head)} | against whole |")
+    print("| size | tiles | seconds | per megapixel | of whole | peak memory | of whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
         whole = None
@@ -48,12 +49,11 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", str(size), tile]
             command += ["--precision", options.precision, "--runs", str(options.runs)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            figures = [float(word) for word in done.stdout.split()]
+            measured = [float(word) for word in done.stdout.split()]
             if tile == "off":
-                whole = figures
-            seconds, megabytes = figures
-            pairs = zip(figures, whole or (), strict=False)
-            ratios = [f"{tiled / untiled:.2f}" for tiled, untiled in pairs]
+                whole = measured
+            seconds, megabytes = measured
+            ratios = [f"{a / b:.2f}" for a, b in zip(measured, whole or (), strict=False)]
             time_ratio, memory_ratio = ratios or ("", "")
             print(
                 f"| {size}x{size} | {tile} | {seconds:.2f} | {seconds / size**2 * 1e6:.2f} "
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, float]:
-    """The seconds of a gradient at that size, and the megabytes that it all took."""
+    """The seconds of a gradient at that size, and the peak memory in megabytes."""
     tensorflow_setup.start(debug=False)
     from benchmarks.step import pictures
     from neural_style_tf.network import vgg
@@ -79,12 +79,12 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
         network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
     )
     evaluate(picture)
-    taken = []
+    durations = []
     for _ in range(runs):
         began = time.perf_counter()
         evaluate(picture).gradient.numpy()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken), memory.peak()
+        durations.append(time.perf_counter() - began)
+    return statistics.median(durations), memory.peak()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks import bench, commands, memory, optimizers, precision, quality, step, tiling
+from benchmarks import (
+    bench,
+    commands,
+    memory,
+    optimizers,
+    precision,
+    quality,
+    step,
+    tiling,
+    winograd,
+)
 from neural_style_tf.pictures import reading, resampling, writing
 from neural_style_tf.settings import Settings
 
@@ -12,6 +22,13 @@ def test_steps_of_every_kind_and_their_convolutions():
     for variant in ("plain", "float32"):
         step.make_step(variant, 32, 48)()
     assert step.convolutions("float32", 32) > 0
+
+
+def test_both_ways_of_a_convolution_are_timed():
+    for direction in ("forward", "backward"):
+        assert min(winograd.compare(12, 8, "float32", direction, 2)) > 0
+        plain, fast = winograd.ways(12, 8, "float32", direction)
+        np.testing.assert_allclose(plain(), fast(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_gradient_is_timed_whole_and_in_tiles():

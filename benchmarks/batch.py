@@ -71,9 +71,8 @@ def main() -> None:
     if "jobs" not in skipped:
         cost = 1000 * seconds(lambda: list(processes.run(range(JOBS), 2, nothing))) / JOBS
         row(f"{JOBS:,} jobs that paint nothing, two workers", f"{cost:.2f} ms each")
-        row(
-            f"{JOBS:,} jobs that paint nothing, Dask", f"{1000 * dask_seconds() / JOBS:.2f} ms each"
-        )
+        cost = 1000 * dask_seconds() / JOBS
+        row(f"{JOBS:,} jobs that paint nothing, Dask", f"{cost:.2f} ms each")
     if "memory" not in skipped:
         tenth, last = memory_of_sizes()
         change = f"{last / tenth - 1:+.0%}"

@@ -76,10 +76,11 @@ def make_objective(
 
 
 def content_loss(ours: Features, photo: Features, settings: Settings) -> tf.Tensor:
+    weights = settings.content_layer_weights()
+    distances = {name: losses.distance(ours[name], photo[name]) for name in weights}
     return sum(
-        weight
-        * losses.content_loss(losses.distance(ours[name], photo[name]), settings.content_loss)
-        for name, weight in settings.content_layer_weights().items()
+        weight * losses.content_loss(distances[name], settings.content_loss)
+        for name, weight in weights.items()
     )
 
 

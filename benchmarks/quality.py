@@ -72,13 +72,8 @@ def recipe(name: str) -> str:
 ADAM = ["--optimizer", "adam"]
 ADAM_20 = [*ADAM, "--learning-rate", "20"]
 CONSTANT = [*ADAM_20, "--learning-rate-schedule", "constant"]
-EVERY_STEP = [
-    "--checkpoint-iterations",
-    "1",
-    "--checkpoint-output",
-    "step-%04d.png",
-]  # to average them
-DECAY = 0.99  # of the moving average over steps
+EVERY_STEP = ["--checkpoint-iterations", "1", "--checkpoint-output", "step-%04d.png"]
+DECAY = 0.99  # of the moving average over these steps
 GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
 VARIANTS = {
     "default": [],
@@ -245,9 +240,8 @@ def features(picture: np.ndarray, layers: list[str]) -> list[np.ndarray]:
     from neural_style_tf.network.backprop import Passes
 
     passes = Passes(network().layers, layers, "max")
-    by_name = passes.features(
-        vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel)
-    )
+    image = vgg.preprocess(tf.constant(picture[np.newaxis]), network().mean_pixel)
+    by_name = passes.features(image)
     return [np.reshape(by_name[name], (-1, by_name[name].shape[-1])) for name in layers]
 
 

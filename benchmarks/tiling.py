@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import memory
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
@@ -32,12 +33,10 @@ def main() -> None:
     parser.add_argument("--auto", action="store_true", help="run each size as --tile auto would")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--runs", type=int, default=3, help="gradients to take the median of")
-    parser.add_argument(
-        "--one", nargs=2, metavar=("SIZE", "TILE"), help="only run this and print it"
-    )
+    parser.add_argument("--row", nargs=2, metavar=("SIZE", "TILE"), help="print this row only")
     options = parser.parse_args()
-    if options.one:
-        size, tile = int(options.one[0]), options.one[1]
+    if options.row:
+        size, tile = int(options.row[0]), options.row[1]
         print(*gradient(size, tile, options.precision, options.runs))
         return
     print("| size | tiles | seconds | per megapixel | of whole | peak memory | of whole |")
@@ -46,7 +45,7 @@ def main() -> None:
         whole = None
         tiles = ["off"] * (size <= options.whole) + [str(options.tile)] * (size > options.tile)
         for tile in ["auto"] if options.auto else tiles:
-            command = [sys.executable, __file__, "--one", str(size), tile]
+            command = [sys.executable, __file__, "--row", str(size), tile]
             command += ["--precision", options.precision, "--runs", str(options.runs)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             measured = [float(word) for word in done.stdout.split()]
@@ -67,7 +66,7 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
     tensorflow_setup.start(debug=False)
     from benchmarks.step import pictures
     from neural_style_tf.network import vgg
-    from neural_style_tf.objective import memory
+    from neural_style_tf.objective.memory import make_objective
     from neural_style_tf.painting import tiling
 
     network = vgg.load(BUNDLED_NETWORK)
@@ -75,7 +74,7 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
     dtype = feature_dtype(precision)
     sizes = [photo.shape[1:3], painting.shape[1:3]]
     pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
-    evaluate, _ = memory.make_objective(
+    evaluate, _ = make_objective(
         network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
     )
     evaluate(picture)

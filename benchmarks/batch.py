@@ -22,8 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import memory
-
+from benchmarks import memory
 from neural_style_tf.batch import jobs, processes
 from neural_style_tf.commands import parser as command_line
 from neural_style_tf.machine import cpu

@@ -240,7 +240,8 @@ class PaintingRun:
 
     def _save(self, image: "np.ndarray", is_whole: bool = False) -> str | None:
         """Saves a picture as the result; returns where it is. is_whole: it is finished."""
-        path = self._writer.save(image, self._latest.losses() if is_whole else None)
+        losses = self._latest.losses() if is_whole and self._latest else None
+        path = self._writer.save(image, losses)
         if path:
             self._progress.finish(path)
         self._writer.save_others(image)
@@ -273,8 +274,8 @@ class PaintingRun:
         if image is not None:
             return image
         with contextlib.suppress(Exception):  # a device that has failed
-            image = self._latest.image()
-            if np.isfinite(image).all():
+            image = self._latest.image() if self._latest else None
+            if image is not None and np.isfinite(image).all():
                 return image
         return self._writer.fetched
 

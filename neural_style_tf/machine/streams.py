@@ -1,5 +1,5 @@
-"""Streams: standard output and error that may be closed, full or lost, and never cost a picture;
-and the messages of the core, shown there."""
+"""Streams: standard output and error that may be closed, full or lost without ending the run; and
+the messages that are logged for the user, shown there."""
 
 import contextlib
 import logging
@@ -12,11 +12,11 @@ LOGGER = logging.getLogger("neural_style_tf")  # messages for the user; the core
 
 
 class Tolerant:
-    """A text stream that can always be written to. From the first write that fails on, what is
-    written is lost; `error` says why."""
+    """A text stream that can always be written to. After the first write that fails, all others
+    are ignored; `error` is the cause."""
 
     def __init__(self, stream: TextIO | None):
-        """stream: None for one that was closed when the process began, as Python has it."""
+        """stream: None if it was closed when the process began, as in `sys.stdout`."""
         self._stream = stream if stream is not None else open(os.devnull, "w")  # noqa: SIM115
         self.error: Exception | None = None
 
@@ -45,10 +45,10 @@ def tolerant(stream: TextIO | None) -> TextIO:
 
 
 def guard() -> None:
-    """Makes the standard streams of this process safe to write to, whatever became of them.
+    """Makes the standard streams of this process safe to write to, even if they are closed.
 
-    A descriptor that is closed is opened to nowhere: or the next file that is opened would get its
-    number, and what C++ says on standard error would end up in that file.
+    A closed descriptor is opened to the null device. Otherwise the next file that is opened would
+    get its number, and what C++ libraries write to standard error would end up in that file.
     """
     for descriptor in range(3):
         try:
@@ -59,7 +59,7 @@ def guard() -> None:
 
 
 def lost_output() -> bool:
-    """Whether something that was written to standard output is lost, and somebody wanted it."""
+    """Whether output was lost for another reason than a reader that closed its pipe."""
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     return error is not None and not isinstance(error, BrokenPipeError)
@@ -67,25 +67,25 @@ def lost_output() -> bool:
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Keeps standard error from what libraries in C and C++ say: they write to the file descriptor
-    itself, which leads nowhere meanwhile."""
+    """Discards what C and C++ libraries write to standard error, for the duration of the context:
+    they write to the file descriptor itself, which leads to the null device."""
     try:
-        kept = os.dup(2)
+        saved = os.dup(2)
     except OSError:  # closed
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 class _Shown(logging.Handler):
-    """Passes messages on."""
+    """Passes messages to a function."""
 
     def __init__(self, show: Callable[[str], None]):
         super().__init__()
@@ -97,7 +97,8 @@ class _Shown(logging.Handler):
 
 @contextlib.contextmanager
 def logged(show: Callable[[str], None]) -> Iterator[None]:
-    """Has the core's messages shown meanwhile, and nowhere else."""
+    """Passes what is logged for the user to `show`, and to no other handler, for the duration of
+    the context."""
     before = LOGGER.handlers, LOGGER.level, LOGGER.propagate
     LOGGER.handlers, LOGGER.propagate = [_Shown(show)], False
     LOGGER.setLevel(logging.INFO)

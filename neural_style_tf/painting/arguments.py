@@ -9,7 +9,7 @@ from neural_style_tf.errors import UsageError
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.pictures import colors, resampling
-from neural_style_tf.pictures.masks import GivenMasks
+from neural_style_tf.pictures.masks import InputMasks
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 
@@ -19,13 +19,13 @@ class Pictures(NamedTuple):
     content: np.ndarray
     styles: list[np.ndarray]  # each of any size
     initial: np.ndarray | None  # the picture to start from, of the content's size
-    masks: GivenMasks
+    masks: InputMasks
 
     def bled(self, pixels: int) -> "Pictures":
         """With that many pixels more beyond each edge of the content, mirrored."""
-        initial = None if self.initial is None else resampling.bled(self.initial, pixels)
-        content = resampling.bled(self.content, pixels)
-        return Pictures(content, self.styles, initial, self.masks.bled(pixels))
+        initial = None if self.initial is None else resampling.with_bleed(self.initial, pixels)
+        content = resampling.with_bleed(self.content, pixels)
+        return Pictures(content, self.styles, initial, self.masks.with_bleed(pixels))
 
     def at_stage(self, stage: Stage, last: Stage, settings: Settings) -> list[np.ndarray]:
         """The content and the styles at the sizes that they have at a stage."""
@@ -64,7 +64,7 @@ def checked(
             )
     if settings.preserve_colors in ("match", "histogram"):
         styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
-    masks = GivenMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
+    masks = InputMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
     return Pictures(content, styles, initial, masks)
 
 

@@ -14,7 +14,8 @@ from neural_style_tf.settings import Settings
 if TYPE_CHECKING:
     from neural_style_tf.pictures.masks import Masks
 
-LEAST_VARIANCE = 1e-5  # of RGB from 0 to 1, added to each: a grey picture's covariance is singular
+# Of RGB, 0..1; added to each channel, since the covariance of a grey picture is singular.
+LEAST_VARIANCE = 1e-5
 
 
 def luma_only(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
@@ -34,14 +35,16 @@ def matched(
     weights: np.ndarray | None = None,
     other_weights: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One picture in the colours of another: in their mean and covariance ("match") or, channel
-    by channel, in their very distribution ("histogram"). Values of the first may lie beyond
-    0..255. weights: [H, W], 0..1, what each pixel of either says of its colours; all alike without.
+    """One picture in the colours of another, [H, W, 3] float32; values may leave 0..255.
+
+    kind: "match" matches the mean and covariance of the colours, "histogram" the distribution of
+    each channel. weights, other_weights: [H, W], 0..1, how much each pixel of a picture counts; by
+    default all count alike.
     """
     values, others = picture.reshape(-1, 3), other.reshape(-1, 3)
     shift = _match_statistics if kind == "match" else _match_histograms
-    found = shift(values, others, _flat(weights, values), _flat(other_weights, others))
-    return found.reshape(picture.shape).astype(np.float32)
+    result = shift(values, others, _flat(weights, values), _flat(other_weights, others))
+    return result.reshape(picture.shape).astype(np.float32)
 
 
 def in_colors_of(
@@ -51,8 +54,10 @@ def in_colors_of(
     settings: Settings,
     masks: "Masks",
 ) -> np.ndarray:
-    """A picture in the paintings' colours, each where it paints, blended by their shares. kind:
-    that of `matched`, or "own" for none of it."""
+    """A picture in the colours of the paintings, each where it paints, blended by their weights.
+
+    kind: as in `matched`, or "own" to leave the picture as it is. paintings: each [h, w, 3].
+    """
     if kind == "own":
         return picture
     total, weight = np.zeros_like(picture), np.zeros((*picture.shape[:2], 1), np.float32)
@@ -60,12 +65,12 @@ def in_colors_of(
         if share:
             region, source = masks.region(number), masks.source(number)
             source = None if source is None else source[0, ..., 0]
-            found = matched(picture, paintings[number], kind, region, source)
+            recolored = matched(picture, paintings[number], kind, region, source)
             part = np.float32(share) if region is None else share * region[..., np.newaxis]
-            total += part * found
+            total += part * recolored
             weight += part
-    found = np.where(weight > 0, total / np.maximum(weight, 1e-6), picture)
-    return np.clip(found, 0, 255)
+    blended = np.where(weight > 0, total / np.maximum(weight, 1e-6), picture)
+    return np.clip(blended, 0, 255)
 
 
 def _flat(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:
@@ -98,14 +103,14 @@ def _match_histograms(
     values: np.ndarray, others: np.ndarray, weights: np.ndarray, other_weights: np.ndarray
 ) -> np.ndarray:
     """Each channel's value of some rank becomes the others' value of that rank."""
-    found = np.empty(values.shape)
+    result = np.empty(values.shape)
     for channel in range(values.shape[1]):
         levels, where = np.unique(values[:, channel], return_inverse=True)
         ranks = _ranks(np.bincount(where, weights, len(levels)))  # ties share one, in the middle
         order = np.argsort(others[:, channel], kind="stable")
-        places = _ranks(other_weights[order])
-        found[:, channel] = np.interp(ranks, places, others[order, channel])[where]
-    return found
+        other_ranks = _ranks(other_weights[order])
+        result[:, channel] = np.interp(ranks, other_ranks, others[order, channel])[where]
+    return result
 
 
 def _ranks(weights: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import opening, orientation, profiles
 from neural_style_tf.pictures.files import StrPath
 
-# How a mode is decoded where its own samples would mean nothing to us. A palette may hold alpha.
+# The mode that a picture is converted to if the samples of its own are not colours. A palette may
+# hold alpha.
 _DECODED_AS = {
     "1": "L",
     "P": "RGBA",
@@ -25,15 +26,16 @@ _DECODED_AS = {
 }
 # The same where one colour of the file stands for "transparent".
 _DECODED_WITH_KEY_AS = {"1": "LA", "L": "LA", "RGB": "RGBA"}
-BAND_PIXELS = 1 << 20  # held in float32 at a time
-# Colours [r, W, 1 or 3] and alpha [r, W, 1] -> the channels that are wanted of them.
+BAND_PIXELS = 1 << 20  # in float32 at a time
+# Colours [r, W, 1 or 3] and alpha [r, W, 1] -> the channels to keep.
 Join = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def bands(
     path: StrPath, image: ImageFile.ImageFile, size: tuple[int, int], join: Join
 ) -> Iterator[np.ndarray]:
-    """What `join` makes of the rows of a decoded picture, upright: [r, W, C] float32 each."""
+    """The rows of a decoded picture, upright, in bands [r, W, C] float32, with the channels of
+    `join`. Raises `UserError` for a file that is broken, or was changed while it was read."""
     height, width = size
     turned = orientation.of_image(image)
     sideways = turned in orientation.SIDEWAYS
@@ -52,15 +54,15 @@ def bands(
             colors, alpha = samples_of(image.crop(box))
         turn = orientation.UPRIGHT[turned]
         yield join(turn(colors), None if alpha is None else turn(alpha))
-    image.close()  # what follows needs the memory
+    image.close()  # frees memory for the caller
 
 
 _Sampler = Callable[[Image.Image], tuple[np.ndarray, np.ndarray | None]]
 
 
 def _sampler(image: Image.Image) -> _Sampler:
-    """A function that takes a part of a picture to its colours, [r, w, 1 or 3] float32 sRGB,
-    0..255, and alpha, [r, w, 1] float32, 0..1, or None."""
+    """A function from a part of a picture to its colours, [r, w, 1 or 3] float32 sRGB, 0..255, and
+    its alpha, [r, w, 1] float32, 0..1, or None."""
     profile, key = image.info.get("icc_profile"), image.info.get("transparency")
     mode = _DECODED_AS.get(image.mode, image.mode)
     if key is not None:
@@ -103,7 +105,7 @@ def _grey_sampler(mode: str, profile: bytes | None, white: int, key: Any) -> _Sa
 
 
 def _white(image: Image.Image) -> int:
-    """The sample that is white, in a grey picture."""
+    """The value of white in a grey picture."""
     if image.mode not in ("F", "I"):
         return 65_535 if image.mode.startswith("I;16") else 255
     rows = max(1, BAND_PIXELS // image.width)
@@ -125,5 +127,5 @@ def _levels(samples: np.ndarray, white: int) -> np.ndarray:
     if samples.dtype == np.float32:
         samples = np.nan_to_num(samples)
     elif white > 65_535:
-        samples = samples.view(np.uint32)  # Pillow gives them a sign
+        samples = samples.view(np.uint32)  # Pillow reads them as signed
     return np.clip(samples * (255 / white), 0, 255).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Files: bytes -> a whole file or none; and whether a file can be read or written, known early.
+"""Files: bytes -> a whole file or none; whether a file can be read or written is checked early.
 
-Files that are being written have names of ours, and are locked. So the next run that writes to the
-same folder can tell what a killed run has left there from what is still being written.
+Files that are being written have names of our own and are locked. The next run that writes to the
+same folder can thus tell what a killed run left there from what is still being written.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from neural_style_tf.errors import SettingName, UserError, nearest
 StrPath = str | os.PathLike[str]
 
 IS_WINDOWS = os.name == "nt"
-LOCK = ".neural-style-claim-"  # begins the names of the files of claims
+LOCK = ".neural-style-claim-"  # how the names of claims' files begin
 OLD_SECONDS = 24 * 3600.0  # no file takes this long to be written
 CLEAR_UP_SECONDS = 1.0  # that the end of a process may wait for a file that is being created
 _held: set[Path] = set()  # what this process is writing, and its claims
@@ -33,7 +33,7 @@ _creating = threading.Lock()  # held by whoever creates a temporary file
 def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
     """Raises `UserError` if `write` could not write to `path`; meant for before the run.
 
-    make_folder: its folder need not be there, only the one above.
+    make_folder: its folder may be missing, the one above it may not.
     """
     path = Path(path)
     if make_folder and not os.path.exists(path.parent):
@@ -55,17 +55,17 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
 
 
 def check_free(path: StrPath, overwrite: bool = False) -> None:
-    """Raises `UserError` if there is a file that may not be replaced."""
+    """Raises `UserError` if the file exists and may not be replaced."""
     if os.path.exists(path) and not overwrite:
-        advice = ": give another name, or ", SettingName("overwrite"), " to replace it"
+        advice = ": choose another name, or ", SettingName("overwrite"), " to replace it"
         raise UserError(f"{path} exists", *advice)
 
 
 def open_to_read(path: StrPath) -> BinaryIO:
-    """A file that has something in it, or a `UserError` that says why not."""
+    """Opens a file for reading. Raises `UserError` for one that is missing, empty or unreadable."""
     path = Path(path)
     if os.path.isdir(path):
-        raise UserError(f"{path} is a folder: give a file inside it")
+        raise UserError(f"{path} is a folder: name a file inside it")
     _check_folder(path.parent, path.name, "check it")
     try:
         if path.stat().st_size == 0:
@@ -78,8 +78,8 @@ def open_to_read(path: StrPath) -> BinaryIO:
 
 
 def version(path: StrPath) -> tuple[str, int, int, int]:
-    """What is another when the file is: its whole name, size, time and number. Raises `UserError`
-    if it cannot be read."""
+    """The file's absolute path, size, time of change and inode: different once the file is. Raises
+    `UserError` if it cannot be read."""
     open_to_read(path).close()
     status = os.stat(path)
     return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
@@ -93,11 +93,11 @@ def write(path: StrPath, data: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(path: StrPath) -> Iterator[BinaryIO]:
-    """A file to write to, which is beside `path`; then it is moved over that, with the mode of the
-    old file.
+    """A temporary file beside `path` to write to, which is moved over it when the context ends. It
+    takes the mode of the file that it replaces.
 
-    A link stays a link: what it points to is replaced. Raises `UserError` if that fails; then an
-    old file is still what it was.
+    A link stays a link: what it points to is replaced. Raises `UserError` if writing fails; an old
+    file is then left as it was.
     """
     try:
         target = _target_of(path)
@@ -109,7 +109,7 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if IS_WINDOWS:  # which moves no open file
+            if IS_WINDOWS:  # it cannot move an open file
                 file.close()
             os.replace(file.name, target)
     except OSError as error:
@@ -119,13 +119,13 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
 
 
 def _is_special(path: StrPath) -> bool:
-    """Whether there is a device, a pipe or the like, which a file would replace."""
+    """Whether the path is a device, a pipe or the like, which a file would replace."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 
 @contextlib.contextmanager
 def _temporary_beside(target: Path) -> Iterator[BinaryIO]:
-    """A new locked file in the folder of `target`, removed at the end if it is still there."""
+    """A new locked file in the folder of `target`, removed at the end if it still exists."""
     while True:
         path = target.parent / _temporary_name()
         try:
@@ -144,15 +144,15 @@ def _temporary_beside(target: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: StrPath, process: int) -> None:
-    """Removes what a process of this machine that was ended had begun to write in a folder."""
+    """Removes what a process of this machine, which was killed, had begun to write in a folder."""
     for temporary in Path(folder).glob(f"{_temporaries_of(process)}*"):
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
 def remove_left_behind(folder: StrPath) -> None:
-    """Removes what processes of this machine that are gone have left in a folder: files that they
-    had begun to write, and claims. What a process that is alive holds is locked, and stays."""
+    """Removes what ended processes of this machine left in a folder: claims, and files that they
+    had begun to write. Those of running processes are locked, and stay."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             is_ours = entry.name.startswith((_temporaries_of(), LOCK))
@@ -162,7 +162,7 @@ def remove_left_behind(folder: StrPath) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    if IS_WINDOWS:  # removes no open file
+    if IS_WINDOWS:  # it cannot remove an open file
         _remove_old(path)
         return
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -177,7 +177,7 @@ def _remove_unlocked(path: Path) -> None:
 
 
 def _remove_old(path: Path) -> None:
-    """Where a lock says nothing, the age of a file does."""
+    """Removes a file that is too old to be in use: for disks without locks."""
     if time.time() - path.stat().st_mtime > OLD_SECONDS:
         path.unlink()
 
@@ -193,8 +193,12 @@ def clear_up() -> None:
 
 @contextlib.contextmanager
 def claim(path: StrPath) -> Iterator[bool]:
-    """Whether nobody else has a claim on `path`, here or on a machine that shares the folder. A
-    claim ends with its process; where the disk has no locks, everybody has it."""
+    """Claims `path` for this process: False if another has it, here or on a machine that shares the
+    folder. A claim ends with its process. On a disk without locks every claim succeeds.
+
+    Not by filelock: it keeps the files of its locks, and on a disk without locks the file of a
+    killed process would stay locked.
+    """
     target = _target_of(path)
     lock = target.parent / f"{LOCK}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock"
     descriptor = _locked(lock)
@@ -202,7 +206,7 @@ def claim(path: StrPath) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         if descriptor is not None:
-            if IS_WINDOWS:  # removes no open file
+            if IS_WINDOWS:  # it cannot remove an open file
                 os.close(descriptor)
             with contextlib.suppress(OSError):
                 lock.unlink()
@@ -212,10 +216,12 @@ def claim(path: StrPath) -> Iterator[bool]:
 
 
 def _locked(lock: Path) -> int | None:
-    """The locked file's descriptor; None if another has it."""
+    """The descriptor of the lock file, locked; None if another process has it."""
     while True:
         try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+            # a link with the name of a lock would have us create a file elsewhere
+            flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+            descriptor = os.open(lock, flags, 0o666)
         except OSError as error:
             raise UserError(
                 f"cannot write {lock} ({reason(error)}): make room there or choose another folder"
@@ -227,12 +233,12 @@ def _locked(lock: Path) -> int | None:
         if is_locked is None or _is_at(descriptor, lock):
             _held.add(lock)
             return descriptor
-        os.close(descriptor)  # its owner was done, and took it away
+        os.close(descriptor)  # its owner has finished and removed it
 
 
 def _lock(descriptor: int) -> bool | None:
-    """Locks a file until it is closed, or its process ends. Whether nobody else has locked it; None
-    on a disk without locks."""
+    """Locks a file until it is closed or this process ends. Returns whether it did, or None on a
+    disk without locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -250,7 +256,7 @@ def _lock(descriptor: int) -> bool | None:
 
 
 def _is_at(file: BinaryIO | int, path: Path) -> bool:
-    """Whether an open file still has that name."""
+    """Whether an open file still has this path."""
     descriptor = file if isinstance(file, int) else file.fileno()
     try:
         return IS_WINDOWS or os.path.samestat(os.fstat(descriptor), os.stat(path))
@@ -259,28 +265,28 @@ def _is_at(file: BinaryIO | int, path: Path) -> bool:
 
 
 class Output:
-    """An output by the name that the user gave, wherever the current folder goes meanwhile."""
+    """An output under the name that the user chose, even if the current folder changes later."""
 
     def __init__(self, path: StrPath, folder: str = ""):
-        """folder: that a relative path is in; by default the current one."""
-        self._given = os.fspath(path)
+        """folder: the one that a relative path starts from; by default the current one."""
+        self._name = os.fspath(path)
         self._path = os.path.abspath(os.path.join(folder, path))
 
     def __fspath__(self) -> str:
         return self._path
 
     def __str__(self) -> str:
-        return self._given
+        return self._name
 
 
 def reason(error: BaseException) -> str:
-    """Why, in one line: 'Permission denied'."""
+    """The cause of an error in one line: 'Permission denied'."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return str(text).splitlines()[0]
 
 
 def in_short(error: BaseException) -> str:
-    """An error that nobody expected: its kind, and what it says, in one line."""
+    """An unexpected error in one line: its type and its cause."""
     return f"{type(error).__name__}: {reason(error)}"
 
 
@@ -305,7 +311,7 @@ def _target_of(path: StrPath) -> Path:
 def _try_to_write(target: Path) -> None:
     """Raises `OSError` unless a file can be made beside `target`, and `target` can be its name.
 
-    Tried, since permissions know nothing of read-only disks and, for root, nothing at all.
+    It is tried out: permissions say nothing about read-only disks and, to root, nothing at all.
     """
     with _temporary_beside(target):
         pass
@@ -314,11 +320,11 @@ def _try_to_write(target: Path) -> None:
 
 
 def _temporary_name() -> str:
-    """Hidden, and unique among processes and machines that share a folder."""
+    """A hidden name, unique among the processes and machines that share a folder."""
     return f"{_temporaries_of(os.getpid())}{secrets.token_hex(4)}.tmp"
 
 
 def _temporaries_of(process: int | None = None) -> str:
-    """How the names of its temporary files begin; or of all processes of this machine."""
+    """How the names of a process's temporary files begin, or those of all on this machine."""
     machine = f".neural-style-{platform.node()[:64]}-"
     return machine if process is None else f"{machine}{process}-"

@@ -10,20 +10,18 @@ from neural_style_tf.machine import memory
 from neural_style_tf.pictures import decoding, opening, resampling
 from neural_style_tf.pictures.files import StrPath
 
-MOST_PIXELS_PER_SIDE = 500_000  # of an input picture
-# What decoding a file may take: 5 bytes for each pixel of the limit, 1 GB at least, or a thousand
-# times the length of the file. Honest photos unpack to less than a hundred times their length.
+MAX_PIXELS_PER_SIDE = 500_000  # of an input picture
+# The memory that decoding a file may take: 5 bytes per pixel of the limit, at least 1 GB, or 1000
+# times the length of the file. Ordinary photos unpack to under 100 times their length.
 _BYTES_PER_PIXEL_OF_LIMIT = 5
 _ALWAYS_DECODED_BYTES = 1_000_000_000
-_MOST_UNPACKED = 1000
-_MOST_RUN_LENGTH_PIXELS = (
-    30_000_000  # in a BMP; Pillow decodes these in Python, at 10 a microsecond
-)
-_BAND_BYTES = 64 * decoding.BAND_PIXELS  # with all copies
+_MAX_UNPACKED = 1000
+_MAX_RUN_LENGTH_PIXELS = 30_000_000  # of a BMP: Pillow decodes them in Python, 10 per microsecond
+_BAND_BYTES = 64 * decoding.BAND_PIXELS  # including all copies
 
 
 def check_max_megapixels(max_megapixels: float) -> None:
-    """Raises `UsageError` for a limit that would never be reached, or always."""
+    """Raises `UsageError` unless the limit is a finite number above 0."""
     if not (math.isfinite(max_megapixels) and max_megapixels > 0):
         raise UsageError(
             SettingName("max_megapixels"),
@@ -33,11 +31,11 @@ def check_max_megapixels(max_megapixels: float) -> None:
 
 
 def check_megapixels(path: StrPath, image: Image.Image, max_megapixels: float) -> None:
-    """Raises `UserError` if the header tells of more than can be read; decodes nothing."""
-    if max(image.size) > MOST_PIXELS_PER_SIDE:
+    """Raises `UserError` if the header says that the picture is too large; decodes nothing."""
+    if max(image.size) > MAX_PIXELS_PER_SIDE:
         raise UserError(
             f"{path} is {image.width} pixels wide and {image.height} high, but a side may have "
-            f"{MOST_PIXELS_PER_SIDE}: crop it"
+            f"{MAX_PIXELS_PER_SIDE}: crop it"
         )
     megapixels = image.height * image.width / 1e6
     if megapixels > max_megapixels:
@@ -46,7 +44,7 @@ def check_megapixels(path: StrPath, image: Image.Image, max_megapixels: float) -
             "shrink it, or raise ",
             SettingName("max_megapixels"),
         )
-    if image.height * image.width > _MOST_RUN_LENGTH_PIXELS and _is_run_length_bmp(image):
+    if image.height * image.width > _MAX_RUN_LENGTH_PIXELS and _is_run_length_bmp(image):
         raise UserError(
             f"{path} is a BMP of {megapixels:.1f} megapixels with run-length encoding, which takes "
             "minutes to read: save it as PNG"
@@ -60,19 +58,19 @@ def check_memory(
     target: tuple[int, int],
     max_megapixels: float,
 ) -> None:
-    """Raises `UserError` if decoding takes more than is free, or than a file of its length may."""
+    """Raises `UserError` if decoding takes more memory than is free or than the file may."""
     with opening.reporting_broken(path):
         decoding, length = _decoding_bytes(image), os.stat(path).st_size
     always = max(_ALWAYS_DECODED_BYTES, _BYTES_PER_PIXEL_OF_LIMIT * 1e6 * max_megapixels)
-    if decoding > max(always, _MOST_UNPACKED * length):
+    if decoding > max(always, _MAX_UNPACKED * length):
         raise UserError(
             f"{path} has only {length} bytes and takes {decoding / 1e9:.1f} GB of memory to "
             "decode: shrink it, or save it as PNG"
         )
-    # `at_size` holds the result and, unless that is by weights, the whole source in float32; and
-    # copies of a channel of each.
+    # `at_size` holds the result in float32, the source too unless that is resized by weights, and
+    # copies of one channel of each.
     pixels = target[0] * target[1]
-    if source[0] * source[1] <= resampling.MOST_RESIZED_BY_PILLOW and source != target:
+    if source[0] * source[1] <= resampling.MAX_RESIZED_BY_PILLOW and source != target:
         pixels += source[0] * source[1]
     held = 4 * (_channels(image) + 2) * pixels
     needed, free = decoding + held + _BAND_BYTES, memory.free_system_memory()
@@ -84,17 +82,17 @@ def check_memory(
 
 
 def _decoding_bytes(image: ImageFile.ImageFile) -> int:
-    """An estimate of what Pillow holds while it decodes."""
+    """An estimate of the memory that Pillow takes to decode, in bytes."""
     pixels = image.height * image.width
     stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
-    if image.format == "WEBP":  # two canvases, a copy, and what the lossless decoder holds
+    if image.format == "WEBP":  # two canvases, a copy, and the lossless decoder's own
         return (stored + 16) * pixels
     if image.format == "BMP" and _is_run_length_bmp(image):
         return 3 * pixels
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info["scans"] > 1:
         return (stored + 2 * image.layers) * pixels  # libjpeg holds all coefficients, 16 bits each
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 2 * stored * pixels + _part_bytes(image)  # turned upright, by Pillow
+        return 2 * stored * pixels + _part_bytes(image)  # Pillow turns it upright
     return stored * pixels
 
 
@@ -103,7 +101,7 @@ def _is_run_length_bmp(image: Image.Image) -> bool:
 
 
 def _part_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Of a tile or a strip of a TIFF, which libtiff decodes at once."""
+    """The size of a tile or strip of a TIFF, which libtiff decodes as a whole."""
     tags = image.tag_v2
     bits = sum(tags.get(ExifTags.Base.BitsPerSample, (8,)))
     if ExifTags.Base.TileWidth in tags:
@@ -115,5 +113,5 @@ def _part_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def _channels(image: Image.Image) -> int:
-    """How many `bands` has, at most."""
+    """The most channels that `decoding.bands` yields."""
     return 4 if image.mode in ("P", "RGBA", "RGBa", "PA") or "transparency" in image.info else 3

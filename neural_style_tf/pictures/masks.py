@@ -1,8 +1,9 @@
-"""Masks: where each style paints, what of a painting it is learnt from, what of the photo stays.
+"""Masks: where each style paints, which part of a painting it is learnt from, which part of the
+photo is painted.
 
-A mask is 1 where something counts, 0 where not, and in between at a soft edge. At a layer each
-position counts by its share: the mask is averaged over the pixels that poolings join there. Gatys
-et al. 2017, "Controlling Perceptual Factors in Neural Style Transfer", section 4.
+A mask is 1 where a pixel counts, 0 where it does not, and in between at a soft edge. At a layer it
+is averaged over the pixels that the poolings join. Gatys et al. 2017, "Controlling Perceptual
+Factors in Neural Style Transfer", section 4.
 """
 
 from collections.abc import Sequence
@@ -16,24 +17,26 @@ from neural_style_tf.settings import Settings
 
 
 class Masks(NamedTuple):
-    """Those of a run or of a stage; None where there is none. float32, 0..1."""
+    """The masks of a stage, float32, 0..1; None for those that are not set."""
 
-    # [1, H, W, 1 or styles]: where all styles paint, or each
+    # [1, H, W, 1 or styles]: where all styles paint, or where each does
     regions: np.ndarray | None = None
-    sources: list[np.ndarray | None] | None = None  # of each style [1, h, w, 1]: what is learnt
+    sources: list[np.ndarray | None] | None = None  # per style [1, h, w, 1]: where it is learnt
 
     def region(self, style: int) -> np.ndarray | None:
-        """[H, W]: where a style paints; None for everywhere."""
+        """[H, W]: where a style paints, counted from 0; None for everywhere."""
         if self.regions is None:
             return None
         return self.regions[0, ..., style if self.regions.shape[-1] > 1 else 0]
 
     def source(self, style: int) -> np.ndarray | None:
+        """[1, h, w, 1]: where a style is learnt from its painting; None for everywhere."""
         return self.sources[style] if self.sources else None
 
     def shares(self, settings: Settings, styles: int) -> list[float]:
-        """What each style's loss counts. A region's Gram is a mean over the region: times its area
-        a pixel is pulled as hard in a small one as it is without masks."""
+        """The weight of each style's loss. A region's Gram matrix is a mean over the region, so its
+        loss is multiplied by its area: a pixel then has the same gradient in a small region as it
+        has without masks."""
         shares = settings.style_shares(styles)
         if self.regions is None:
             return shares
@@ -45,12 +48,12 @@ class Masks(NamedTuple):
 NO_MASKS = Masks()
 
 
-class GivenMasks(NamedTuple):
-    """Those of a run as they were given, [H, W] float32, 0..1, at the size of their pictures."""
+class InputMasks(NamedTuple):
+    """The masks that a run was called with, [H, W] float32, 0..1, at the size of their pictures."""
 
-    styles: list[np.ndarray | None] | None  # where each paints
-    content: np.ndarray | None  # what is painted at all
-    sources: list[np.ndarray | None] | None  # what each style is learnt from
+    styles: list[np.ndarray | None] | None  # where each style paints
+    content: np.ndarray | None  # where the photo is painted at all
+    sources: list[np.ndarray | None] | None  # where each style is learnt
 
     @classmethod
     def checked(
@@ -60,12 +63,16 @@ class GivenMasks(NamedTuple):
         styles: Sequence[np.ndarray | None] | None,
         content: np.ndarray | None,
         sources: Sequence[np.ndarray | None] | None,
-    ) -> "GivenMasks":
-        """Raises `UsageError` for a mask that is of another size than its picture, or empty."""
+    ) -> "InputMasks":
+        """The masks, once they are checked.
+
+        Raises `UsageError` for a mask that differs in size from its picture, leaves 0..1, is empty
+        or does not overlap the content mask, and for a number of masks other than that of styles.
+        """
         if styles is not None:
-            styles = _one_each("style_masks", styles, [photo] * len(paintings))
+            styles = _checked_per_style("style_masks", styles, [photo] * len(paintings))
         if sources is not None:
-            sources = _one_each("style_source_masks", sources, paintings)
+            sources = _checked_per_style("style_source_masks", sources, paintings)
         if content is not None:
             content = _checked("content_mask", content, photo)
         if styles is not None and content is not None:
@@ -78,13 +85,13 @@ class GivenMasks(NamedTuple):
                     )
         return cls(styles, content, sources)
 
-    def bled(self, bleed: int) -> "GivenMasks":
-        """Those of the photo with so many pixels more beyond each edge."""
+    def with_bleed(self, bleed: int) -> "InputMasks":
+        """The masks with `bleed` more pixels beyond each edge of the photo, mirrored."""
         styles = self.styles and [
-            None if mask is None else resampling.bled(mask, bleed) for mask in self.styles
+            None if mask is None else resampling.with_bleed(mask, bleed) for mask in self.styles
         ]
-        content = None if self.content is None else resampling.bled(self.content, bleed)
-        return GivenMasks(styles, content, self.sources)
+        content = None if self.content is None else resampling.with_bleed(self.content, bleed)
+        return InputMasks(styles, content, self.sources)
 
     def at(
         self, photo: np.ndarray, paintings: Sequence[np.ndarray]
@@ -111,13 +118,13 @@ def _at(mask: np.ndarray, picture: np.ndarray) -> np.ndarray:
     return resampling.resize(mask, *picture.shape[1:3])[np.newaxis, ..., np.newaxis]
 
 
-def _one_each(
+def _checked_per_style(
     name: str, masks: Sequence[np.ndarray | None], pictures: Sequence[np.ndarray]
 ) -> list[np.ndarray | None]:
     if len(masks) != len(pictures):
         raise UsageError(
             f"got {len(masks)} {name} for {len(pictures)} style{'s' * (len(pictures) != 1)}: "
-            "give one mask a style"
+            "pass one mask per style"
         )
     return [
         None if mask is None else _checked(f"{name} {number}", mask, picture)
@@ -134,5 +141,5 @@ def _checked(name: str, mask: np.ndarray, picture: np.ndarray) -> np.ndarray:
     if not (mask.min() >= 0 and mask.max() <= 1):
         raise UsageError(f"{name} goes from {mask.min():g} to {mask.max():g}: give 0 to 1")
     if not mask.any():
-        raise UsageError(f"{name} is all 0: give a mask that leaves something")
+        raise UsageError(f"{name} is all 0: pass a mask that is above 0 somewhere")
     return mask

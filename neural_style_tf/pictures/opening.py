@@ -16,8 +16,8 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files, formats
 from neural_style_tf.pictures.files import StrPath
 
-# What Pillow's decoders raise for a file that is broken: SyntaxError for a bad chunk, the others
-# wherever a number in the file leads them astray.
+# What Pillow's decoders raise for a broken file: SyntaxError for a bad chunk, the others wherever a
+# number in the file misleads them.
 BROKEN = (
     OSError,
     SyntaxError,
@@ -32,18 +32,19 @@ BROKEN = (
     struct.error,
     zlib.error,
 )
-# Progressive JPEGs have ten scans or so; each costs the time of a picture, and only a few bytes.
-_MOST_SCANS = 30
-_HEADER_BYTES = 1 << 16  # of a JPEG, in which its pixels mostly begin
-_MOST_EXIF_SEGMENTS = 64  # of 64 KiB; the standard has one
-# Pillow's limits are global: two threads at once would restore each other's. The same thread may
-# come again, from `size_of`.
+# Progressive JPEGs have about ten scans. Each takes as long to decode as a picture, but may be
+# a few bytes long.
+_MAX_SCANS = 30
+_HEADER_BYTES = 1 << 16  # of a JPEG: in most, the pixels begin within them
+_MAX_EXIF_SEGMENTS = 64  # of 64 KiB; the standard has one
+# Pillow's limits are global: two threads would restore each other's. Reentrant, since `size_of` may
+# read another picture.
 pillow_lock = threading.RLock()
 
 
 @contextlib.contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow without its own size limit (ours is checked from the header), warnings and log."""
+    """Switches off Pillow's warnings, log and size limit; ours is checked from the header."""
     logger = logging.getLogger("PIL")
     with pillow_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -59,10 +60,12 @@ def quiet_pillow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.ImageFile]:
-    """The header of a picture, or a `UserError`.
+    """Opens a picture and reads its header. Raises `UserError` for a file that is not a picture.
 
-    Pillow itself, since imageio's plugin for it fails where a picture has broken EXIF, and, before
-    Pillow 13, for a BMP with a palette; its `rotate` mirrors the channels of what had a palette.
+    decodes: whether the pixels will be read too, so that all scans of a JPEG are counted.
+
+    It uses Pillow directly, since imageio's plugin fails for broken EXIF and, before Pillow 13, for
+    a BMP with a palette, and its `rotate` mirrors the channels of pictures that had a palette.
     """
     with files.open_to_read(path) as file, _enough_memory(path):
         try:
@@ -84,7 +87,7 @@ def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.Image
 
 @contextlib.contextmanager
 def _enough_memory(path: StrPath) -> Iterator[None]:
-    """A `UserError` where the memory is not enough."""
+    """Raises `UserError` in place of `MemoryError`."""
     try:
         yield
     except MemoryError as error:
@@ -95,7 +98,7 @@ def _enough_memory(path: StrPath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reporting_broken(path: StrPath) -> Iterator[None]:
-    """A `UserError` where Pillow stumbles over what a file says."""
+    """Raises `UserError` in place of what Pillow raises for a broken file."""
     try:
         yield
     except BROKEN as error:
@@ -110,7 +113,7 @@ _START_OF_SCAN, _END_OF_IMAGE, _APP1 = 0xDA, 0xD9, 0xE1
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """The segments of a JPEG file: marker, and where its content begins and ends."""
+    """The segments of a JPEG file: the marker of each, and where its content begins and ends."""
     position = 2
     while (match := _MARKER.search(data, position)) and match[1][0] != _END_OF_IMAGE:
         length = int.from_bytes(data[match.end() : match.end() + 2], "big")
@@ -119,8 +122,8 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _scans(path: StrPath, file: BinaryIO, all_of_them: bool) -> int:
-    """How many scans a JPEG file has, of which only the first is looked for unless `all_of_them`
-    are wanted. Raises `UserError` for one that takes minutes to read though it is small."""
+    """How many scans a JPEG file has; only whether it has one unless `all_of_them` are counted.
+    Raises `UserError` for a file that is small but takes minutes to read."""
     length = -1 if all_of_them else _HEADER_BYTES
     while True:
         data = file.read(length)
@@ -132,14 +135,14 @@ def _scans(path: StrPath, file: BinaryIO, all_of_them: bool) -> int:
 
 
 def _count_segments(path: StrPath, data: bytes) -> int:
-    """The scans that begin in the data of a JPEG file. Raises `UserError` for too many segments."""
+    """The number of scans in the data of a JPEG file. Raises `UserError` for too many segments."""
     scans = exif = 0
     for marker, start, _ in jpeg_segments(data):
         scans += marker == _START_OF_SCAN
         exif += marker == _APP1 and data.startswith(b"Exif", start)
-        if scans > _MOST_SCANS or exif > _MOST_EXIF_SEGMENTS:
+        if scans > _MAX_SCANS or exif > _MAX_EXIF_SEGMENTS:
             raise UserError(
-                f"{path} has more than {_MOST_SCANS} scans or {_MOST_EXIF_SEGMENTS} segments of "
+                f"{path} has more than {_MAX_SCANS} scans or {_MAX_EXIF_SEGMENTS} segments of "
                 "EXIF: save it again as JPEG or PNG"
             )
     return scans

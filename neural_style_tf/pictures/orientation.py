@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from neural_style_tf.pictures import opening
 
-# EXIF 2.32, tag 0x0112: where row 0 and column 0 lie; each entry turns the picture upright.
+# EXIF 2.32, tag 0x0112: where row 0 and column 0 are; each entry turns the picture upright.
 UPRIGHT = {
     1: lambda samples: samples,
     2: lambda samples: samples[:, ::-1],
@@ -18,12 +18,12 @@ UPRIGHT = {
     7: lambda samples: samples.swapaxes(0, 1)[::-1, ::-1],
     8: lambda samples: samples.swapaxes(0, 1)[::-1],
 }
-SIDEWAYS = (5, 6, 7, 8)  # what are rows upright, are columns in the file
-FROM_THE_END = (3, 4, 7, 8)  # and the first of them is the last in the file
+SIDEWAYS = (5, 6, 7, 8)  # the upright picture's rows are the file's columns
+FROM_THE_END = (3, 4, 7, 8)  # its first row is the file's last row or column
 
 
 def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
-    """Height and width, from the header of a picture that is not decoded yet."""
+    """Height and width of the upright picture, from its header, before it is decoded."""
     width, height = image.size
     if isinstance(
         image, TiffImagePlugin.TiffImageFile
@@ -39,7 +39,7 @@ def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
 
 
 def _skip_pixels(image: PngImagePlugin.PngImageFile) -> None:
-    """Reads what stands behind the pixels, and decodes none; up to a second frame, as `load`."""
+    """Reads the chunks after the pixels, which are not decoded, up to a second frame, as `load`."""
     file, chunks = image.fp, image.png
     if file is None or chunks is None:  # closed
         return
@@ -50,14 +50,14 @@ def _skip_pixels(image: PngImagePlugin.PngImageFile) -> None:
             return
         if name in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
             chunks.call(name, start, length)
-        file.seek(start + length + 4)  # behind its checksum
+        file.seek(start + length + 4)  # after its checksum
 
 
 def of_image(image: ImageFile.ImageFile) -> int:
-    """As EXIF says. Asked for after decoding, it is what remains to be done: Pillow turns a TIFF
-    as it decodes it."""
+    """The orientation in EXIF, 1 to 8. After decoding it is the one that remains to be applied:
+    Pillow turns a TIFF upright as it decodes it."""
     with contextlib.suppress(*opening.BROKEN):
-        # Not the method of PNG, which decodes the picture to find EXIF behind it.
-        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
-        return found if found in UPRIGHT else 1
+        # Not PNG's own method, which decodes the picture to find EXIF after it.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        return value if value in UPRIGHT else 1
     return 1

@@ -16,16 +16,18 @@ MOUNTS = Path("/proc/mounts")
 
 
 def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
-    """Saves a file of that name where there is room for it: in the temporary folder, the home
-    folder or the cache. Returns where, or None if there is no such place. save: is called with a
-    path, and raises whatever error it likes if it cannot be written."""
+    """Saves a file of this name in the first folder that has room: the temporary one, the home
+    folder or the cache. Returns its path, or None if all of them failed.
+
+    save: writes to the path that it is called with; it may raise any error.
+    """
     for place in (_user_temporary, _home, _cache):
         folder = None
         try:
             folder = tempfile.mkdtemp(prefix="neural-style-", dir=place())
-            found = os.path.join(folder, os.path.basename(path))
-            save(found)
-            return found
+            other = os.path.join(folder, os.path.basename(path))
+            save(other)
+            return other
         except Exception:  # the next place may take it
             if folder is not None:
                 with contextlib.suppress(OSError):
@@ -34,9 +36,11 @@ def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
 
 
 def temporary_file(size: int) -> IO[bytes]:
-    """A file for `size` bytes that is closed and removed with the object that holds it: on a disk,
-    for where the temporary folder is memory, large files would take what they are to save. A folder
-    that the user names in TMPDIR is taken as it is. Raises `OSError` if there is no room."""
+    """A file for `size` bytes, which is removed when it is closed.
+
+    It is on a disk: a temporary folder may be in memory, which large files are there to save. A
+    folder that the user names in TMPDIR is used in any case. Raises `OSError` without room.
+    """
     errors = []
     for folder in _temporary_folders():
         try:
@@ -49,7 +53,7 @@ def temporary_file(size: int) -> IO[bytes]:
 
 
 def temporary_folder() -> str:
-    """The first choice of `temporary`, for messages."""
+    """The first choice of `temporary_file`, for messages."""
     return _temporary_folders()[0]
 
 
@@ -62,7 +66,7 @@ def _temporary_folders() -> list[str]:
         with contextlib.suppress(OSError, RuntimeError):
             folders.append(place())
     folders = [folder for folder in folders if os.path.isdir(folder)]
-    return sorted(folders, key=_is_in_memory) or [os.curdir]  # disks first, else in order
+    return sorted(folders, key=_is_in_memory) or [os.curdir]  # disks first, otherwise in order
 
 
 def _user_temporary() -> str:
@@ -80,7 +84,7 @@ def _cache() -> str:
 
 
 def _is_in_memory(folder: str) -> bool:
-    """Whether a folder is in memory rather than on a disk, as far as Linux says."""
+    """Whether a folder is in memory rather than on a disk; only Linux says so."""
     try:
         mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
     except (OSError, ValueError):

@@ -11,13 +11,13 @@ from neural_style_tf.pictures import decoding, limits, opening, orientation, res
 from neural_style_tf.pictures.files import StrPath
 from neural_style_tf.settings import MAX_MEGAPIXELS
 
-# Height and width that are wanted, from those of the file.
+# The height and width to read a picture at, from those of the file.
 SizeOf = Callable[[int, int], tuple[int, int]]
 
 
 class Picture(NamedTuple):
     pixels: np.ndarray  # [H, W, 3] float32 RGB, 0..255
-    alpha: np.ndarray | None  # [H, W] float32, 0..1; None where all is opaque
+    alpha: np.ndarray | None  # [H, W] float32, 0..1; None if all of it is opaque
 
 
 def read(
@@ -26,13 +26,13 @@ def read(
     """The picture in a file, upright, in sRGB, over white where it is transparent.
 
     Reads JPEG, PNG, WebP, TIFF, BMP and GIF (the first frame), in every mode that Pillow knows.
-    A broken colour profile is ignored. With `size_of`, the picture is brought to the size that it
-    returns: the same to the bit as by `resize`, but to 0.01 levels where the file has more than 40
-    megapixels. Of these only a band of rows at a time is held in float32.
+    A broken colour profile is ignored. With `size_of`, the picture is resized to the size that the
+    function returns: bit for bit as `resize` does, but within 0.01 levels if the file has more than
+    40 megapixels, of which only a band of rows at a time is held in float32.
 
-    Raises `UserError` for a file that cannot be read, and, from its header alone, for one of more
-    than `max_megapixels` or one that takes more memory than is free or than a file of its length
-    may; `UsageError` for a limit that is not a finite number above 0; and what `size_of` raises.
+    Raises `UserError` for a file that cannot be read, that has more than `max_megapixels`, or that
+    takes more memory than is free or than a file of its length may (both by its header alone);
+    `UsageError` if `max_megapixels` is not a finite number above 0; and whatever `size_of` raises.
     """
     pixels, alpha = _read(path, max_megapixels, size_of, _over_white, 255), None
     if pixels.shape[-1] in (2, 4):
@@ -54,7 +54,7 @@ def read_mask(
 ) -> np.ndarray:
     """The mask in a file: [H, W] float32, 1 where it is white, 0 where black or transparent.
 
-    Is brought to another size, and raises errors, as `read` does.
+    Resizes and raises errors as `read` does.
     """
     return _read(path, max_megapixels, size_of, _whiteness, 1)[..., 0]
 
@@ -62,7 +62,7 @@ def read_mask(
 def _read(
     path: StrPath, max_megapixels: float, size_of: SizeOf | None, join: decoding.Join, top: float
 ) -> np.ndarray:
-    """What `join` makes of the picture in a file: [H, W, C] float32, 0..`top`."""
+    """The picture in a file, [H, W, C] float32, 0..`top`, in the channels that `join` returns."""
     limits.check_max_megapixels(max_megapixels)
     source = size(path)
     with opening.quiet_pillow(), opening.open_image(path, decodes=True) as image:

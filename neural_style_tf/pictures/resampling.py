@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 
-MOST_RESIZED_BY_PILLOW = 40_000_000  # pixels
+MAX_RESIZED_BY_PILLOW = 40_000_000  # pixels
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -28,8 +28,8 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(np.stack(channels, axis=-1), 0, 255)
 
 
-def bled(pixels: np.ndarray, bleed: int) -> np.ndarray:
-    """The picture or mask with so many pixels more beyond each edge, mirrored."""
+def with_bleed(pixels: np.ndarray, bleed: int) -> np.ndarray:
+    """The picture or mask with `bleed` more pixels beyond each edge, mirrored."""
     if not bleed:
         return pixels
     return np.pad(pixels, [(bleed, bleed)] * 2 + [(0, 0)] * (pixels.ndim - 2), "symmetric")
@@ -38,77 +38,77 @@ def bled(pixels: np.ndarray, bleed: int) -> np.ndarray:
 def at_size(
     bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int], top: float
 ) -> np.ndarray:
-    """The picture that the bands make up, [H, W, C] float32, 0..`top`, at another size, as `resize`
-    makes it of the whole. Its alpha, the last of two or four channels, is left out where all of it
+    """A picture from its bands of rows at another size, [H, W, C] float32, 0..`top`, as `resize`
+    returns it for the whole. Alpha, the last of two or four channels, is left out if all of it
     is 1."""
     opaque = True
 
-    def looked_through() -> Iterator[np.ndarray]:
+    def checked_bands() -> Iterator[np.ndarray]:
         nonlocal opaque
         for band in bands:
             opaque = opaque and band.shape[-1] in (2, 4) and band[..., -1].min() == 1
             yield band
 
     if source == target:
-        found = _whole(looked_through(), source)
+        result = _whole(checked_bands(), source)
     else:
-        is_large = source[0] * source[1] > MOST_RESIZED_BY_PILLOW
+        is_large = source[0] * source[1] > MAX_RESIZED_BY_PILLOW
         resized = _by_weights if is_large else _by_pillow
-        found = resized(looked_through(), source, target)
+        result = resized(checked_bands(), source, target)
         # Lanczos leaves the range beside hard edges.
-        np.clip(found, 0, top, out=found)
-        if found.shape[-1] in (2, 4):
-            np.clip(found[..., -1], 0, 1, out=found[..., -1])
-    return found[..., :-1] if opaque else found
+        np.clip(result, 0, top, out=result)
+        if result.shape[-1] in (2, 4):
+            np.clip(result[..., -1], 0, 1, out=result[..., -1])
+    return result[..., :-1] if opaque else result
 
 
 def _whole(bands: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     first = next(bands)
-    found = np.empty((*size, first.shape[-1]), np.float32)
+    result = np.empty((*size, first.shape[-1]), np.float32)
     top = 0
     for band in itertools.chain([first], bands):
-        found[top : top + len(band)] = band
+        result[top : top + len(band)] = band
         top += len(band)
-    return found
+    return result
 
 
 def _by_pillow(
     bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int]
 ) -> np.ndarray:
-    """The same to the bit: Pillow sees a whole channel at a time."""
+    """Equal to `resize` bit for bit: Pillow resizes a whole channel at a time."""
     whole = _whole(bands, source)
-    found = np.empty((*target, whole.shape[-1]), np.float32)
+    result = np.empty((*target, whole.shape[-1]), np.float32)
     for channel in range(whole.shape[-1]):
-        found[..., channel] = _resize_channel(whole[..., channel], *target)
-    return found
+        result[..., channel] = _resize_channel(whole[..., channel], *target)
+    return result
 
 
 def _by_weights(
     bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int]
 ) -> np.ndarray:
-    """To rounding, in a tenth of the time, and holding no more than the result and a band."""
+    """Equal to `resize` up to rounding, in a tenth of the time; holds the result and a band."""
     across, down = _lanczos_weights(source[1], target[1]), _lanczos_weights(source[0], target[0])
-    found, top = None, 0
+    result, top = None, 0
     for band in bands:
         height, width, channels = band.shape
-        if found is None:
-            found = np.zeros((target[0], target[1] * channels), np.float32)
+        if result is None:
+            result = np.zeros((target[0], target[1] * channels), np.float32)
         columns = across @ band.transpose(1, 0, 2).reshape(width, height * channels)
         rows = columns.reshape(target[1], height, channels).transpose(1, 0, 2)  # [r, w, C]
         part = down[:, top : top + height]
         filled = np.flatnonzero(np.diff(part.tocsr().indptr))
         reached = slice(filled[0], filled[-1] + 1) if len(filled) else slice(0)
-        found[reached] += part[reached] @ rows.reshape(height, -1)
+        result[reached] += part[reached] @ rows.reshape(height, -1)
         top += height
-    if found is None:
+    if result is None:
         raise ValueError("a picture without rows has no bands")
-    return found.reshape(*target, -1)
+    return result.reshape(*target, -1)
 
 
 def _lanczos_weights(length: int, new_length: int) -> "scipy.sparse.csc_array":
-    """What each of `length` samples adds to each of `new_length`: Lanczos with three lobes,
-    stretched where it shrinks, as in precompute_coeffs of Pillow's Resample.c."""
-    import scipy.sparse  # late: few pictures are as large
+    """The matrix [new_length, length] that resamples a row: Lanczos with three lobes, stretched
+    where it shrinks, as precompute_coeffs of Pillow's Resample.c has it."""
+    import scipy.sparse  # late: few pictures are that large
 
     scale = length / new_length
     stretch = max(scale, 1)
@@ -121,9 +121,9 @@ def _lanczos_weights(length: int, new_length: int) -> "scipy.sparse.csc_array":
     weights = np.sinc(distances) * np.sinc(distances / 3) * (np.abs(distances) < 3) * inside
     weights /= weights.sum(-1, keepdims=True)
     rows = np.broadcast_to(np.arange(new_length)[:, np.newaxis], samples.shape)
-    places = rows[inside], samples[inside]
+    indices = rows[inside], samples[inside]
     shape = new_length, length
-    return scipy.sparse.csc_array((weights[inside].astype(np.float32), places), shape)
+    return scipy.sparse.csc_array((weights[inside].astype(np.float32), indices), shape)
 
 
 def _resize_channel(channel: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,12 +1,12 @@
-"""Sizes: how large the result is, and a painting beside it."""
+"""Sizes: of the result, and of a painting beside it."""
 
 import math
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
-MOST_ENLARGED = 2  # times, of a painting, unless asked for: what is enlarged has no fine strokes
-ALWAYS_AS_WIDE = 512  # pixels; up to here a painting is made as wide as the result, however small
+MAX_ENLARGEMENT = 2  # times, of a painting, by default: an enlarged one has no fine strokes
+ALWAYS_AS_WIDE = 512  # pixels; up to here even a small painting is made as wide as the result
 
 
 def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
@@ -38,13 +38,15 @@ def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
 def style_size(
     style_height: int, style_width: int, content_width: int, scale: float | None = None
 ) -> tuple[int, int]:
-    """Height and width of a style that is `scale` times as wide as the content; without a scale as
-    wide, but above `ALWAYS_AS_WIDE` no more than `MOST_ENLARGED` times as wide as it is.
+    """Height and width of a style that is `scale` times as wide as the content.
+
+    Without a scale it is as wide as the content, but above `ALWAYS_AS_WIDE` pixels it is enlarged
+    at most `MAX_ENLARGEMENT` times.
 
     Raises `UsageError` if a side would be under `SMALLEST_SIDE`.
     """
     if scale is None:
-        widest = max(MOST_ENLARGED * style_width, ALWAYS_AS_WIDE)
+        widest = max(MAX_ENLARGEMENT * style_width, ALWAYS_AS_WIDE)
         scale = min(1.0, widest / content_width)
     scaled_width = scale * content_width
     scaled_height = scaled_width * style_height / style_width
@@ -68,7 +70,7 @@ def _round(value: float) -> int:
 
 
 def _round_up(value: float) -> float:
-    """The next number with three digits: short to type, and still enough."""
+    """The next number with three digits: short to type, and not too small."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 2)
     return math.ceil(value / unit) * unit
 

@@ -16,17 +16,17 @@ from neural_style_tf.pictures.metadata import metadata_options
 
 
 def to_bytes(samples: np.ndarray) -> np.ndarray:
-    """The samples rounded to 8 bits; beyond 0..255 they are clipped."""
-    found = np.empty(samples.shape, np.uint8)
-    for rows, made in zip(samples, found, strict=True):  # pictures may be large
-        made[:] = np.clip(np.rint(rows), 0, 255)
-    return found
+    """The samples rounded and clipped to uint8, 0..255; of any shape."""
+    result = np.empty(samples.shape, np.uint8)
+    for rows, target in zip(samples, result, strict=True):  # pictures may be large
+        target[:] = np.clip(np.rint(rows), 0, 255)
+    return result
 
 
 def check_output(path: StrPath, overwrite: bool = False, make_folder: bool = False) -> None:
     """Raises `UserError` if `save` could not write to `path`; meant for before the run.
 
-    make_folder: its folder need not be there, only the one above.
+    make_folder: its folder may be missing, the one above it may not.
     """
     if not os.path.isdir(path):
         formats.format_of(path)
@@ -58,9 +58,9 @@ def save(
     """Writes a picture, whole or not at all, in the format that the ending of `path` names.
 
     pixels: [H, W, 3] float RGB, 0..255, over white where alpha is under 1; rounded to 8 bits.
-    alpha: [H, W] float, 0..1; JPEG and BMP do without. metadata: what JSON can hold; BMP does
-    without. One input is one sequence of bytes. Raises `UsageError` for an unknown ending and
-    `UserError` if the file cannot be written: then an old file is still what it was.
+    alpha: [H, W] float, 0..1; left out in JPEG and BMP. metadata: a dictionary of JSON values;
+    left out in BMP. Equal arguments write equal bytes. Raises `UsageError` for an unknown ending
+    and `UserError` if the file cannot be written; an old file is then left as it was.
     """
     name = formats.format_of(path)
     if alpha is None or name in ("JPEG", "BMP"):
@@ -73,19 +73,19 @@ def save(
 
 
 def _off_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The inverse of `_over_white`, so that edges do not pale each time a picture is saved."""
+    """The colours before they were put over white, so that edges do not fade with every save."""
     alpha = alpha[..., np.newaxis]
     return np.where(alpha > 0, (pixels - 255 * (1 - alpha)) / np.where(alpha > 0, alpha, 1), pixels)
 
 
 def _encode(path: StrPath, samples: np.ndarray, options: dict[str, Any]) -> bytes:
-    """The file of a picture [H, W, 3 or 4] uint8, in the format that the ending of `path` names."""
+    """The bytes of a picture [H, W, 3 or 4] uint8 in the format that the ending of `path` names."""
     extension = Path(path).suffix.lower()
     with opening.pillow_lock:
         block = ImageFile.MAXBLOCK
         if options.get("optimize"):
             # libjpeg optimizes what fits one block, and Pillow's guess is too small for noise:
-            # "broken data stream". A coefficient takes 27 bits at most, less than 4 bytes a sample.
+            # "broken data stream". A coefficient takes 27 bits at most, under 4 bytes per sample.
             ImageFile.MAXBLOCK = max(block, 4 * samples.nbytes)
         try:
             return iio.imwrite(
@@ -96,7 +96,7 @@ def _encode(path: StrPath, samples: np.ndarray, options: dict[str, Any]) -> byte
 
 
 def _encoder_options(path: StrPath, name: str, metadata: dict[str, Any] | None) -> dict[str, Any]:
-    """What is passed to Pillow's encoder of the format. 95 is the best quality that libjpeg's
+    """The arguments for Pillow's encoder of a format. 95 is the highest quality that libjpeg's
     authors advise; 4:4:4 (subsampling 0) keeps the edges of saturated paint."""
     if name == "BMP":
         return {}

@@ -326,7 +326,7 @@ def test_broken_pictures_are_reported_in_one_line(run, folder):
         "none.bmp": "no file none.bmp: check the name",
         "phot.png": "no file phot.png (did you mean photo.png?): check the name",
         "empty.png": "empty.png is empty: get a fresh copy",
-        "folder.png": "folder.png is a folder: give a file inside it",
+        "folder.png": "folder.png is a folder: name a file inside it",
         "text.png": "text.png is not a picture, or a broken one: "
         "use a JPEG, PNG, WebP, TIFF, BMP or GIF file",
     }
@@ -354,7 +354,7 @@ def test_outputs_that_cannot_be_are_reported_before_the_run(run, folder):
 
 def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(run, folder):
     (folder / "out.png").write_bytes(b"precious")
-    message = "out.png exists: give another name, or --overwrite to replace it"
+    message = "out.png exists: choose another name, or --overwrite to replace it"
     assert error_of(run("--iterations", 1), 1) == message
     assert (folder / "out.png").read_bytes() == b"precious"
     assert run("--iterations", 1, "--overwrite").returncode == 0
@@ -365,7 +365,7 @@ def test_an_existing_checkpoint_is_kept_unless_overwriting_is_asked_for(run, fol
     (folder / "step-4.png").write_bytes(b"precious")
     options = ["--iterations", 5, "--checkpoint-output", "step-%s.png"]
     options += ["--checkpoint-iterations", 2]
-    message = "step-4.png exists: give another name, or --overwrite to replace it"
+    message = "step-4.png exists: choose another name, or --overwrite to replace it"
     assert error_of(run(*options), 1) == message
 
 

@@ -498,7 +498,7 @@ def test_what_is_not_a_file_of_a_plausible_size_is_refused_at_once(tmp_path):
         assert error_of(read, large) == (
             f"network {large} has 100.0 GB: choose a VGG network, which has at most 2 GB"
         )
-        assert error_of(read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
+        assert error_of(read, tmp_path) == f"{tmp_path} is a folder: name a file inside it"
         assert error_of(read, "a\0b") == "no file 'a\\x00b' (embedded null byte): check the name"
 
 

@@ -1,4 +1,4 @@
-"""Files that are no pictures: whole or not at all."""
+"""Files: written whole or not at all, and cleared up after processes that were killed."""
 
 import errno
 import os
@@ -69,6 +69,7 @@ def test_without_locks_only_old_files_are_removed(tmp_path, monkeypatch):
     assert [path.name[-7:] for path in tmp_path.iterdir()] == ["new.tmp"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders")
 def test_a_device_or_a_pipe_is_never_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -88,6 +89,17 @@ def test_a_process_that_leaves_removes_what_it_is_writing(tmp_path, monkeypatch)
         assert not list(tmp_path.iterdir())
         assert files._creating.locked()  # and begins to write nothing more
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="Windows follows links")
+def test_a_claim_does_not_follow_a_link(tmp_path):
+    with files.claim(tmp_path / "a.png"):
+        (lock,) = tmp_path.iterdir()
+    lock.symlink_to(tmp_path / "elsewhere")
+    claim = files.claim(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"^cannot write .*\.lock \("):
+        claim.__enter__()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_output_stays_where_it_was_meant(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from variants import apart
 from neural_style_tf.errors import UsageError
 from neural_style_tf.objective import losses, memory, objective
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures.masks import GivenMasks, Masks
+from neural_style_tf.pictures.masks import InputMasks, Masks
 from neural_style_tf.settings import Settings
 
 SIZE = (300, 240)
@@ -32,7 +32,7 @@ def given(picture, size):
     left = np.zeros(size, np.float32)
     left[:, : size[1] // 2] = 1
     source = disc(140, 37)
-    given = GivenMasks.checked(photo, paintings, [left, 1 - left], disc(*size), [source, None])
+    given = InputMasks.checked(photo, paintings, [left, 1 - left], disc(*size), [source, None])
     batch = [array[np.newaxis] for array in (photo, *paintings)]
     return batch[0], batch[1:], *given.at(batch[0], batch[1:])
 
@@ -159,14 +159,14 @@ def test_what_stays_of_the_photo_is_at_full_size_when_time_runs_out(network, pic
 
 
 WRONG = {
-    "count": ({"style_masks": [None]}, "got 1 style_masks for 2 styles: give one mask a style"),
+    "count": ({"style_masks": [None]}, "got 1 style_masks for 2 styles: pass one mask per style"),
     "size": (
         {"content_mask": np.ones((5, 5))},
         r"content_mask has shape \(5, 5\) and its picture \(34, 45\): give equal sizes",
     ),
     "empty": (
         {"style_masks": [np.zeros((34, 45)), None]},
-        "style_masks 1 is all 0: give a mask that leaves something",
+        "style_masks 1 is all 0: pass a mask that is above 0 somewhere",
     ),
     "range": (
         {"style_source_masks": [None, np.full((34, 45), 255)]},

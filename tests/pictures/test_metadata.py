@@ -93,7 +93,7 @@ def test_damaged_metadata_is_one_line(tmp_path, monkeypatch, ending, text):
     path = tmp_path / f"out{ending}"
     with monkeypatch.context() as patch:
         patch.setattr(json, "dumps", lambda _: text)
-        patch.setattr(metadata, "MOST_BYTES", 10**7)
+        patch.setattr(metadata, "MAX_BYTES", 10**7)
         writing.save(path, picture(), metadata={})
     assert error_of(metadata.read, path) == (
         f"the metadata of {path} is damaged: paint the picture again, or use another one"

@@ -34,7 +34,7 @@ def test_missing_folder(tmp_path):
 
 
 def test_folder(tmp_path):
-    assert error_of(reading.read, tmp_path) == f"{tmp_path} is a folder: give a file inside it"
+    assert error_of(reading.read, tmp_path) == f"{tmp_path} is a folder: name a file inside it"
 
 
 def test_empty(tmp_path):

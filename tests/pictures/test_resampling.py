@@ -53,7 +53,7 @@ def test_a_picture_that_is_read_at_a_size_is_resized_to_the_bit(tmp_path, monkey
 
 
 def test_a_large_picture_is_resized_to_rounding(tmp_path, monkeypatch):
-    monkeypatch.setattr(resampling, "MOST_RESIZED_BY_PILLOW", 0)
+    monkeypatch.setattr(resampling, "MAX_RESIZED_BY_PILLOW", 0)
     monkeypatch.setattr(decoding, "BAND_PIXELS", 150)
     for path in files_of_all_kinds(tmp_path):
         pixels, alpha = reading.read(path)

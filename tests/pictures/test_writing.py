@@ -71,7 +71,7 @@ def test_output_folder_is_missing(tmp_path):
 def test_output_exists(tmp_path):
     path = write(tmp_path / "out.png", picture())
     assert error_of(writing.check_output, path) == (
-        f"{path} exists: give another name, or overwrite to replace it"
+        f"{path} exists: choose another name, or overwrite to replace it"
     )
     writing.check_output(path, overwrite=True)
     np.testing.assert_array_equal(pixels_of(path), picture())

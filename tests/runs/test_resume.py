@@ -192,7 +192,7 @@ def test_other_settings_and_inputs_are_named_and_refused(run, folder, resume):
 def test_an_output_that_is_not_the_run_s_is_kept(run, folder, resume):
     assert run("--iterations", 3, *SAVE).returncode == 0
     (folder / "new.png").write_bytes(b"precious")
-    message = "new.png exists: give another name, or --overwrite to replace it"
+    message = "new.png exists: choose another name, or --overwrite to replace it"
     for option in ("--output", "--save-settings", "--save-state"):
         assert error_of(resume(option, "new.png"), 1) == message
     assert resume("--output", "out.png", "--iterations", 4).returncode == 0  # its own

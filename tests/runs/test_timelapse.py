@@ -90,7 +90,7 @@ def test_a_run_is_filmed_with_its_stages(run, folder):
     with Image.open(folder / "film.gif") as film:
         assert film.size == (44, 34) and film.n_frames == 4
         assert not list(folder.glob("*0*.png"))
-    message = "film.gif exists: give another name, or --overwrite to replace it"
+    message = "film.gif exists: choose another name, or --overwrite to replace it"
     assert error_of(run(*options, "--timelapse", "film.gif", output="two.png"), 1) == message
 
 

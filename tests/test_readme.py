@@ -166,9 +166,9 @@ def test_make_example(tmp_path):
 def test_from_python(place):
     code = re.search(r"```python\n(.+?)```", PAGES["README.md"], re.DOTALL)[1]
     assert len(code.splitlines()) <= 12
-    network = "'imagenet-vgg-verydeep-19.mat'"  # the tiny one
-    quick = code.replace("iterations=100", "iterations=2").replace("load_network()", network)
-    quick = quick.replace("size=512", f"size=64, iterations=2, network={network}")
+    network = "network='imagenet-vgg-verydeep-19.mat'"  # the tiny one
+    quick = code.replace("iterations=100", f"iterations=2, {network}")
+    quick = quick.replace("size=512", f"size=64, iterations=2, {network}")
     exec(quick, {})
     for name, size in (("result.png", (640, 427)), ("cat.jpg", (64, 43))):
         with Image.open(name) as image:

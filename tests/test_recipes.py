@@ -193,6 +193,7 @@ def test_optimizers_and_stops_are_the_published_ones():
     assert sizes["keras-vgg16"] == (512, 512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"keras-vgg16"}))
 def test_each_lowers_its_own_loss_tenfold_with_the_bundled_network(name):
     settings, _ = read(name)

@@ -1,4 +1,5 @@
-# make example: paint a picture.  make test: run all tests.  make check: format and lint.
+# make example: paint a picture.  make test: run the tests; make test-slow: those that take long.
+# make check: format, lint, direction of imports and types.
 # make bench: measure, into benchmarks/RESULTS.md, in a quarter of an hour.
 PYTHON := python3
 VENV := .venv
@@ -30,7 +31,7 @@ example: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 
-# what takes long, such as the wheel that is built, installed and tried
+# tests that take long: the wheel is built, installed and tried
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow
 

@@ -35,6 +35,16 @@ def pytest_sessionfinish():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the tests that need a browser or a Dask cluster, for `-m "not browser"`."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")
+        if item.path.name == "test_dask_cluster.py":
+            item.add_marker("cluster")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def in_float32():
     """Whatever else runs on the machine, which may change what is fastest there."""

@@ -96,32 +96,57 @@ def folder(tmp_path, tiny, picture):
 
 
 @pytest.fixture(scope="session")
-def command_line(tiny):
+def launcher(tiny):
+    with Launcher(tiny) as launcher:
+        yield launcher
+
+
+@pytest.fixture(scope="session")
+def command_line(launcher):
     """A function (arguments, folder) that runs the command line there in a process of its own.
     Returns status, stdout and stderr."""
-    with Launcher(tiny) as launcher:
-        yield launcher.run
+    return launcher.run
+
+
+@pytest.fixture
+def start(folder, launcher):
+    """A function that starts a run in `folder`, with its pictures and tiny network, and returns its
+    process, which does not outlive the test."""
+    processes = []
+
+    def start(*options, iterations=100_000, pauses=False):
+        arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+        arguments += ["--network", "network.mat", "--precision", "float32", *QUICK]
+        arguments += ["--iterations", iterations, *options]
+        process = launcher.start(arguments, folder, pauses)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
 def run(folder, command_line):
     """A function that runs the command line in `folder`, with its pictures and tiny network, in
     float32 and with the optimizer and style loss that take the least time to begin, unless set
-    otherwise. Returns status, stdout and stderr."""
+    otherwise. how: as `Launcher.run` takes it. Returns status, stdout and stderr."""
 
-    def run(*options, content="photo.png", styles=("painting.png",), output="out.png"):
+    def run(*options, content="photo.png", styles=("painting.png",), output="out.png", **how):
         arguments = ["--content", content, "--styles", *styles, "--output", output, *QUICK]
         if "--network" not in options:
             arguments += ["--network", "network.mat"]
         if "--precision" not in options:  # what is fastest depends on what else runs
             arguments += ["--precision", "float32"]
-        return command_line([*arguments, *options], folder)
+        return command_line([*arguments, *options], folder, **how)
 
     return run
 
 
-@pytest.fixture
-def browser():
+@pytest.fixture(scope="module")
+def chromium():
     """Chromium, where it is installed; under CI it has to be."""
     try:
         from playwright.sync_api import sync_playwright
@@ -138,3 +163,11 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def browser(chromium):
+    """Chromium without any page yet."""
+    yield chromium
+    for context in chromium.contexts:
+        context.close()

@@ -3,18 +3,22 @@ started: a test waits for what its command does, not for imports.
 """
 
 import gc
+import itertools
 import json
 import multiprocessing
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 12 * 10**9  # of addresses: so that a command cannot make the machine swap
+PAUSE_AFTER = 30  # steps
 
 
 class Launcher:
@@ -43,23 +47,85 @@ class Launcher:
         self._server.stdout.close()
         self._server.wait()
 
-    def run(self, arguments, cwd, timeout=600, program="neural_style", environment=None):
+    def run(
+        self,
+        arguments,
+        cwd,
+        timeout=600,
+        program="neural_style",
+        environment=None,
+        streams=("", ""),
+    ):
         """Like `subprocess.run([sys.executable, "neural_style.py", *arguments])` with its output
         captured as text, and its peak memory in megabytes. program: "neural_style", or "batch",
-        whose workers are forked from it. environment: variables to set, or to remove if None."""
-        arguments = [*map(str, arguments)]
+        whose workers are forked from it. environment: variables to set, or to remove if None.
+        streams: files in place of standard output and error, or None for one that is closed."""
         with tempfile.TemporaryDirectory() as place:
             names = [os.path.join(place, name) for name in ("stdout", "stderr")]
-            request = {"arguments": arguments, "cwd": str(cwd), "names": names, "timeout": timeout}
-            request |= {"program": program, "environment": environment or {}}
-            print(json.dumps(request), file=self._server.stdin, flush=True)
-            status, megabytes = json.loads(self._server.stdout.readline())
+            for name in names:
+                Path(name).touch()
+            captured = zip(names, streams, strict=True)
+            places = [name if stream == "" else stream for name, stream in captured]
+            request = {"timeout": timeout, "program": program, "environment": environment or {}}
+            status, megabytes = self.ask("run", arguments, cwd, places, **request)
             output = [Path(name).read_text(errors="replace") for name in names]
         if status is None:
             raise subprocess.TimeoutExpired(arguments, timeout, *output)
-        result = subprocess.CompletedProcess(arguments, status, *output)
+        result = subprocess.CompletedProcess([*map(str, arguments)], status, *output)
         result.megabytes = megabytes
         return result
+
+    def start(self, arguments, cwd, pauses=False):
+        """Like `subprocess.Popen([sys.executable, "neural_style.py", *arguments])` with standard
+        error in a pipe, as text. pauses: whether it waits after some steps, see `pause`."""
+        return Process(self.ask, arguments, cwd, pauses)
+
+    def ask(self, kind, arguments=(), cwd=".", places=(), **more):
+        """What the process that is forked answers to a request."""
+        request = {"kind": kind, "arguments": [*map(str, arguments)], "cwd": str(cwd)}
+        request |= {"places": places, "program": "neural_style", "environment": {}} | more
+        print(json.dumps(request), file=self._server.stdin, flush=True)
+        return json.loads(self._server.stdout.readline())
+
+
+class Process:
+    """A command line that is running, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, ask, arguments, cwd, pauses):
+        self._ask, self.returncode = ask, None
+        with tempfile.TemporaryDirectory() as place:
+            pipe = os.path.join(place, "stderr")
+            os.mkfifo(pipe)
+            self.pid = ask("start", arguments, cwd, [os.devnull, pipe], pauses=pauses)
+            self.stderr = open(pipe, errors="replace")  # noqa: SIM115
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = self._ask("poll", pid=self.pid)
+        return self.returncode
+
+    def wait(self, timeout=600):
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(self.pid, timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+    def communicate(self, timeout=600):
+        text = []
+        reader = threading.Thread(target=lambda: text.append(self.stderr.read()), daemon=True)
+        reader.start()
+        self.wait(timeout)
+        reader.join(timeout)
+        return None, "".join(text)
 
 
 def import_all():
@@ -81,11 +147,19 @@ def serve(network):
     for line in sys.stdin:
         if line == "\n":
             return
-        request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            paint(request)
-        print(json.dumps(status_of(child, request["timeout"])), flush=True)
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+def answer(request):
+    """Of a command that is run: its exit status and megabytes. Of one that is started: its process.
+    Of one that is polled: its exit status, or None while it is running."""
+    if request["kind"] == "poll":
+        ended, status = os.waitpid(request["pid"], os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if ended else None
+    child = os.fork()
+    if child == 0:
+        paint(request)
+    return child if request["kind"] == "start" else status_of(child, request["timeout"])
 
 
 def paint(request):
@@ -96,8 +170,10 @@ def paint(request):
     set_environment(request["environment"])
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     os.chdir(request["cwd"])
-    for number, name in enumerate([os.devnull, *request["names"]]):
-        os.dup2(os.open(name, os.O_CREAT | os.O_RDWR), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup or the like may ignore it
+    redirect([os.devnull, *request["places"]])
+    if request.get("pauses"):
+        pause()
     try:
         if request["program"] == "batch":
             stopping.leave(run_batch(request["arguments"]))
@@ -105,6 +181,35 @@ def paint(request):
     except BaseException:
         sys.excepthook(*sys.exc_info())
         stopping.leave(1)
+
+
+def pause():
+    """Has the run of this process wait after some steps, in the presence of a file `here`, until it
+    is asked to stop or there is a file `on`: what a test does there is never too late."""
+    from neural_style_tf.runs import stopping
+
+    check, calls = stopping.Stop.check, itertools.count(1)
+
+    def check_and_wait(stop):
+        if next(calls) == PAUSE_AFTER:
+            Path("here").touch()
+            while not (os.path.exists("on") or stop._requested.wait(0.01)):
+                pass
+        check(stop)
+
+    stopping.Stop.check = check_and_wait
+
+
+def redirect(places):
+    """Has the standard streams lead to files, or closes those without one, as a shell does."""
+    for number, place in enumerate(places):
+        if place is None:
+            os.close(number)
+            setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+        else:
+            descriptor = os.open(place, os.O_RDWR)
+            os.dup2(descriptor, number)
+            os.close(descriptor)
 
 
 def set_environment(variables):

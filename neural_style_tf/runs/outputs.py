@@ -16,8 +16,8 @@ PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
 
 
 def check(options: RunOptions, settings: Settings, inputs: list[str], own: Collection[str]) -> None:
-    """Raises `UserError` for what could not be written, or would cost a file. own: those that the
-    run has written before, and may write again."""
+    """Raises `UserError` for a file that could not be written or would be lost. own: files that the
+    run has written before and may replace."""
     checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
     read, written = set(map(os.path.realpath, inputs)), set()
     for path in paths(options, settings):
@@ -62,6 +62,7 @@ def _other_outputs(options: RunOptions) -> list[str]:
 
 
 def make_folder(path: str) -> None:
+    """Makes a folder and those above it. Raises `UserError`."""
     try:
         os.makedirs(path or os.curdir, exist_ok=True)
     except OSError as error:
@@ -76,7 +77,7 @@ def is_same_file(path: str, other: str) -> bool:
 
 def checkpoint_paths(options: RunOptions, settings: Settings) -> list[str]:
     """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
-    has no place for the step, or one that lacks its other option."""
+    has no placeholder for the step, or if one of the two options is missing."""
     pattern, every = checkpoint_pattern(options), settings.checkpoint_iterations
     example = "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50"
     if not pattern and (not every or options.timelapse or options.log_dir):
@@ -86,7 +87,7 @@ def checkpoint_paths(options: RunOptions, settings: Settings) -> list[str]:
         raise UsageError(f"--checkpoint-{present} needs --checkpoint-{lacking}, as in {example}")
     if len(PLACEHOLDER.findall(pattern)) != 1:
         raise UsageError(
-            f"--checkpoint-output {pattern} needs one place for the step, as in {example}"
+            f"--checkpoint-output {pattern} needs one placeholder for the step, as in {example}"
         )
     return [checkpoint_path(pattern, step) for step in range(0, settings.iterations, every)]
 

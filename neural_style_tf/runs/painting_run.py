@@ -115,7 +115,7 @@ class PaintingRun:
         )
 
     def _announce(self) -> None:
-        """Says what is going to be painted, and what is done of it."""
+        """Says what is going to be painted, and where a resumed run continues."""
         sizes = ", then ".join(map(_size_in_words, self._plan))
         network = self._network.title
         self._progress.note(
@@ -126,8 +126,8 @@ class PaintingRun:
         first, done = self._first_iteration(), int(self._resumed.state["iterations"])
         if first < done:
             self._progress.note(
-                f"as {self._settings.iterations} steps at once have it, goes on after step {first} "
-                f"of {done}"
+                f"resumes after step {first} of {done} to match a single run of "
+                f"{self._settings.iterations} steps"
             )
         self._progress.resume(first)
 
@@ -135,7 +135,7 @@ class PaintingRun:
         return int(self._state["iterations"]) if self._state else 0
 
     def _begin(self) -> None:
-        """Makes what saves the run, and what watches it."""
+        """Prepares what saves the run and what watches it."""
         from neural_style_tf.runs.writer import Writer
 
         options, preview = self._options, self._preview
@@ -239,7 +239,7 @@ class PaintingRun:
                 self._add_picture_to_log(iteration, image)
 
     def _save(self, image: "np.ndarray", is_whole: bool = False) -> str | None:
-        """Saves a picture as the result; returns where it is. is_whole: it is finished."""
+        """Saves a picture as the result; returns its path. is_whole: the run is finished."""
         losses = self._latest.losses() if is_whole and self._latest else None
         path = self._writer.save(image, losses)
         if path:
@@ -250,8 +250,8 @@ class PaintingRun:
         return path
 
     def _save_unfinished(self, error: Exception | None = None) -> None:
-        """Saves the picture as it stands, and the state, and says how to go on. error: what ended
-        the run, if it was not asked to stop."""
+        """Saves the picture as it stands, and the state, and says how to resume. error: what ended
+        the run, unless it was asked to stop."""
         if self._latest is None:
             return
         image = self._sound_image(error)
@@ -260,14 +260,14 @@ class PaintingRun:
         else:
             self._save(image)
         if isinstance(error, NotFiniteError):
-            return  # the state would lead there again
+            return  # a run resumed from the state would fail in the same way
         state = self._writer.save_state(self._latest, elsewhere=True)
         if state:
             command = [*_this_command(), "--resume", state]
             self._progress.note(f"to go on: {shlex.join(command)}")
 
     def _sound_image(self, error: Exception | None) -> "np.ndarray | None":
-        """The newest picture that is sound, of those that can still be fetched."""
+        """The newest finite picture that can still be fetched; None if there is none."""
         import numpy as np
 
         image = getattr(error, "image", None)  # of a loss that is not finite

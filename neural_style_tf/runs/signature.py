@@ -40,7 +40,7 @@ def _signature(content: Mapping[str, Any], key: bytes) -> str:
 
 
 def _key(make: bool) -> bytes | None:
-    """The user's key. make: where there is none yet, it is made."""
+    """The user's key. make: whether a missing one is made."""
     key = user_cache.read(KEY, KEY_BYTES)
     if key is None and make:
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ def _key(make: bool) -> bytes | None:
 
 
 def _make_key() -> None:
-    """Whole or not at all; of two processes that make one at the same time, the first wins."""
+    """Writes a key, whole or not at all. If two processes do so at once, the first one wins."""
     place = user_cache.private_folder()
     if place is None:
         return
@@ -67,7 +67,7 @@ def _make_key() -> None:
 
 
 def _others_may_read() -> bool:
-    """As far as the system says; Windows has its own rules."""
+    """As far as the permissions say; Windows has none of these."""
     with contextlib.suppress(OSError):
         return hasattr(os, "getuid") and bool(os.stat(user_cache.folder() / KEY).st_mode & 0o077)
     return True

@@ -1,7 +1,7 @@
 """States: a run as it stands -> a file, and back. Named arrays and what JSON can hold, no pickle.
 
-What a file holds is data to check: nothing of it is allocated or unpacked before its size is known
-to be right.
+The content of a file is not trusted: nothing is allocated or unpacked before its size is known to
+be right.
 """
 
 import json
@@ -24,8 +24,8 @@ KINDS = "fiub"  # of numbers that arrays hold, as NumPy calls them
 
 def save(path: str | os.PathLike, state: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Writes a state as `stylize.Step.state` gives it (an .npz file), with what JSON can hold
-    about it, signed. Arrays are fetched from the device one at a time. Raises `UserError`; then an
-    old file is still what it was."""
+    about it, signed. Arrays are fetched from the device one at a time. Raises `UserError`; an
+    existing file is unchanged then."""
     signed = {**about, "signature": signature.sign(about)}
     text = np.frombuffer(json.dumps(signed).encode(), np.uint8)
     with files.writing(path) as file:

@@ -30,7 +30,8 @@ class Timelapse:
 
     @staticmethod
     def check(path: str) -> None:
-        """Raises `UserError` for an ending without a film format, or one that lacks its package."""
+        """Raises `UserError` for a file name that ends in no film format, or whose format needs a
+        package that is missing."""
         suffix = Path(path).suffix.lower()
         if suffix not in FORMATS:
             raise UsageError(
@@ -59,7 +60,7 @@ class Timelapse:
         self._lengths: list[int] = []  # of each, in bytes
 
     def add(self, image: np.ndarray) -> None:
-        """Takes one more frame, [H, W, 3] float RGB, 0..255, of any size. Raises `UserError` if
+        """Adds a frame, [H, W, 3] float RGB, 0..255, of any size. Raises `UserError` if
         its folder is full."""
         frame = writing.to_bytes(resampling.resize(image, *self._size))
         data = iio.imwrite("<bytes>", frame, extension=".png", compress_level=1)
@@ -74,7 +75,7 @@ class Timelapse:
         self._lengths.append(len(data))
 
     def save(self) -> None:
-        """Writes the film, frame by frame. Raises `UserError` if that cannot be."""
+        """Writes the film, frame by frame. Raises `UserError`."""
         suffix = Path(self._path).suffix.lower()
         write = self._write_mp4 if suffix == ".mp4" else self._write_animation
         with files.writing(self._path) as film:
@@ -100,7 +101,7 @@ class Timelapse:
         )
 
     def _write_animation(self, film: BinaryIO) -> None:
-        """Pillow holds all frames until it has the last, so they may not be too many."""
+        """Pillow holds all frames until it has the last, so their number is limited."""
         suffix, held = Path(self._path).suffix.lower(), 1000 * HELD_SECONDS
         most = max(2, BYTES_HELD // (BYTES_PER_PIXEL[suffix] * math.prod(self._size)))
         every = math.ceil(len(self._lengths) / most)
@@ -135,7 +136,7 @@ class Timelapse:
             fps=FRAMES_PER_SECOND,
             quality=8,
             macro_block_size=2,
-            output_params=["-f", "mp4"],  # which the name of an unfinished file does not say
+            output_params=["-f", "mp4"],  # the name of an unfinished file does not say so
         )
         with contextlib.closing(frames):
             frames.send(None)

@@ -258,7 +258,7 @@ WRONG = {
     "checkpoint pattern": (
         ["--checkpoint-output", "step.jpg", "--checkpoint-iterations", "5"],
         2,
-        "--checkpoint-output step.jpg needs one place for the step, as in "
+        "--checkpoint-output step.jpg needs one placeholder for the step, as in "
         "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50",
     ),
     "checkpoint output alone": (

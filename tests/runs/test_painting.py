@@ -309,17 +309,25 @@ needs_full = pytest.mark.skipif(
 )
 
 
+LINES = ["--iterations", "4", "--print-iterations", "1"]
+
+
 @pytest.mark.parametrize(
-    "redirected",
+    "streams",
     [
-        *("2>&-", ">&-", ">&- 2>&-", "2>&1 | head -1"),
-        pytest.param("2>/dev/full", marks=needs_full),
+        *((None, ""), ("", None)),
+        pytest.param(("", "/dev/full"), marks=needs_full),
     ],
 )
-def test_streams_that_are_gone_cost_no_picture(folder, redirected):
+def test_a_stream_that_is_closed_or_full_costs_no_picture(run, folder, streams):
+    assert run(*LINES, streams=streams).returncode == 0
+    assert metadata.read(folder / "out.png")["losses"]
+
+
+@pytest.mark.parametrize("redirected", [">&- 2>&-", "2>&1 | head -1"])
+def test_streams_that_a_shell_takes_away_cost_no_picture(folder, redirected):
     given = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    given += ["--network", "network.mat", "--precision", "float32", "--iterations", "4", *QUICK]
-    given += ["--print-iterations", "1"]
+    given += ["--network", "network.mat", "--precision", "float32", *QUICK, *LINES]
     command = " ".join([*COMMAND, *given])
     status = subprocess.run(["bash", "-c", f"set -o pipefail; {command} {redirected}"], cwd=folder)
     assert status.returncode == 0

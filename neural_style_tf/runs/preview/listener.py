@@ -1,7 +1,7 @@
-"""Listener: an address -> connections, of which there are never many, and none is idle for long.
+"""Listener: an address -> connections: never too many, and none that is idle for long.
 
-Whoever connects to the page of a run must not be able to harm the run: the process keeps file
-descriptors for itself, and a connection that neither asks nor reads is closed.
+Connections to the page must not be able to harm the run: file descriptors are reserved for it, and
+a connection that neither sends nor reads is closed.
 """
 
 import concurrent.futures
@@ -22,9 +22,9 @@ from neural_style_tf.pictures import files
 
 MOST_CONNECTIONS = 64  # at a time; others wait in the system's queue
 MOST_PER_SECOND = 30.0  # each costs about a millisecond: all together 3 % of a processor
-BURST = 64  # that may come faster
-QUEUE = 128  # of those that wait
-RESERVED_DESCRIPTORS = 128  # for the run; of few descriptors, half of them
+BURST = 64  # may come faster
+QUEUE = 128  # connections that wait
+RESERVED_DESCRIPTORS = 128  # for the run; if there are few, half of them
 SECONDS_WITHOUT_PROGRESS = 30.0  # of a connection; then it is closed
 SEND_BUFFER_BYTES = 256 << 10  # what the system holds for a viewer who reads slowly
 LOOKUP_SECONDS = 3.0  # for the name of a host
@@ -46,12 +46,12 @@ class Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         self._forget_closed()
         if len(self._accepted) >= MOST_CONNECTIONS:
-            raise OSError(errno.EMFILE, "as many connections as there may be")
+            raise OSError(errno.EMFILE, "too many connections")
         now = time.monotonic()
         self._allowed = min(BURST, self._allowed + MOST_PER_SECOND * (now - self._counted))
         self._counted = now
         if self._allowed < 1:
-            raise OSError(errno.EMFILE, "more connections a second than there may be")
+            raise OSError(errno.EMFILE, "too many connections per second")
         connection, address = super().accept()
         self._allowed -= 1
         # the system gives out the lowest free number, so at least as many are in use
@@ -68,7 +68,7 @@ class Listener(socket.socket):
             self._accepted[tuple(address)] = connection._replace(progress=time.monotonic())
 
     def close_idle(self) -> None:
-        """Closes the connections without progress."""
+        """Closes the connections that have made no progress for too long."""
         self._end_those(time.monotonic() - SECONDS_WITHOUT_PROGRESS)
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ class Listener(socket.socket):
         for connection in self._accepted.values():
             if connection.progress < before:
                 with contextlib.suppress(OSError):  # the other side has closed it
-                    # what nobody reads is dropped, not kept by the system
+                    # drop what nobody reads instead of keeping it in the system
                     linger = struct.pack("ii", 1, 0)
                     connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     connection.socket.shutdown(socket.SHUT_RDWR)
@@ -97,14 +97,14 @@ class Listener(socket.socket):
 
 class _Connection(NamedTuple):
     socket: socket.socket
-    progress: float  # when there was some, by the monotonic clock
+    progress: float  # when there was any last, by the monotonic clock
 
 
 def listen(host: str, port: int) -> Listener:
-    """Listens at a host's address. port: 0 for a free one. Raises `UserError` if that cannot be."""
+    """Listens at a host's address. port: 0 for a free one. Raises `UserError`."""
     address = _address_of(host)
     listener = Listener(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-    # without the first, Windows gives the port of another program away
+    # without the first, Windows lets another program take the same port
     exclusive = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
     listener.setsockopt(socket.SOL_SOCKET, exclusive or socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -154,7 +154,7 @@ def _address_of(host: str) -> tuple:
     if not host.strip():
         raise UserError(f"--preview-host is empty: {advice}")
     try:
-        found = _in_time(lambda: socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM))
+        addresses = _in_time(lambda: socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM))
     except concurrent.futures.TimeoutError as error:
         raise UserError(
             f"--preview-host {host[:80]!r} has no answer within {LOOKUP_SECONDS:g} seconds "
@@ -164,7 +164,7 @@ def _address_of(host: str) -> tuple:
         raise UserError(
             f"--preview-host {host[:80]!r} is unknown ({files.reason(error)}): {advice}"
         ) from error
-    return found[0][4]
+    return addresses[0][4]
 
 
 def _in_time(look_up: Callable[[], Any]) -> Any:

@@ -1,0 +1,90 @@
+"""A picture that says what made it, and is painted again from that."""
+
+import hashlib
+import json
+import re
+
+import numpy as np
+from shared import error_of
+
+from neural_style_tf.commands.parser import parse
+from neural_style_tf.pictures import metadata, writing
+
+
+def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line):
+    mask = np.zeros((34, 45), np.float32)
+    mask[:, 20:] = 255
+    writing.save(folder / "mask.png", np.repeat(mask[..., None], 3, -1))
+    options = ["--iterations", 4, "--pooling", "max", "--style-layers", "relu1_1=1", "relu2_1=0.5"]
+    options += ["--style-masks", "mask.png", "-", "--style-blend-weights", 2, 1, "--no-clip"]
+    styles = ["painting.png", "other.png"]
+    assert run(*options, "--save-settings", "my.args", styles=styles).returncode == 0
+    result = command_line(["--settings-from", "out.png", "--output", "again.png"], folder)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "again.png").read_bytes() == (folder / "out.png").read_bytes()
+    # the recipe has the settings, the command line the pictures
+    more = ["--style-masks", "mask.png", "-"]
+    assert run("@my.args", *more, styles=styles, output="recipe.png").returncode == 0
+    assert (folder / "recipe.png").read_bytes() == (folder / "out.png").read_bytes()
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_what_made_a_picture_is_in_it(run, folder):
+    assert run("--iterations", 1, "--seed", 5).returncode == 0
+    description = metadata.read(folder / "out.png")
+    assert description["styles"] == ["painting.png"] and description["network"] == "network.mat"
+    assert description["sha256"]["content"] == sha256(folder / "photo.png")
+    assert description["sha256"]["styles"] == [sha256(folder / "painting.png")]
+    assert description["versions"].keys() == {"neural-style", "tensorflow", "numpy", "python"}
+    assert re.fullmatch(r"CPU \(\d+ threads?\)|GPU .+", description["device"])
+    assert description["seed"] == 5
+    assert str(folder) not in json.dumps(description)
+
+
+def test_inputs_that_are_not_what_they_were_are_told(run, folder, command_line):
+    assert run("--iterations", 1).returncode == 0
+    arguments = ["--settings-from", "out.png", "--output", "again.png"]
+
+    def again(*options):
+        return command_line([*arguments, *options], folder)
+
+    (folder / "other.png").replace(folder / "painting.png")
+    message = "painting.png is not the file that made the picture: pass --styles"
+    assert error_of(again(), 1) == message
+    (folder / "painting.png").rename(folder / "moved.png")
+    message = "no file painting.png here or beside the picture: pass --styles"
+    assert error_of(again(), 1) == message
+    assert again("--styles", "moved.png").returncode == 0
+    message = "photo.png has no neural-style metadata: use a picture made by this program"
+    arguments[1] = "photo.png"
+    assert error_of(again(), 1) == message
+
+
+def test_another_photo_is_painted_the_same_way_at_its_own_size(run, folder, picture, command_line):
+    writing.save(folder / "large.png", picture(70, 90))
+    assert run("--iterations", 4, "--scales", "auto", content="large.png").returncode == 0
+    arguments = ["--settings-from", "out.png", "--output", "small.png", "--size", 30]
+    result = command_line([*arguments, "--content", "photo.png"], folder)
+    assert result.returncode == 0, result.stderr
+    description = metadata.read(folder / "small.png")
+    assert description["size"] == 30 and description["asked"]["scales"] == "auto"
+
+
+def test_what_is_given_stands_in_for_what_it_excludes():
+    inherited = {"content": "a", "styles": ["b"], "output": "c", "width": 40, "style_weight": 7.0}
+    options = parse(["--size", "30", "--stylization", "0.3"], inherited)
+    settings = options.settings
+    assert settings.width is None and settings.size == 30 and settings.style_weight == 5000
+
+
+def test_options_that_say_nothing_alone_are_told(run):
+    message = "--allow-changes requires --resume"
+    assert error_of(run("--allow-changes"), 2) == message
+
+
+def test_outputs_are_not_written_over_each_other(run):
+    message = "two outputs would both be written to out.png: name each differently"
+    assert error_of(run("--save-state", "out.png"), 2) == message

@@ -138,7 +138,7 @@ def test_many_connections_leave_the_run_its_descriptors(preview, monkeypatch):
 def test_more_connections_than_there_may_be_wait(preview, monkeypatch):
     monkeypatch.setattr(listener, "MOST_CONNECTIONS", 3)
     address = ("127.0.0.1", port_of(preview))
-    connections = [socket.create_connection(address, PATIENCE) for _ in range(20)]
+    connections = [socket.create_connection(address, PATIENCE) for _ in range(7)]
     late = connect(preview)
     late.request("GET", "/photo", headers={"X-Token": split(preview.address)[1]})
     assert len(connections_of(preview)) <= 3

@@ -97,6 +97,8 @@ def folder(tmp_path, tiny, picture):
 
 @pytest.fixture(scope="session")
 def launcher(tiny):
+    if not hasattr(os, "fork"):
+        pytest.skip("commands are forked here, which this system cannot")
     with Launcher(tiny) as launcher:
         yield launcher
 

@@ -2,12 +2,12 @@
 started: a test waits for what its command does, not for imports.
 """
 
+import contextlib
 import gc
 import itertools
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +15,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows, where nothing is forked either
+    resource = None
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 12 * 10**9  # of addresses: so that a command cannot make the machine swap
@@ -168,7 +173,8 @@ def paint(request):
     from neural_style_tf.runs import stopping
 
     set_environment(request["environment"])
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    with contextlib.suppress(ValueError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
     os.chdir(request["cwd"])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup or the like may ignore it
     redirect([os.devnull, *request["places"]])

@@ -254,17 +254,15 @@ def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder, resume):
     assert error_of(resume("--scales", 2, "--allow-changes"), 2) == message
 
 
-@pytest.mark.parametrize(
-    "number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
-    run, start, folder, number, status, resume
+    run, start, folder, name, status, resume
 ):
     options = ["--save-state", "a run.npz", "--checkpoint-output", "c-%d.png"]
     options += ["--checkpoint-iterations", "20"]
     process = start(*options, iterations=100, pauses=True)
     wait_for((folder / "here").exists)
-    process.send_signal(number)
+    process.send_signal(getattr(signal, name))
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == status, stderr
     command = re.search(r"^to go on: python \S+ --resume '(.+)'$", stderr, re.MULTILINE)

@@ -144,6 +144,7 @@ def add_brief(group: Any) -> None:
             shape = {"action": "store_true"} if rule["kind"] is bool else {"metavar": metavar}
             shape |= {"nargs": "?"} if "flag" in rule else {}
             group.add_argument(option_name(field.name), help=rule["brief"], **shape)
+    group.add_argument("--recipe", metavar="NAME", help=RECIPE_HELP)
 
 
 def add_all(parser: argparse.ArgumentParser, required: set[str]) -> None:
@@ -152,8 +153,7 @@ def add_all(parser: argparse.ArgumentParser, required: set[str]) -> None:
         add_option(groups[field.metadata["group"]], field, required)
     for name, text in ACTIONS.items():
         groups["files"].add_argument(option_name(name), action="store_true", help=text)
-    text = f"use a bundled recipe: {', '.join(recipe.bundled_names())}"
-    groups["files"].add_argument("--recipe", metavar="NAME", type=_spelled_out, help=text)
+    groups["files"].add_argument("--recipe", metavar="NAME", type=_spelled_out, help=RECIPE_HELP)
 
 
 def fields() -> tuple[dataclasses.Field, ...]:
@@ -166,6 +166,7 @@ ACTIONS = {  # options that are not a run's: what to do instead, or how to read 
     "clear_cache": "empty the cache of networks and of the measured precision and exit",
     "trust_recipes": "let a recipe (@FILE) name files and set any option",
 }
+RECIPE_HELP = "settings of a published program, such as prisma"
 RECIPES_HELP = (
     ". @FILE reads options from a file, as in @recipes/prisma.args; later options override."
 )

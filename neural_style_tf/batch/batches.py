@@ -125,7 +125,7 @@ def _events(
     threads = pictures[0].threads
     if not options.cluster:
         count = worker_count.choose(options.workers, threads, kinds, processes.MAX_PROCESSES)
-        summary.note(f"{len(pictures)} pictures, {count[0]} at a time")
+        summary.note(f"{len(pictures)} picture{'s' * (len(pictures) != 1)}, {count[0]} at a time")
         return _processes(pictures, *count, kinds, timeout)
     from neural_style_tf.batch import dask_cluster
 

@@ -40,7 +40,7 @@ def noise(height=HEIGHT, width=WIDTH, seed=0):
 
 
 def stacked(grey):
-    """A grey picture [H, W] as `read` gives it."""
+    """A grey picture [H, W] as `read` returns it."""
     return np.repeat(np.asarray(grey, dtype=np.float32)[..., np.newaxis], 3, axis=-1)
 
 
@@ -51,12 +51,12 @@ def write(path, samples, mode=None, **options):
 
 
 def pixels_of(path, **options):
-    """What `read` sees in an opaque file, having checked its type."""
-    found = reading.read(path, **options)
-    assert found.alpha is None
-    assert found.pixels.dtype == np.float32
-    assert found.pixels.ndim == 3 and found.pixels.shape[2] == 3
-    return found.pixels
+    """The pixels of an opaque file, [H, W, 3] float32, which is checked."""
+    pixels, alpha = reading.read(path, **options)
+    assert alpha is None
+    assert pixels.dtype == np.float32
+    assert pixels.ndim == 3 and pixels.shape[2] == 3
+    return pixels
 
 
 def png(bits, color_type, rows, height, width, transparent=None):
@@ -72,7 +72,7 @@ def png(bits, color_type, rows, height, width, transparent=None):
 
 
 def error_of(call, *arguments, kind=UserError, **options):
-    """The one line of the error that a call ends in."""
+    """The message of the error that a call ends in, which is a single line."""
     with pytest.raises(kind) as raised:
         call(*arguments, **options)
     assert raised.type is kind

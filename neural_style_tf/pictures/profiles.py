@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def grey_curve(profile: bytes | None) -> np.ndarray | None:
-    """The sRGB level, 0..255, of each of 256 grey levels; None if there is no usable profile."""
+    """The sRGB level, 0..255, of each of 256 grey levels; None without a usable profile."""
     ramp = Image.frombytes("L", (256, 1), bytes(range(256)))
     transform = to_srgb("L", profile)
     if transform is None:  # a grey picture may carry the profile of its coloured siblings

@@ -13,7 +13,8 @@ def test_a_precision_that_the_machine_does_not_support_is_an_error(monkeypatch):
     def raises(*_):
         raise tf.errors.AbortedError(None, None, "no such instruction")
 
-    with pytest.raises(UserError, match=r"^this machine has no bfloat16 \(AbortedError\): use --p"):
+    message = r"^this machine has no bfloat16 \(AbortedError\): use precision auto$"
+    with pytest.raises(UserError, match=message):
         precision.choose("bfloat16", lambda *_: (raises, None))
 
 

@@ -33,30 +33,30 @@ def test_luma_only_of_a_picture_and_itself_is_the_picture(picture):
 
 
 def test_match_gives_the_mean_and_the_covariance_of_the_photo(picture):
-    found = colors.matched(picture(30, 40, seed=1), picture(seed=2), "match").reshape(-1, 3)
+    result = colors.matched(picture(30, 40, seed=1), picture(seed=2), "match").reshape(-1, 3)
     photo = picture(seed=2).reshape(-1, 3)
-    np.testing.assert_allclose(found.mean(0), photo.mean(0), atol=0.01)
+    np.testing.assert_allclose(result.mean(0), photo.mean(0), atol=0.01)
     expected = np.cov(photo, rowvar=False, bias=True)
     # what is added to the diagonal against division by 0 is 0.65
-    np.testing.assert_allclose(np.cov(found, rowvar=False, bias=True), expected, atol=1.5)
+    np.testing.assert_allclose(np.cov(result, rowvar=False, bias=True), expected, atol=1.5)
 
 
 def test_histogram_gives_the_values_of_the_photo(picture):
-    found = colors.matched(picture(90, 80, seed=1), picture(seed=2), "histogram")
+    result = colors.matched(picture(90, 80, seed=1), picture(seed=2), "histogram")
     for quantile in (0.1, 0.5, 0.9):
         ours, theirs = (
             np.quantile(image.reshape(-1, 3), quantile, axis=0)
-            for image in (found, picture(seed=2))
+            for image in (result, picture(seed=2))
         )
         np.testing.assert_allclose(ours, theirs, atol=1)
 
 
 def test_histogram_keeps_the_order_of_values(picture):
     painting = picture(seed=1)
-    found = colors.matched(painting, picture(seed=2), "histogram")
+    result = colors.matched(painting, picture(seed=2), "histogram")
     for channel in range(3):
         order = np.argsort(painting[..., channel].ravel(), kind="stable")
-        assert (np.diff(found[..., channel].ravel()[order]) >= 0).all()
+        assert (np.diff(result[..., channel].ravel()[order]) >= 0).all()
 
 
 @pytest.mark.parametrize("kind", ["match", "histogram"])
@@ -64,11 +64,11 @@ def test_histogram_keeps_the_order_of_values(picture):
 def test_grey_and_even_pictures_stay_numbers(kind, greys, picture):
     grey = np.broadcast_to(np.linspace(*greys, 45, dtype=np.float32)[:, np.newaxis], (34, 45, 3))
     for painting, photo in ((grey, picture()), (picture(), grey), (grey, grey)):
-        found = colors.matched(painting, photo, kind)
-        assert np.isfinite(found).all()
+        result = colors.matched(painting, photo, kind)
+        assert np.isfinite(result).all()
         middle = np.mean if kind == "match" else np.median
         expected = middle(photo.reshape(-1, 3), axis=0)
-        np.testing.assert_allclose(middle(found.reshape(-1, 3), axis=0), expected, atol=1.5)
+        np.testing.assert_allclose(middle(result.reshape(-1, 3), axis=0), expected, atol=1.5)
 
 
 @pytest.mark.parametrize("kind", ["match", "histogram"])
@@ -86,10 +86,10 @@ def test_a_run_takes_over_the_colors_of_the_photo(kind, network, picture):
 def test_the_start_has_the_paintings_colours(network, picture):
     photo, paintings = picture(30, 40), [picture(seed=1), picture(seed=2)]
     settings = Settings(style_blend_weights=[3, 1])
-    found = colors.in_colors_of(photo, paintings, "match", settings, NO_MASKS)
+    result = colors.in_colors_of(photo, paintings, "match", settings, NO_MASKS)
     means = [painting.mean((0, 1)) for painting in paintings]
-    np.testing.assert_allclose(found.mean((0, 1)), 0.75 * means[0] + 0.25 * means[1], atol=6)
-    assert found.min() >= 0 and found.max() <= 255
+    np.testing.assert_allclose(result.mean((0, 1)), 0.75 * means[0] + 0.25 * means[1], atol=6)
+    assert result.min() >= 0 and result.max() <= 255
     assert colors.in_colors_of(photo, paintings, "own", settings, NO_MASKS) is photo
     for initial, expected in ((None, means[0]), (photo, photo.mean((0, 1)))):
         options = {"initial": initial, "learning_rate": 1e-6, "iterations": 1}
@@ -108,8 +108,8 @@ def test_the_start_has_each_paintings_colours_where_it_paints(kind, picture):
     regions[:, :, :20, 0] = regions[:, :, 20:35, 1] = 1  # and nothing on the right
     masks = Masks(regions, [source, None])
     paintings = [dark_and_bright, picture(seed=2)]
-    found = colors.in_colors_of(photo, paintings, kind, Settings(), masks)
+    result = colors.in_colors_of(photo, paintings, kind, Settings(), masks)
     expected = dark_and_bright[:, :20].mean((0, 1)), paintings[1].mean((0, 1))
-    np.testing.assert_allclose(found[:, :20].mean((0, 1)), expected[0], atol=6)
-    np.testing.assert_allclose(found[:, 20:35].mean((0, 1)), expected[1], atol=6)
-    np.testing.assert_array_equal(found[:, 35:], photo[:, 35:])
+    np.testing.assert_allclose(result[:, :20].mean((0, 1)), expected[0], atol=6)
+    np.testing.assert_allclose(result[:, 20:35].mean((0, 1)), expected[1], atol=6)
+    np.testing.assert_array_equal(result[:, 35:], photo[:, 35:])

@@ -125,7 +125,7 @@ def test_large_temporary_files_go_to_a_disk(tmp_path, monkeypatch):
     assert places._temporary_folders() == ["/tmp"]  # as the user has it
 
 
-def test_a_temporary_file_without_room_is_told_before_it_is_written():
+def test_a_temporary_file_without_room_is_refused_before_it_is_written():
     with pytest.raises(OSError) as caught:
         places.temporary_file(1 << 60)
     assert caught.value.errno == errno.ENOSPC
@@ -133,12 +133,12 @@ def test_a_temporary_file_without_room_is_told_before_it_is_written():
         file.write(b"0123456789")
 
 
-def test_a_vanished_folder_is_told(tmp_path):
+def test_a_folder_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"^cannot write .*gone/a.csv \(No such file or directory"):
         files.write(tmp_path / "gone" / "a.csv", b"")
 
 
-def test_an_empty_or_missing_file_is_told(tmp_path):
+def test_an_empty_or_missing_file_is_an_error(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match=r"empty is empty: get a fresh copy$"):
         files.open_to_read(tmp_path / "empty")

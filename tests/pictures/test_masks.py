@@ -40,10 +40,10 @@ def given(picture, size):
 def test_a_gram_of_weighted_positions_follows_its_formula():
     features = np.random.default_rng(0).normal(size=(1, 6, 9, 4))
     weights = np.random.default_rng(1).uniform(size=(1, 6, 9))
-    found = losses.gram(tf.constant(features, tf.float32), tf.constant(weights, tf.float32))
+    gram = losses.gram(tf.constant(features, tf.float32), tf.constant(weights, tf.float32))
     expected = np.einsum("bhw,bhwi,bhwj->ij", weights, features, features)
-    np.testing.assert_allclose(found.products, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.positions, weights.sum(), rtol=1e-5)
+    np.testing.assert_allclose(gram.products, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gram.positions, weights.sum(), rtol=1e-5)
 
 
 def test_the_gram_of_a_region_is_that_of_the_region_cut_out(network, weights, picture):
@@ -52,10 +52,10 @@ def test_the_gram_of_a_region_is_that_of_the_region_cut_out(network, weights, pi
     settings = Settings(style_layers={"relu1_1": 1}, style_loss="mean")
     batch = tf.constant(painting[np.newaxis])
     masks = Masks(None, [source[np.newaxis, ..., np.newaxis]])
-    found = objective.measure_targets(network, batch, [batch], settings, masks).styles[0]["relu1_1"]
+    gram = objective.measure_targets(network, batch, [batch], settings, masks).styles[0]["relu1_1"]
     features = reference.features(weights, painting, padding="replicate")["relu1_1"][:, :32]
     np.testing.assert_allclose(
-        found.products / (found.positions * features.shape[-1]), reference.gram(features), rtol=1e-4
+        gram.products / (gram.positions * features.shape[-1]), reference.gram(features), rtol=1e-4
     )
 
 
@@ -77,11 +77,12 @@ def test_the_gradient_is_that_of_the_losses_whole_and_in_tiles(
         tape.watch(ours)
         expected = whole_losses(ours)
     gradient = tape.gradient(expected["total"], ours).numpy()
-    for found, told in ((whole(ours), whole_losses(ours)), (tiled(ours), tiled_losses(ours))):
-        assert apart(found.gradient.numpy(), gradient) < 1e-5
+    for score, losses_of in ((whole, whole_losses), (tiled, tiled_losses)):
+        evaluation, scored = score(ours), losses_of(ours)
+        assert apart(evaluation.gradient.numpy(), gradient) < 1e-5
         for name, loss in expected.items():
-            np.testing.assert_allclose(found.losses[name], loss, rtol=1e-5)
-            np.testing.assert_allclose(told[name], loss, rtol=1e-5)
+            np.testing.assert_allclose(evaluation.losses[name], loss, rtol=1e-5)
+            np.testing.assert_allclose(scored[name], loss, rtol=1e-5)
 
 
 def test_low_precision_agrees(network, picture):
@@ -180,7 +181,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("masks, message", WRONG.values(), ids=WRONG)
-def test_a_wrong_mask_is_told_at_once(network, picture, masks, message):
+def test_a_wrong_mask_is_refused_at_once(network, picture, masks, message):
     with pytest.raises(UsageError, match=f"^{message}$"):
         stylize(network, picture(), [picture(), picture()], **masks)
 
@@ -219,7 +220,7 @@ def test_the_command_line_takes_masks_of_any_size_in_the_right_proportions(run, 
     ],
     ids=str,
 )
-def test_the_command_line_tells_of_a_wrong_mask(run, folder, options, message):
+def test_the_command_line_refuses_a_wrong_mask(run, folder, options, message):
     save_mask(folder / "wide.png", np.ones((20, 80)))
     save_mask(folder / "black.png", np.zeros((34, 45)))
     save_mask(folder / "out.png", np.ones((34, 45)))

@@ -90,7 +90,7 @@ def test_cut_short_by_its_full_text(tmp_path):
     )
 
 
-def test_too_large_is_told_from_the_header(tmp_path):
+def test_a_picture_that_is_too_large_is_refused_by_its_header(tmp_path):
     path = tmp_path / "huge.png"
     path.write_bytes(png(8, 2, b"", height=20_000, width=50_000))
     assert error_of(reading.read, path) == (
@@ -119,7 +119,7 @@ def test_pillows_own_limit_does_not_interfere_and_is_restored(tmp_path, monkeypa
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
 @pytest.mark.parametrize("exif", [b"garbage garbage garbage", b"II*\0\xff\xff\xff\0"])
-def test_broken_exif_does_not_matter_and_is_not_told(tmp_path, capfd, ending, exif):
+def test_broken_exif_is_ignored_silently(tmp_path, capfd, ending, exif):
     path = write(tmp_path / f"photo{ending}", picture(), exif=b"Exif\0\0" + exif)
     assert np.abs(pixels_of(path) - picture()).mean() < 5
     assert metadata.read(path) == {}

@@ -43,13 +43,13 @@ def test_a_picture_that_is_read_at_a_size_is_resized_to_the_bit(tmp_path, monkey
         mask = reading.read_mask(path)
         monkeypatch.setattr(decoding, "BAND_PIXELS", band)
         for size in SIZES:
-            found = reading.read(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_array_equal(found.pixels, resampling.resize(pixels, *size))
-            assert (found.alpha is None) == (alpha is None)
+            resized = reading.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(resized.pixels, resampling.resize(pixels, *size))
+            assert (resized.alpha is None) == (alpha is None)
             if alpha is not None:
-                np.testing.assert_array_equal(found.alpha, resampling.resize(alpha, *size))
-            found = reading.read_mask(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_array_equal(found, resampling.resize(mask, *size))
+                np.testing.assert_array_equal(resized.alpha, resampling.resize(alpha, *size))
+            resized = reading.read_mask(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_array_equal(resized, resampling.resize(mask, *size))
 
 
 def test_a_large_picture_is_resized_to_rounding(tmp_path, monkeypatch):
@@ -58,11 +58,13 @@ def test_a_large_picture_is_resized_to_rounding(tmp_path, monkeypatch):
     for path in files_of_all_kinds(tmp_path):
         pixels, alpha = reading.read(path)
         for size in SIZES:
-            found = reading.read(path, size_of=lambda *_, size=size: size)
-            np.testing.assert_allclose(found.pixels, resampling.resize(pixels, *size), atol=0.01)
-            assert (found.alpha is None) == (alpha is None)
+            resized = reading.read(path, size_of=lambda *_, size=size: size)
+            np.testing.assert_allclose(resized.pixels, resampling.resize(pixels, *size), atol=0.01)
+            assert (resized.alpha is None) == (alpha is None)
             if alpha is not None:
-                np.testing.assert_allclose(found.alpha, resampling.resize(alpha, *size), atol=1e-4)
+                np.testing.assert_allclose(
+                    resized.alpha, resampling.resize(alpha, *size), atol=1e-4
+                )
 
 
 def test_the_wanted_size_is_made_of_the_size_of_the_file(tmp_path):

@@ -157,8 +157,8 @@ def test_lossy_formats_are_written_well(tmp_path, ending):
 def test_values_are_rounded_and_clipped(tmp_path):
     row = np.float32([-5, 0.4, 0.6, 99.4, 99.6, 254.6, 300])
     writing.save(tmp_path / "out.png", stacked(row[np.newaxis]))
-    found = pixels_of(tmp_path / "out.png")
-    np.testing.assert_array_equal(found[0, :, 0], [0, 0, 1, 99, 100, 255, 255])
+    pixels = pixels_of(tmp_path / "out.png")
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 0, 1, 99, 100, 255, 255])
 
 
 def test_jpeg_is_written_in_full_colour_resolution(tmp_path):

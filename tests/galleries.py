@@ -1,9 +1,9 @@
 """Batches as tests run them."""
 
 import os
-import subprocess
 import sys
 
+from forked import Forked, run_batch
 from launcher import ROOT
 
 OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6]
@@ -12,15 +12,17 @@ EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "galle
 NAMES = [f"{photo}--{style}.png" for photo in ("one", "two") for style in ("dots", "lines")]
 
 
+def complete(arguments):
+    return [*OPTIONS, *([] if "--pairs" in arguments else EVERY), *arguments]
+
+
 def command(*arguments):
-    arguments = [*OPTIONS, *([] if "--pairs" in arguments else EVERY), *arguments]
-    return [sys.executable, str(ROOT / "batch.py"), *map(str, arguments)]
+    return [sys.executable, str(ROOT / "batch.py"), *map(str, complete(arguments))]
 
 
 def start(folders, *arguments):
-    return subprocess.Popen(
-        command(*arguments), cwd=folders, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    """Starts a batch there, which goes on while the test does."""
+    return Forked(run_batch, complete(arguments), folders)
 
 
 def assert_as_alone(folders, alone, names=NAMES):
@@ -42,7 +44,7 @@ photos/two.jpg,paintings/lines.png,{NAMES[3]},{SLOW}
 
 
 def one_quick(folders):
-    """The options of a batch that paints its first picture at once, and goes on until it is
+    """The options of a batch that paints its first picture at once, and then goes on until it is
     stopped."""
     (folders / "pairs.csv").write_text(ONE_QUICK)
     return ["--pairs", "pairs.csv", "--output-dir", "gallery"]

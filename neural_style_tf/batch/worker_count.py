@@ -17,7 +17,7 @@ MEGAPIXEL_GIGABYTES = 1.4  # more for each megapixel
 
 class Kind(NamedTuple):
     """What TensorFlow prepares itself for: the size of a picture, and the settings that its losses
-    depend on. A photo that cannot be read has height and width 0, and will fail by itself."""
+    depend on. A photo that cannot be read has height and width 0; its job will fail."""
 
     height: int
     width: int

@@ -1,11 +1,11 @@
 """A gallery to paint."""
 
 import shutil
-import subprocess
 
 import pytest
-from galleries import OPTIONS, command
+from galleries import OPTIONS, complete
 from PIL import Image
+from shared import PATIENCE
 
 
 @pytest.fixture
@@ -21,10 +21,11 @@ def folders(folder, picture):
 
 
 @pytest.fixture
-def batch(folders):
-    def run(*arguments, **more):
-        more = {"cwd": folders, "capture_output": True, "text": True, "timeout": 120} | more
-        return subprocess.run(command(*arguments), **more)
+def batch(folders, command_line):
+    """A function that runs a batch of these pictures. Returns status, stdout and stderr."""
+
+    def run(*arguments):
+        return command_line(complete(arguments), folders, PATIENCE, program="batch")
 
     return run
 

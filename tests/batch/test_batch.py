@@ -28,9 +28,11 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     assert done.stderr.count("three.jpg is not a picture") == 2
     assert "4 painted, 2 failed in " in done.stderr
     assert_as_alone(folders, alone)
-    told = json.loads((folders / "gallery/gallery.json").read_text())["pictures"]
-    assert [one["status"] for one in told] == ["done"] * 2 + ["failed"] * 2 + ["done"] * 2
-    assert told[0]["losses"]["total"] > 0 and told[0]["settings"]["iterations"] == 6
+    pictures = json.loads((folders / "gallery/gallery.json").read_text())["pictures"]
+    assert [picture["status"] for picture in pictures] == ["done"] * 2 + ["failed"] * 2 + [
+        "done"
+    ] * 2
+    assert pictures[0]["losses"]["total"] > 0 and pictures[0]["settings"]["iterations"] == 6
     assert (folders / "gallery/gallery.html").exists()
     with Image.open(folders / "gallery/gallery.jpg") as sheet:
         assert sheet.width > 45 and sheet.height > 3 * 34
@@ -54,8 +56,8 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
         done.returncode == 1
         and done.stderr.count("was made with other settings: use --overwrite") == 4
     )
-    one = ["--contents", "photos/one.png", "--styles", "paintings/dots.png"]
-    done = batch(*one, "--tv-weight", 5, "--overwrite", "--quiet")
+    one_pair = ["--contents", "photos/one.png", "--styles", "paintings/dots.png"]
+    done = batch(*one_pair, "--tv-weight", 5, "--overwrite", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
     assert metadata.read(half)["tv_weight"] == 5
 
@@ -101,25 +103,25 @@ WRONG = {
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_wrong_usage_is_told_before_anything_starts(folders, message, capsys, monkeypatch):
+def test_wrong_usage_is_reported_before_anything_starts(folders, message, capsys, monkeypatch):
     from neural_style_tf.commands import batch
 
     (folders / "empty").mkdir()
     (folders / "pairs.csv").write_text("content\nphotos/one.png\n")
     monkeypatch.chdir(folders)
-    given = WRONG[message]
-    alone = message.startswith(("nothing", "pairs.csv", "--pairs"))
-    given = given if alone else [*EVERY, "--network", "network.mat", *given]
+    arguments = WRONG[message]
+    is_whole = message.startswith(("nothing", "pairs.csv", "--pairs"))
+    arguments = arguments if is_whole else [*EVERY, "--network", "network.mat", *arguments]
     try:
-        status = batch.main(given)
+        status = batch.main(arguments)
     except SystemExit as error:
         status = error.code
-    told = capsys.readouterr().err
-    assert status == 2 and told.startswith("error: ") and message in told
-    assert told.count("\n") == 1 and not list(folders.glob("gallery/*"))
+    errors = capsys.readouterr().err
+    assert status == 2 and errors.startswith("error: ") and message in errors
+    assert errors.count("\n") == 1 and not list(folders.glob("gallery/*"))
 
 
-def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
+def test_processes_that_die_or_hang_are_reported(folders, capsys, monkeypatch):
     from neural_style_tf.batch import processes
     from neural_style_tf.commands import batch
 
@@ -129,8 +131,8 @@ def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
 
     monkeypatch.chdir(folders)
     monkeypatch.setattr(processes, "run", run)
-    one = ["--contents", "photos/one.png", "--network", "network.mat", "--job-timeout", "90"]
-    assert batch.main([*EVERY, *one]) == 1
+    one_photo = ["--contents", "photos/one.png", "--network", "network.mat", "--job-timeout", "90"]
+    assert batch.main([*EVERY, *one_photo]) == 1
     lines = capsys.readouterr().err.splitlines()
     died = "in the last one, the process that painted it died"
     hung = "in the last one, no step was reported for 90 seconds (--job-timeout)"
@@ -138,54 +140,63 @@ def test_processes_that_die_or_hang_are_told_of(folders, capsys, monkeypatch):
     assert f"2/2 error: gave up after 3 attempts: {hung}" in lines
 
 
-def workers_of(process):
-    """The processes below it that paint by now, for they have begun many threads. What they are
-    forked from, which is its child and not theirs, may have many, too."""
-    parents, threads, forked_from = {}, {}, set()
+def workers_of(batch):
+    """The processes that a batch has started and that paint by now, for they have many threads."""
+    workers = []
     for name in filter(str.isdecimal, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            parents[int(name)], threads[int(name)] = int(fields[1]), int(fields[17])
-            command = Path(f"/proc/{name}/cmdline").read_bytes()
-            if int(fields[1]) == process.pid and b"multiprocessing.forkserver" in command:
-                forked_from.add(int(name))
-    own = {process.pid}
-    while more := {one for one, parent in parents.items() if parent in own} - own:
-        own |= more
-    return [one for one in own - {process.pid} - forked_from if threads[one] > 3]
+            parent, threads = int(fields[1]), int(fields[17])
+            if parent == batch.pid and threads > 3:
+                workers.append(int(name))
+    return workers
 
 
 def test_a_killed_worker_costs_nothing_but_time(folders, alone):
     process = start(folders, "--workers", 2, "--save-states")
     os.kill(wait_for(lambda: workers_of(process))[0], signal.SIGKILL)
-    assert process.wait(timeout=PATIENCE) == 0, process.stderr.read()
+    assert process.wait(timeout=PATIENCE) == 0, process.errors()
     assert_as_alone(folders, alone)
     assert not list(folders.glob("gallery/*.npz"))
 
 
 def test_a_picture_goes_on_from_its_state(folders, monkeypatch):
     monkeypatch.chdir(folders)
-    given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
-    given = [*map(str, [*given, *OPTIONS]), "--save-state", "out.png.npz", "--quiet"]
-    assert neural_style.main(given) == 0
-    resumed = jobs._resumed(parser.parse(given, {}))
+    arguments = [
+        "--content",
+        "photos/one.png",
+        "--styles",
+        "paintings/dots.png",
+        "--output",
+        "out.png",
+    ]
+    arguments = [*map(str, [*arguments, *OPTIONS]), "--save-state", "out.png.npz", "--quiet"]
+    assert neural_style.main(arguments) == 0
+    resumed = jobs._resumed(parser.parse(arguments, {}))
     assert resumed.resumed.state["iterations"] == 6 and resumed.settings.scales == "1"
-    assert jobs._resumed(parser.parse([*given, "--iterations", "3"], {})) is None
-    assert jobs._resumed(parser.parse([*given, "--tv-weight", "3"], {})) is None
+    assert jobs._resumed(parser.parse([*arguments, "--iterations", "3"], {})) is None
+    assert jobs._resumed(parser.parse([*arguments, "--tv-weight", "3"], {})) is None
 
 
-def test_a_picture_of_ours_that_was_stopped_is_no_other_ones_to_replace(folders, monkeypatch):
+def test_only_the_same_options_go_on_with_a_picture_that_was_stopped(folders, monkeypatch):
     monkeypatch.chdir(folders)
-    given = ["--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"]
-    given = [*map(str, [*given, *OPTIONS]), "--quiet"]
-    assert neural_style.main(given) == 0
+    arguments = [
+        "--content",
+        "photos/one.png",
+        "--styles",
+        "paintings/dots.png",
+        "--output",
+        "out.png",
+    ]
+    arguments = [*map(str, [*arguments, *OPTIONS]), "--quiet"]
+    assert neural_style.main(arguments) == 0
     described = metadata.read("out.png")
-    assert jobs.existing(parser.parse(given, {})).status == "kept"
+    assert jobs.existing(parser.parse(arguments, {})).status == "kept"
     del described["losses"]
     writing.save("out.png", reading.read("out.png").pixels, metadata=described)
-    assert jobs.existing(parser.parse(given, {})) is None
+    assert jobs.existing(parser.parse(arguments, {})) is None
     with pytest.raises(UserError, match="was made with other settings"):
-        jobs.existing(parser.parse([*given, "--seed", "3"], {}))
+        jobs.existing(parser.parse([*arguments, "--seed", "3"], {}))
 
 
 def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
@@ -196,11 +207,11 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
     Image.fromarray(picture(68, 90).astype("u1")).save(folders / "photos/three.png")
     Image.fromarray(picture(40, 40).astype("u1")).save(folders / "photos/square.png")
     (folders / "photos/broken.png").write_bytes(b"broken")
-    given = {}
+    painted = {}
 
     def run(jobs, *_, kinds, **__):
-        given["jobs"] = [(Path(job.content).stem, Path(job.styles[0]).stem) for job in jobs]
-        given["kinds"] = [(kind.height, kind.width) for kind in kinds]
+        painted["jobs"] = [(Path(job.content).stem, Path(job.styles[0]).stem) for job in jobs]
+        painted["kinds"] = [(kind.height, kind.width) for kind in kinds]
         yield from ()
 
     monkeypatch.chdir(folders)
@@ -208,8 +219,8 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
     batch.main([*EVERY, *map(str, OPTIONS), "--size", "32"])
     order = {"square": (32, 32), "one": (24, 32), "three": (24, 32), "two": (32, 24)}
     order["broken"] = (0, 0)
-    assert given["jobs"] == [(photo, style) for photo in order for style in ("dots", "lines")]
-    assert given["kinds"] == [size for size in order.values() for _ in range(2)]
+    assert painted["jobs"] == [(photo, style) for photo in order for style in ("dots", "lines")]
+    assert painted["kinds"] == [size for size in order.values() for _ in range(2)]
 
 
 @pytest.mark.parametrize(
@@ -218,21 +229,21 @@ def test_photos_painted_at_one_size_are_of_one_kind_and_the_largest_are_first(
 def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, monkeypatch):
     from neural_style_tf.commands import batch
 
-    given = []
+    calls = []
     monkeypatch.chdir(folders)
     monkeypatch.setattr(batches.devices, "seems_to_have_gpu", lambda: has_gpu)
     monkeypatch.setattr(
-        batches.processes, "run", lambda *_, **how: given.append(how) or (_ for _ in ())
+        batches.processes, "run", lambda *_, **how: calls.append(how) or (_ for _ in ())
     )
     batch.main([*EVERY, *map(str, OPTIONS), *more])
-    assert (given[0]["preload"] == "neural_style_tf.batch.preload") is bool(forks)
+    assert (calls[0]["preload"] == "neural_style_tf.batch.preload") is bool(forks)
 
 
 def test_two_batches_in_one_folder_share_the_work(folders, alone):
     both = [start(folders, "--workers", 1, "--threads", 1) for _ in range(2)]
-    told = [process.communicate(timeout=PATIENCE)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    painted = [int((re.search(r"(\d+) painted", text) or [0, 0])[1]) for text in told]
+    errors = [process.communicate(timeout=PATIENCE)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    painted = [int((re.search(r"(\d+) painted", text) or [0, 0])[1]) for text in errors]
     assert sum(painted) == 4
     assert_as_alone(folders, alone)
 
@@ -244,8 +255,8 @@ def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
     process = start(folders, *one_quick(folders), "--workers", 1, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*.png")))
     os.killpg(process.pid, number)
-    told = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == status and "not started" in told
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == status and "not started" in errors
     done = [path.name for path in folders.glob("gallery/*--*.png")]
     assert done == NAMES[:1]
     assert not list(folders.glob("gallery/.*"))
@@ -253,7 +264,7 @@ def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
     assert len(json.loads((folders / "gallery/gallery.json").read_text())["pictures"]) == len(done)
 
 
-def test_a_claim_is_one_processs_until_it_ends(tmp_path):
+def test_a_claim_belongs_to_a_process_until_it_ends(tmp_path):
     path = tmp_path / "picture.png"
     code = (
         "import sys\nfrom neural_style_tf.pictures import files\n"
@@ -262,14 +273,14 @@ def test_a_claim_is_one_processs_until_it_ends(tmp_path):
     code += "; sys.stdin.read()"
     with files.claim(path) as ours, files.claim(tmp_path / "other.png") as other:
         assert ours and other
-        told = subprocess.run(
+        other_process = subprocess.run(
             [sys.executable, "-c", code],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
         )
-        assert told.stdout == "False\n"
+        assert other_process.stdout == "False\n"
     assert not list(tmp_path.iterdir())
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     holder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)

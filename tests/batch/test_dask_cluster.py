@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from forked import Forked, run_dask_worker
 from galleries import NAMES, assert_as_alone, one_quick, start
 from PIL import Image
 from shared import PATIENCE, ROOT, wait_for
@@ -26,57 +27,69 @@ pytest.importorskip("distributed", reason="the cluster needs distributed")
 SILENT_SECONDS = 10  # as no worker is, on a machine that has much else to do, unless it hangs
 
 
-class Scheduler(NamedTuple):
-    address: str
-    process: subprocess.Popen
-    workers: list[subprocess.Popen]  # each of one thread
+class Cluster(NamedTuple):
+    address: str  # of the scheduler
+    scheduler: subprocess.Popen
+    workers: list[Forked | subprocess.Popen]  # each of one thread
 
 
 @contextlib.contextmanager
-def started(folder, *options, workers=2, nanny="--no-nanny"):
-    """A scheduler and its workers. options: of each of them."""
-    paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/batch"]))
-    environment = os.environ | {"PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "1"}
-    quiet = {"cwd": folder, "env": environment, "text": True}
+def started(folder, *options, workers=2, nanny=False):
+    """A scheduler and its workers. options: of each of them. nanny: whether the workers have one;
+    then they start from scratch, or else
+    forked from a process that has imported TensorFlow."""
+    quiet = {"cwd": folder, "env": os.environ | {"PYTHONPATH": PATHS}, "text": True}
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
-    mine = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with open(folder / "log", "w+") as log:
-        processes = [subprocess.Popen([*command, *mine], stderr=log, **quiet)]
-        try:
-            found = wait_for(
-                lambda: re.search(r"((?:tcp|tls)://127\S+:\d+)\n", (folder / "log").read_text())
-            )
-            command = [sys.executable, "-m", "distributed.cli.dask_worker", found[1], *options]
-            theirs = [nanny, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
-            for _ in range(workers):
-                processes.append(subprocess.Popen([*command, *theirs], stderr=log, **quiet))
-            yield Scheduler(found[1], processes[0], processes[1:])
-        finally:
-            for process in reversed(processes):
-                if nanny == "--nanny" and process is not processes[0]:
-                    process.terminate()  # it ends its worker, too
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(timeout=PATIENCE)
-                process.kill()
-                process.wait()
+    command += ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+    with open(folder / "log", "w+") as log, contextlib.ExitStack() as stack:
+        scheduler = subprocess.Popen(command, stderr=log, **quiet)
+        stack.callback(end, scheduler)
+        address = wait_for(
+            lambda: re.search(r"((?:tcp|tls)://127\S+:\d+)\n", (folder / "log").read_text())
+        )[1]
+        worker_options = [address, *options, *WORKER_OPTIONS]
+        processes = []
+        for _ in range(workers):
+            if nanny:
+                command = [sys.executable, "-m", "distributed.cli.dask_worker", *worker_options]
+                processes.append(subprocess.Popen([*command, "--nanny"], stderr=log, **quiet))
+                stack.callback(end, processes[-1], nanny)
+            else:
+                arguments = [*worker_options, "--no-nanny"]
+                processes.append(Forked(run_dask_worker, arguments, folder))
+                stack.callback(processes[-1].kill)
+        yield Cluster(address, scheduler, processes)
+
+
+PATHS = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests/batch"]))
+WORKER_OPTIONS = ["--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
+
+
+def end(process, nanny=False):
+    if nanny:
+        process.terminate()  # it ends its worker, too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=PATIENCE)
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture
-def scheduler(tmp_path):
-    with started(tmp_path) as scheduler:
-        yield scheduler
+def cluster(tmp_path):
+    with started(tmp_path) as cluster:
+        yield cluster
 
 
-def test_a_worker_killed_in_the_middle_costs_its_own_picture_only(scheduler, folders, alone, batch):
-    address, _, workers = scheduler
+def test_a_worker_killed_in_the_middle_costs_its_own_picture_only(cluster, folders, alone, batch):
+    address, _, workers = cluster
     process = start(folders, "--cluster", address, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*--*.png")))
     os.kill(workers[0].pid, signal.SIGKILL)
-    told = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 0 and "4 painted in" in told, told
+    errors = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0 and "4 painted in" in errors, errors
     assert_as_alone(folders, alone)
 
-    # by the folder that all see, where states are kept, too
+    # again, in a folder that all machines see, where states are saved, too
     (folders / "gallery" / NAMES[0]).unlink()
     (folders / "photos/three.jpg").write_bytes(b"no picture")
     shared = ["--cluster", address, "--threads", 1, "--shared-folder", "--save-states"]
@@ -92,7 +105,7 @@ def test_a_cluster_on_this_machine(folders, alone, batch):
     assert_as_alone(folders, alone, NAMES[:2])
 
 
-def test_what_is_missing_is_told_in_one_line(monkeypatch):
+def test_what_is_missing_is_reported_in_one_line(monkeypatch):
     with pytest.raises(UserError, match="no scheduler at tcp"):
         monkeypatch.setattr(dask_connection, "CONNECT_SECONDS", 1)
         list(dask_cluster.run([], "tcp://127.0.0.1:9", False))
@@ -101,18 +114,18 @@ def test_what_is_missing_is_told_in_one_line(monkeypatch):
         list(dask_cluster.run([], "local", False))
 
 
-def test_a_scheduler_that_dies_is_told_in_one_line(scheduler, folders):
-    process = start(folders, *one_quick(folders), "--cluster", scheduler.address, "--threads", 1)
+def test_a_scheduler_that_dies_is_reported_in_one_line(cluster, folders):
+    process = start(folders, *one_quick(folders), "--cluster", cluster.address, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*--*.png")))
-    scheduler.process.kill()
-    told = process.communicate(timeout=PATIENCE)[1]
-    lines = [line for line in told.splitlines() if line.startswith("error: ")]
-    assert process.returncode == 1 and len(lines) == 1, told
+    cluster.scheduler.kill()
+    errors = process.communicate(timeout=PATIENCE)[1]
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert process.returncode == 1 and len(lines) == 1, errors
     assert re.match(
         r"error: the scheduler has gone \(.+\): start it, and the batch, again", lines[0]
     )
-    assert "Traceback" not in told and "distributed" not in told
-    assert re.search(r"\d painted, \d not started in ", told), told
+    assert "Traceback" not in errors and "distributed" not in errors
+    assert re.search(r"\d painted, \d not started in ", errors), errors
     assert (folders / "gallery/gallery.html").exists()
 
 
@@ -144,30 +157,32 @@ def hung(folder, nanny, numbers, monkeypatch, tries):
     monkeypatch.setattr(dask_cluster, "RESTART_SECONDS", PATIENCE)
     jobs, notes = options_of(folder, 4), []
     jobs = [jobs[number] for number in numbers]
-    with started(folder, workers=2, nanny=nanny) as scheduler:
-        given = {"note": notes.append, "work": hanging, "timeout": SILENT_SECONDS}
-        events = list(dask_cluster.run(jobs, scheduler.address, True, **given))
+    with started(folder, workers=2, nanny=nanny) as cluster:
+        options = {"note": notes.append, "work": hanging, "timeout": SILENT_SECONDS}
+        events = list(dask_cluster.run(jobs, cluster.address, True, **options))
     ends = [event for event in events if event.kind in ("done", "hung", "died")]
-    told = {numbers[event.job]: event.value.message if event.value else "hung" for event in ends}
-    assert len(told) == len(ends)
-    return told, [note for note in notes if note != "waiting for workers"]
+    outcomes = {
+        numbers[event.job]: event.value.message if event.value else "hung" for event in ends
+    }
+    assert len(outcomes) == len(ends)
+    return outcomes, [note for note in notes if note != "waiting for workers"]
 
 
 def test_a_worker_that_hangs_begins_again_and_so_does_its_job(tmp_path, monkeypatch):
-    told, notes = hung(tmp_path, "--nanny", [0, 1, 3], monkeypatch, tries=2)
-    assert told == {0: "0", 1: "1", 3: "3"} and notes == []
+    outcomes, notes = hung(tmp_path, True, [0, 1, 3], monkeypatch, tries=2)
+    assert outcomes == {0: "0", 1: "1", 3: "3"} and notes == []
 
 
 def test_a_worker_that_hangs_and_cannot_begin_again_is_left_out(tmp_path, monkeypatch):
-    told, notes = hung(tmp_path, "--no-nanny", [0, 1, 3], monkeypatch, tries=2)
-    assert told == {0: "0", 1: "1", 3: "3"}
+    outcomes, notes = hung(tmp_path, False, [0, 1, 3], monkeypatch, tries=2)
+    assert outcomes == {0: "0", 1: "1", 3: "3"}
     message = r"tcp://\S+ hangs and cannot be restarted: left out, end it yourself"
     assert len(notes) == 1 and re.fullmatch(message, notes[0])
 
 
 def test_a_job_that_hangs_at_every_try_is_given_up(tmp_path, monkeypatch):
-    told, _ = hung(tmp_path, "--no-nanny", [0, 2, 3], monkeypatch, tries=1)
-    assert told == {0: "0", 2: "hung", 3: "3"}
+    outcomes, _ = hung(tmp_path, False, [0, 2, 3], monkeypatch, tries=1)
+    assert outcomes == {0: "0", 2: "hung", 3: "3"}
 
 
 def lying(parcel, topic, number):
@@ -191,7 +206,7 @@ def lying(parcel, topic, number):
     ][parcel.options.settings.seed]
 
 
-def test_what_is_no_result_is_not_written(scheduler, tmp_path):
+def test_anything_but_a_result_is_not_written(cluster, tmp_path):
     expected = [
         "out.png: the worker sent back something other than a PNG file",
         "out.png: the worker sent back something other than a PNG file",
@@ -199,11 +214,11 @@ def test_what_is_no_result_is_not_written(scheduler, tmp_path):
         *["out.png: the worker sent back no result of this program: install the same"] * 9,
     ]
     options = options_of(tmp_path, len(expected))
-    events = list(dask_cluster.run(options, scheduler.address, False, work=lying))
-    told = {event.job: event.value for event in events if event.kind == "done"}
+    events = list(dask_cluster.run(options, cluster.address, False, work=lying))
+    outcomes = {event.job: event.value for event in events if event.kind == "done"}
     for number, message in enumerate(expected):
-        assert told[number].status == "failed" and message in told[number].message
-        assert "\n" not in told[number].message
+        assert outcomes[number].status == "failed" and message in outcomes[number].message
+        assert "\n" not in outcomes[number].message
     assert not (tmp_path / "out.png").exists()
 
 
@@ -236,32 +251,32 @@ def test_a_cluster_by_tls(tmp_path, folders, alone, batch, certificates):
     strangers = [path.replace("certificates", "strangers") for path in certificates]
     authority, certificate, key = certificates
     options = ["--tls-ca-file", authority, "--tls-cert", certificate, "--tls-key", key]
-    with started(tmp_path, "--protocol", "tls", *options, workers=1) as scheduler:
-        assert scheduler.address.startswith("tls://")
-        one = ["--contents", "photos/one.png", "--threads", 1, "--cluster", scheduler.address]
-        done = batch(*one, "--cluster-tls", *certificates)
+    with started(tmp_path, "--protocol", "tls", *options, workers=1) as cluster:
+        assert cluster.address.startswith("tls://")
+        one_photo = ["--contents", "photos/one.png", "--threads", 1, "--cluster", cluster.address]
+        done = batch(*one_photo, "--cluster-tls", *certificates)
         assert done.returncode == 0 and "2 painted in" in done.stderr, done.stderr
         assert_as_alone(folders, alone, NAMES[:2])
         shutil.rmtree(folders / "gallery")
-        done = batch(*one)
+        done = batch(*one_photo)
         assert done.returncode == 2 and first_line(done) == (
-            f"error: --cluster {scheduler.address} is encrypted: it requires --cluster-tls"
+            f"error: --cluster {cluster.address} is encrypted: it requires --cluster-tls"
         )
-        done = batch(*one, "--cluster-tls", *strangers)
+        done = batch(*one_photo, "--cluster-tls", *strangers)
         assert done.returncode == 1
-        assert first_line(done).startswith(f"error: no scheduler at {scheduler.address} (")
-        done = batch(*one[:-1], scheduler.address.replace("tls:", "tcp:"))
+        assert first_line(done).startswith(f"error: no scheduler at {cluster.address} (")
+        done = batch(*one_photo[:-1], cluster.address.replace("tls:", "tcp:"))
         assert done.returncode == 1 and first_line(done).startswith("error: no scheduler at tcp://")
 
 
 def first_line(done):
-    """Of what a batch says that paints nothing: the only one but for its summary."""
+    """The only line, besides its summary, of a batch that paints nothing."""
     first, *others = done.stderr.splitlines()
     assert [line[:9] for line in others] == ["2 not sta"], done.stderr
     return first
 
 
-def test_tls_that_cannot_be_is_told_before_anything_starts(certificates, tmp_path):
+def test_wrong_tls_files_are_reported_before_anything_starts(certificates, tmp_path):
     authority, certificate, key = certificates
     locked = key.replace("key.pem", "locked.pem")
     missing, junk = str(tmp_path / "none.pem"), str(tmp_path / "junk.pem")
@@ -301,3 +316,45 @@ def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():
     workers._workers = ["tcp://a", "tcp://b"]
     capacities = {waiting: workers.capacity(waiting) for waiting in (12, 8, 4, 3, 1, 0)}
     assert capacities == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}
+
+
+def test_workers_without_the_package_are_reported_in_one_line(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "PACKAGE", "not_installed_there")
+    with pytest.raises(UserError) as caught:
+        list(dask_cluster.run(options_of(tmp_path, 1), cluster.address, True))
+    message = (
+        r"tcp://\S+ cannot import neural_style_tf: run pip install 'neural-style-tf\[cluster\]' .*"
+    )
+    assert re.fullmatch(message, str(caught.value))
+    monkeypatch.setattr(dask_connection, "PACKAGE", "not_installed_there")
+    with pytest.raises(UserError, match=f"^{cluster.address} cannot import neural_style_tf"):
+        list(dask_cluster.run(options_of(tmp_path, 1), cluster.address, True))
+
+
+class SpecFound:
+    """The future of `find_spec` at a worker, which has ended."""
+
+    def __init__(self, spec):
+        self.result = lambda: spec
+
+    def add_done_callback(self, _):
+        pass
+
+    def done(self):
+        return True
+
+
+def test_a_worker_without_the_package_is_left_out(monkeypatch):
+    class Client:
+        def submit(self, find_spec, package, workers, pure):
+            asked.append(workers)
+            return SpecFound(None if workers == ["tcp://a"] else "a spec")
+
+    asked, notes = [], []
+    listed = ["tcp://a", "tcp://b"], None
+    monkeypatch.setattr(dask_connection, "workers_of", lambda _: listed)
+    workers = dask_cluster._DaskWorkers(Client(), [], True, notes.append, None)
+    assert [workers.ready(), workers.ready()] == [["tcp://b"], ["tcp://b"]]
+    assert asked == [["tcp://a"], ["tcp://b"]]
+    (note,) = notes
+    assert note.startswith("tcp://a cannot import neural_style_tf: run pip install")

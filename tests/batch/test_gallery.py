@@ -36,8 +36,8 @@ def listed(folder):
     return json.loads((folder / "gallery.json").read_text())["pictures"]
 
 
-def told(folder):
-    """What the page's script is given."""
+def page_data(folder):
+    """The data of the page's script."""
     page = (folder / "gallery.html").read_text(encoding="utf-8")
     return json.loads(re.search(r'id="gallery">(.*?)</script>', page, re.DOTALL)[1])
 
@@ -49,7 +49,7 @@ def small(color, height, width):
 
 
 def color_at(image, below, right):
-    """Of the point so many pixels from the lower right corner."""
+    """The colour of the point at this distance from the lower right corner, in pixels."""
     return np.array(image.getpixel((image.width - right, image.height - below)))
 
 
@@ -75,9 +75,9 @@ def test_hostile_pictures_are_left_out(tmp_path, paint):
     entries += [Entry(photo, (name,), name, "done") for name in names]
     entries += [Entry(name, (painting,), name, "kept") for name in names]
     gallery.write(tmp_path, entries)
-    told = json.loads((tmp_path / "gallery.json").read_text())["pictures"]
-    assert [entry["status"] for entry in told] == ["done"] + ["failed"] * 6
-    assert all(entry["message"] for entry in told[1:])
+    pictures = json.loads((tmp_path / "gallery.json").read_text())["pictures"]
+    assert [entry["status"] for entry in pictures] == ["done"] + ["failed"] * 6
+    assert all(entry["message"] for entry in pictures[1:])
     with Image.open(tmp_path / "gallery.jpg") as image:
         image.load()
 
@@ -152,11 +152,11 @@ def test_what_failed_is_grey_and_what_was_never_asked_for_is_not_there(tmp_path,
         assert np.asarray(word).min() < 170 < np.asarray(word)[0].min()
         assert np.abs(color_at(image, 2 * GAP + 85, left) - BLUE).max() <= 4
     assert [row["status"] for row in listed(tmp_path)] == ["failed", "kept", "done"]
-    assert [[r and r["status"] for r in row] for row in told(tmp_path)["rows"]] == [
+    assert [[r and r["status"] for r in row] for row in page_data(tmp_path)["rows"]] == [
         ["failed", None],
         ["kept", "done"],
     ]
-    assert told(tmp_path)["rows"][0][0]["thumbnail"] is None
+    assert page_data(tmp_path)["rows"][0][0]["thumbnail"] is None
 
 
 def test_blended_paintings_share_a_field():
@@ -191,11 +191,11 @@ def test_photos_of_one_name_are_two_rows(tmp_path, paint):
     photos = [paint("north/cat.png", RED), paint("south/cat.png", GREEN), paint("dog.png", BLUE)]
     entries = [Entry(photo, (photos[2],), photo, "done") for photo in photos]
     gallery.write(tmp_path, entries)
-    names = [photo["name"] for photo in told(tmp_path)["photos"]]
+    names = [photo["name"] for photo in page_data(tmp_path)["photos"]]
     assert names == ["north/cat.png", "south/cat.png", "dog"]
 
 
-def test_what_cannot_be_read_is_told_as_failed(tmp_path, paint):
+def test_what_cannot_be_read_is_listed_as_failed(tmp_path, paint):
     photo, painting = paint("photo.png", RED), paint("painting.png", BLUE)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     missing, broken = str(tmp_path / "missing.png"), str(tmp_path / "broken.png")
@@ -209,7 +209,7 @@ def test_what_cannot_be_read_is_told_as_failed(tmp_path, paint):
     assert first["status"] == "failed" and first["message"].startswith(f"no file {missing}")
     assert second["status"] == "failed" and "is not a picture" in second["message"]
     assert third["status"] == "done"
-    assert told(tmp_path)["photos"][1]["pictures"][0]["thumbnail"] is None
+    assert page_data(tmp_path)["photos"][1]["pictures"][0]["thumbnail"] is None
     gallery.write(tmp_path, entries[2:], max_megapixels=0.01)
     assert "more than 0.01" in listed(tmp_path)[0]["message"]
 
@@ -236,7 +236,7 @@ def test_the_list_says_all_that_is_known(tmp_path, paint):
     ]
 
 
-def test_settings_in_common_are_told_once(tmp_path, paint):
+def test_settings_in_common_are_listed_once(tmp_path, paint):
     photo, painting = paint("photo.png", RED), paint("painting.png", BLUE)
     shared = {"size": 512, "style_scales": (1.0, 0.5), "width": None}
     entries = [
@@ -245,10 +245,10 @@ def test_settings_in_common_are_told_once(tmp_path, paint):
         Entry(photo, (photo,), photo, "failed", "why"),
     ]
     gallery.write(tmp_path, entries)
-    assert told(tmp_path)["common"] == json.loads(json.dumps(shared))
-    (one, failed), (other, none) = told(tmp_path)["rows"]
-    assert one["settings"] == {"seed": 1} and other["settings"] == failed["settings"] == {}
-    assert none is None
+    assert page_data(tmp_path)["common"] == json.loads(json.dumps(shared))
+    (first, failed), (second, missing) = page_data(tmp_path)["rows"]
+    assert first["settings"] == {"seed": 1} and second["settings"] == failed["settings"] == {}
+    assert missing is None
 
 
 def test_many_thumbnails_are_smaller(tmp_path, monkeypatch, picture):
@@ -265,7 +265,7 @@ def test_many_thumbnails_are_smaller(tmp_path, monkeypatch, picture):
     assert Image.open(io.BytesIO(data)).size == (24, 16)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path, paint):
+def test_a_missing_folder_is_reported(tmp_path, paint):
     photo = paint("photo.png", RED)
     with pytest.raises(UserError, match=r"cannot write .*gallery\.json \(No such file"):
         gallery.write(tmp_path / "gone", [Entry(photo, (photo,), photo, "done")])
@@ -281,21 +281,21 @@ def test_no_results_are_an_empty_gallery(tmp_path):
 EVIL = "<img src=x onerror=alert(1)>&quot;'\"</script>{{GALLERY}}"
 
 
-def test_no_name_is_taken_for_html(tmp_path, paint):
+def test_no_name_is_read_as_html(tmp_path, paint):
     name = EVIL.replace("/", "")
     entry = Entry(paint(f"{name}.png", RED), (paint("a.png", BLUE),), EVIL, "failed", EVIL)
     gallery.write(tmp_path, [entry])
     page = (tmp_path / "gallery.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page and not re.search(r"https?://", page)
-    assert told(tmp_path)["photos"][0]["name"] == name
-    assert told(tmp_path)["rows"][0][0]["message"] == EVIL
+    assert page_data(tmp_path)["photos"][0]["name"] == name
+    assert page_data(tmp_path)["rows"][0][0]["message"] == EVIL
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names there are text")
-def test_a_name_may_have_bytes_that_are_no_text(tmp_path, paint):
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_a_name_may_have_bytes_that_cannot_be_decoded(tmp_path, paint):
     photo = paint(os.fsdecode(b"caf\xe9 100%\n?#1.png"), RED)
     gallery.write(tmp_path, [Entry(photo, (photo,), photo, "done")])
-    (shown,) = told(tmp_path)["photos"]
+    (shown,) = page_data(tmp_path)["photos"]
     assert shown["name"] == "caf? 100% ?#1"
     assert shown["pictures"][0]["link"] == "caf%E9%20100%25%0A%3F%231.png"
     assert listed(tmp_path)[0]["content"] == photo

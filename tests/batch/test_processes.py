@@ -1,4 +1,4 @@
-"""Processes that do jobs: in order, again where one died, and gone when nobody asks any more."""
+"""Processes that do jobs: in order, again where one died, and ended when the iterator is closed."""
 
 import os
 import re
@@ -17,8 +17,8 @@ SILENT_SECONDS = 5  # as none is that works, even on a machine that has much els
 
 
 def doubler(factor=2):
-    def work(job, tell):
-        tell(job)
+    def work(job, report):
+        report(job)
         return factor * job
 
     return work
@@ -27,7 +27,7 @@ def doubler(factor=2):
 def fragile(folder):
     """Dies of its first try at each odd job, and of every try at job 13."""
 
-    def work(job, tell):
+    def work(job, report):
         tried = os.path.join(folder, str(job))
         if job == 13 or (job % 2 and not os.path.exists(tried)):
             open(tried, "a").close()
@@ -38,13 +38,13 @@ def fragile(folder):
 
 
 def sleeper():
-    return lambda job, tell: tell(os.getpid()) or time.sleep(600)
+    return lambda job, report: report(os.getpid()) or time.sleep(600)
 
 
 def late(folder):
     """Has no time for a job when it is asked first."""
 
-    def work(job, tell):
+    def work(job, report):
         asked = os.path.join(folder, str(job))
         first = not os.path.exists(asked)
         open(asked, "a").close()
@@ -57,7 +57,7 @@ def broken():
     os._exit(3)
 
 
-def test_every_job_is_done_and_told_of():
+def test_every_job_is_done_and_reported():
     events = list(processes.run(range(7), 2, doubler, (3,)))
     assert {event.job: event.value for event in events if event.kind == "done"} == {
         job: 3 * job for job in range(7)
@@ -77,13 +77,13 @@ def test_a_job_whose_process_dies_is_tried_again_twice_at_most(tmp_path):
 
 
 def hanging(folder):
-    """Sleeps for ever at the first try of each odd job, and at every try of job 13."""
+    """Sleeps forever at the first try of each odd job, and at every try of job 13."""
 
-    def work(job, tell):
+    def work(job, report):
         tried = os.path.join(folder, str(job))
         if job == 13 or (job % 2 and not os.path.exists(tried)):
             open(tried, "a").close()
-            tell(os.getpid())
+            report(os.getpid())
             time.sleep(600)
         return job
 
@@ -112,16 +112,16 @@ TELLS = 60
 def lively():
     """Takes much longer than it is ever silent."""
 
-    def work(job, tell):
+    def work(job, report):
         for _ in range(TELLS):
             time.sleep(0.1)
-            tell(job)
+            report(job)
         return job
 
     return work
 
 
-def test_a_job_that_tells_of_progress_does_not_hang():
+def test_a_job_that_reports_progress_does_not_hang():
     events = list(processes.run([7], 1, lively, timeout=SILENT_SECONDS))
     assert [event.kind for event in events] == ["begun", *["progress"] * TELLS, "done"]
 
@@ -151,7 +151,7 @@ def stuck():
     time.sleep(600)
 
 
-def test_a_process_that_hangs_before_its_first_job_is_told(monkeypatch):
+def test_a_process_that_hangs_before_its_first_job_is_reported(monkeypatch):
     monkeypatch.setattr(processes, "START_SECONDS", 0.2)
     with pytest.raises(UserError, match="worker processes cannot start"):
         list(processes.run([1], 1, stuck, timeout=0.1))
@@ -172,7 +172,7 @@ def test_a_job_that_has_to_wait_is_asked_for_again(tmp_path):
 
 
 def own_process():
-    return lambda job, tell: (job, os.getpid())
+    return lambda job, report: (job, os.getpid())
 
 
 def test_a_process_that_has_done_jobs_of_many_kinds_is_replaced(monkeypatch):
@@ -199,7 +199,7 @@ def together(folder):
     """Does its first job when both processes have one, and its second likewise."""
     number = 0
 
-    def work(job, tell):
+    def work(job, report):
         nonlocal number
         number += 1
         if number <= 2:
@@ -210,7 +210,7 @@ def together(folder):
     return work
 
 
-def test_a_process_that_cannot_start_is_told():
+def test_a_process_that_cannot_start_is_reported():
     with pytest.raises(UserError, match="worker processes cannot start"):
         list(processes.run([1], 1, broken))
 
@@ -221,7 +221,7 @@ from neural_style_tf.errors import UserError
 
 def start():
     import needed
-    return lambda job, tell: needed.PROCESS
+    return lambda job, report: needed.PROCESS
 
 if __name__ == "__main__":
     try:
@@ -251,10 +251,10 @@ forks = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is
 
 
 @forks
-@pytest.mark.parametrize("needed, told", [("", r"\d+"), ("os._exit(3)", ".* cannot start: .*")])
-def test_what_all_need_is_imported_once(needed, told, tmp_path):
+@pytest.mark.parametrize("needed, output", [("", r"\d+"), ("os._exit(3)", ".* cannot start: .*")])
+def test_what_all_need_is_imported_once(needed, output, tmp_path):
     out, err = asks(tmp_path, needed).communicate(timeout=PATIENCE)
-    assert re.fullmatch(told, out.strip()) and not err
+    assert re.fullmatch(output, out.strip()) and not err
 
 
 @forks
@@ -269,7 +269,7 @@ def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
     assert "KeyboardInterrupt" in err and "needed.py" not in err
 
 
-def test_who_asks_no_more_leaves_no_process():
+def test_whoever_closes_the_iterator_leaves_no_process():
     ended = []
     events = processes.run([1, 2], 2, sleeper, on_end=ended.append)
     numbers = [event.value for event in (next(events) for _ in range(4)) if event.value]

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from neural_style_tf.batch import preload, processes  # noqa: F401
 from neural_style_tf.commands import batch
 from neural_style_tf.runs import stopping
@@ -23,6 +25,8 @@ class Forked:
     `subprocess.Popen`, with text on stderr."""
 
     def __init__(self, function, arguments, cwd):
+        if not hasattr(os, "fork"):
+            pytest.skip("programs are forked here, which this system cannot")
         self._stderr = tempfile.NamedTemporaryFile("r", suffix=".stderr")  # noqa: SIM115
         place = str(cwd), self._stderr.name
         # this very module, by the name that tests import it by

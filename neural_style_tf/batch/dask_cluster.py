@@ -110,7 +110,7 @@ class _DaskWorkers:
                 self._note("waiting for workers")
             self._looked = time.monotonic()
         self._workers = [address for address in self._addresses if self._is_installed(address)]
-        missing = [address for address in self._addresses if self._checks[address] is False]
+        missing = [address for address in self._addresses if self._checks.get(address) is False]
         if missing and missing == self._addresses:
             raise UserError(NOT_INSTALLED.format(missing[0]))
         for address in missing:
@@ -124,16 +124,18 @@ class _DaskWorkers:
         its first picture."""
         check = self._checks.get(worker)
         if check is None:
-            check = self._client.submit(find_spec, PACKAGE, workers=[worker], pure=False)
+            check = _submit(self._client, (find_spec, PACKAGE), {"workers": [worker]})
             check.add_done_callback(lambda _: self._news.put(Report(NO_ATTEMPT, ENDED)))
             self._checks[worker] = check
         if isinstance(check, bool):
             return check
         if not check.done():
             return False
-        with contextlib.suppress(Exception):  # the worker has gone: it will not be listed any more
+        try:
             self._checks[worker] = check.result() is not None
-        return self._checks[worker] is True
+        except Exception:  # the answer has got lost: ask again, if the worker is still listed
+            del self._checks[worker]
+        return self._checks.get(worker) is True
 
     def capacity(self, waiting: int) -> int:
         """Towards the end fewer jobs, or some would wait while other workers have none."""

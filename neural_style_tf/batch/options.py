@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neural_style_tf import rules
+from neural_style_tf.batch.processes import MAX_PROCESSES
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.runs.options import RunOptions, option_names
 
@@ -86,6 +87,11 @@ class BatchOptions:
             raise UsageError("nothing to paint: use --contents and --styles, or --pairs")
         if self.workers != AUTO and not (self.workers.isdecimal() and int(self.workers) >= 1):
             raise UsageError(f"--workers is {self.workers}: use auto, or 1 or more")
+        if self.cluster is None and self.workers != AUTO and int(self.workers) > MAX_PROCESSES:
+            raise UsageError(
+                f"--workers is {self.workers}: use {MAX_PROCESSES} or fewer, this system cannot "
+                "wait for more processes"
+            )
         if self.is_remote and self.workers != AUTO:
             raise UsageError("--workers is for this machine: a cluster has its own")
         if self.cluster_tls:

@@ -15,6 +15,8 @@ from PIL import Image
 from shared import PATIENCE, ROOT, wait_for
 
 from neural_style_tf.batch import batches, jobs
+from neural_style_tf.batch import options as batch_options
+from neural_style_tf.batch.options import BatchOptions
 from neural_style_tf.batch.scheduling import Event
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
@@ -119,6 +121,15 @@ def test_wrong_usage_is_reported_before_anything_starts(folders, message, capsys
     errors = capsys.readouterr().err
     assert status == 2 and errors.startswith("error: ") and message in errors
     assert errors.count("\n") == 1 and not list(folders.glob("gallery/*"))
+
+
+def test_more_processes_than_the_system_can_wait_for_are_refused(monkeypatch):
+    monkeypatch.setattr(batch_options, "MAX_PROCESSES", 60)
+    paths = {"contents": ["photo.png"], "styles": ["painting.png"], "output_dir": "gallery"}
+    with pytest.raises(UserError, match=r"^--workers is 61: use 60 or fewer, this system cannot"):
+        BatchOptions(**paths, workers="61")
+    assert BatchOptions(**paths, workers="60").workers == "60"
+    assert BatchOptions(**paths, workers="61", cluster="local").workers == "61"
 
 
 def test_processes_that_die_or_hang_are_reported(folders, capsys, monkeypatch):

@@ -5,6 +5,7 @@ import errno
 import math
 import os
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +35,8 @@ class ContentFeatures:
 
         # for each tile: its offset in the file, and for each layer the shape and the inside
         self._layouts: list[tuple[int, dict[str, tuple]]] = []
-        self._file, end = None, 0
+        self._file: IO[bytes] | None = None
+        end = 0
         for tile in grid.tiles(content.shape[1:3]):
             features = measure(tf.constant(content[tile.box]))
             inside = {name: grid.slices(name, tile) for name in features}
@@ -53,14 +55,16 @@ class ContentFeatures:
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """The features [1, h, w, channels] of a tile's box by layer, 0 except in the inside."""
         start, shapes = self._layouts[tile]
+        file = self._file
+        assert file is not None  # every picture has a tile
         with _file_errors():
-            self._file.seek(start)
-            return {name: self._read(shape, inside) for name, (shape, inside) in shapes.items()}
+            file.seek(start)
+            return {name: self._read(file, *layout) for name, layout in shapes.items()}
 
-    def _read(self, shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
+    def _read(self, file: IO[bytes], shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
         features = np.zeros(shape, np.float32)
         part = features[inside]
-        data = self._file.read(part.nbytes)
+        data = file.read(part.nbytes)
         if len(data) < part.nbytes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         part[:] = np.frombuffer(data, np.float32).reshape(part.shape)

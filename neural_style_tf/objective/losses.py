@@ -145,7 +145,7 @@ def style_loss(
     an eighth of "wasserstein" as much of the photo is left as with "mean" (docs/quality.md).
     """
     channels = gram.products.shape[-1]
-    if scale == "wasserstein":
+    if isinstance(target, Gaussian):
         return _gaussian_losses([(gram, target)])[0]
     if scale == "moments":
         return _moment_loss(_moments(gram), _moments(target))
@@ -160,10 +160,13 @@ def _mean_gram(gram: Gram) -> tf.Tensor:
     return gram.products / (gram.positions * gram.products.shape[-1])
 
 
-def style_losses(pairs: Sequence[tuple[Gram, Gram]], scale: str, pixels: float) -> list[tf.Tensor]:
+def style_losses(
+    pairs: Sequence[tuple[Gram, StyleTarget]], scale: str, pixels: float
+) -> list[tf.Tensor]:
     """The `style_loss` of each pair of a Gram and its target; all at once if that is faster."""
-    if scale == "wasserstein":
-        return _gaussian_losses(pairs)
+    gaussians = [(gram, target) for gram, target in pairs if isinstance(target, Gaussian)]
+    if gaussians:
+        return _gaussian_losses(gaussians)
     return [style_loss(gram, target, scale, pixels) for gram, target in pairs]
 
 

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tensorflow as tf
@@ -50,8 +50,8 @@ def choose_size(
     if free is None:
         return None
     height, width = sizes[0]
-    free = SHARE_OF_FREE * free - pictures_beside * 12 * height * width
-    pixels = free / passes.bytes_per_pixel()
+    available = SHARE_OF_FREE * free - pictures_beside * 12 * height * width
+    pixels = available / passes.bytes_per_pixel()
     if max(height * width for height, width in sizes) <= pixels:
         return None
     grid = Grid(passes.reach(), SMALLEST_TILE)
@@ -99,10 +99,10 @@ class _ParkedPictures:
 
     def __init__(self, pictures: list[np.ndarray]):
         self._pictures, self._count = pictures, len(pictures)
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def fetch(self) -> list[np.ndarray]:
-        if self._pictures:
+        if self._file is None:
             return self._pictures
         self._file.seek(0)
         return [np.load(self._file) for _ in range(self._count)]
@@ -111,11 +111,11 @@ class _ParkedPictures:
         if not self._pictures:
             return
         with contextlib.suppress(OSError):
-            self._file = places.temporary_file(sum(picture.nbytes for picture in self._pictures))
+            file = places.temporary_file(sum(picture.nbytes for picture in self._pictures))
             for picture in self._pictures:
-                np.save(self._file, picture)
-            self._file.flush()
-            self._pictures = []
+                np.save(file, picture)
+            file.flush()
+            self._file, self._pictures = file, []
 
 
 class _WithSmallerTiles:

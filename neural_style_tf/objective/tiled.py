@@ -256,6 +256,7 @@ def _grams(
         box = tf.constant(style[tile.box])
         grams = measure(box, _place(tile), _cut_out(source, tile))
         total = grams if total is None else _added(total, grams)
+    assert total is not None  # every picture has a tile
     return total
 
 

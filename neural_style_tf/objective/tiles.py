@@ -96,13 +96,10 @@ class Grid:
         """The slices of the inside in a layer's features [1, h, w, channels] of a tile's box."""
         stride, _ = self.reach[name]
         top, bottom, left, right = tile.inside
-        return (
-            slice(None),
-            *(
-                slice((first - start) // stride, -(-(last - start) // stride))
-                for first, last, start in (
-                    (top, bottom, tile.rows[0]),
-                    (left, right, tile.columns[0]),
-                )
-            ),
-        )
+
+        def positions(first: int, last: int, start: int) -> slice:
+            return slice((first - start) // stride, -(-(last - start) // stride))
+
+        rows = positions(top, bottom, tile.rows[0])
+        columns = positions(left, right, tile.columns[0])
+        return slice(None), rows, columns

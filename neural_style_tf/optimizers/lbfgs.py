@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective import graphs
@@ -299,7 +298,7 @@ def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tensor.dtype)
 
 
-def history_in(state: Mapping[str, ArrayLike]) -> int:
+def history_in(state: Mapping[str, Any]) -> int:
     """The pairs that a state of L-BFGS remembers."""
     return len(state["curvatures"])
 

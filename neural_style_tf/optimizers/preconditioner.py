@@ -105,7 +105,8 @@ def _by_color(
 ) -> list[tf.Tensor]:
     """The function of the spectrum [H, W // 2 + 1] and number of each opponent colour; one after
     another, because spectra are large."""
-    size, results = tf.shape(picture)[1:3], []
+    size = tf.shape(picture)[1:3]
+    results: list[tf.Tensor] = []
     for number, color in enumerate(tf.unstack(_colors())):
         with tf.control_dependencies(results[-1:]):
             plane = tf.linalg.matvec(picture[0], color)

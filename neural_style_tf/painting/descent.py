@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
 from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, UserError
 from neural_style_tf.machine.streams import LOGGER
@@ -38,8 +37,8 @@ class Descent:
         self.frame = NO_FRAME
         self.stage: Stage | None = None
         self._settings = settings
-        self._optimizer: Optimizer | None = None
-        self._state: State | None = {}  # None while a step changes it
+        self._optimizer: Optimizer = None  # type: ignore[assignment]  # until the first stage begins
+        self._state: State = {}  # None while a step changes it
         self._iteration = self._evaluations = 0  # of the run
         self._taken = 0  # steps of the stage
         self._patience = _Patience(settings.patience)
@@ -85,7 +84,7 @@ class Descent:
 
     @classmethod
     def restored(
-        cls, state: Mapping[str, ArrayLike], optimizer: Optimizer, settings: Settings
+        cls, state: Mapping[str, Any], optimizer: Optimizer, settings: Settings
     ) -> "Descent":
         """A descent that continues from a `state`, with that optimizer. Raises `UsageError` for a
         state of another optimizer."""
@@ -108,7 +107,7 @@ class Descent:
 
     def release(self) -> None:
         """Releases all pictures; afterwards there is no state."""
-        self.picture = self.best = self._state = None
+        self.picture = self.best = self._state = None  # type: ignore[assignment]
 
     @property
     def visible(self) -> tf.Tensor:
@@ -156,13 +155,14 @@ class Descent:
         def counted(picture: tf.Tensor) -> Evaluation:
             evaluation = objective(self.frame.picture(picture))
             self._evaluations += 1
-            self._state = None  # from here on only the optimizer holds it
+            self._state = None  # type: ignore[assignment]  # from here on only the optimizer holds it
             return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient))
 
         try:
             moved, state, evaluation = self._optimizer.step(counted, self.picture, self._state)
         except BaseException:
-            self._evaluations, self._state = before, self._state or small
+            self._evaluations = before
+            self._state = self._state or small  # type: ignore[assignment]
             raise
         return Scored(self.picture, evaluation.losses), moved, state
 
@@ -174,7 +174,8 @@ class Descent:
             self._check_finite(self.best if self._optimizer.recovers else scored)
 
     def _check_finite(self, scored: Scored) -> None:
-        settings, best = self._settings, self.best
+        settings, best, stage = self._settings, self.best, self.stage
+        assert best is not None and stage is not None  # a picture has been scored
         broken = [name for name, loss in scored.losses.items() if not np.isfinite(float(loss))]
         if not broken:
             return
@@ -185,7 +186,7 @@ class Descent:
             lower += [" or "] * bool(lower)
             lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
         visible = self.frame.picture(best.picture)
-        image = self.stage.image(visible) if np.isfinite(float(best.losses["total"])) else None
+        image = stage.image(visible) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(
             f"the loss became infinite or not a number after {self._iteration} steps: lower ",
             *lower,
@@ -216,7 +217,7 @@ def _specs(state: State) -> dict[str, tuple]:
     return {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()}
 
 
-def _tensors(state: Mapping[str, ArrayLike]) -> State:
+def _tensors(state: Mapping[str, Any]) -> State:
     return {name: tf.convert_to_tensor(value) for name, value in state.items()}
 
 

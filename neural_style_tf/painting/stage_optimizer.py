@@ -1,9 +1,9 @@
 """The optimizer of a stage: settings and the size of the picture -> an optimizer."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.optimizers.base import Optimizer
@@ -14,7 +14,7 @@ from neural_style_tf.settings import LEARNING_RATE, Settings
 
 
 def optimizer_of(
-    settings: Settings, stage: Stage, state: Mapping[str, ArrayLike] | None = None
+    settings: Settings, stage: Stage, state: Mapping[str, Any] | None = None
 ) -> Optimizer:
     """The optimizer that takes the steps of a stage.
 
@@ -28,9 +28,7 @@ def optimizer_of(
     return _lbfgs(settings, stage, state)
 
 
-def _lbfgs(
-    settings: Settings, stage: Stage, state: Mapping[str, ArrayLike] | None
-) -> ShorterWhenFull:
+def _lbfgs(settings: Settings, stage: Stage, state: Mapping[str, Any] | None) -> ShorterWhenFull:
     history = history_of(*stage.outer_size)
     if state and "curvatures" in state:
         history = min(history, history_in(state))

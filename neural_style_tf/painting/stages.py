@@ -6,6 +6,7 @@ Factors in Neural Style Transfer", section 6.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
@@ -14,7 +15,6 @@ from neural_style_tf.settings import SMALLEST_SIDE, Settings
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
-    from numpy.typing import ArrayLike
 
 # Each stage has twice the sides of the one before, and fewer steps by the root of two: measured
 # with benchmarks/quality.py, see docs/quality.md.
@@ -30,7 +30,7 @@ class Stage(NamedTuple):
     """A size that the picture is painted at, and the number of steps."""
 
     number: int  # from 1
-    count: int  # of all stages
+    count: int  # type: ignore[assignment]  # of all stages; hides tuple.count
     height: int
     width: int
     iterations: int
@@ -109,7 +109,7 @@ def to_rows(plan: list[Stage]) -> list[list[int]]:
     return [[stage.height, stage.width, stage.iterations, stage.tile or 0] for stage in plan]
 
 
-def from_rows(rows: "ArrayLike") -> list[Stage]:
+def from_rows(rows: "Sequence[Sequence[int]] | np.ndarray") -> list[Stage]:
     """The plan of `to_rows`. rows: integers [stages, 4]."""
     rows = [list(map(int, row)) for row in rows]
     return [

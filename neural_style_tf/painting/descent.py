@@ -13,9 +13,9 @@ from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import Optimizer, State, under, within
 from neural_style_tf.painting.frame import NO_FRAME, Frame
 from neural_style_tf.painting.stages import Stage
+from neural_style_tf.painting.step import LOSSES
 from neural_style_tf.settings import Settings
 
-LOSSES = ("content", "style", "tv", "total")
 # Steps between two checks of whether the loss is still finite: a check waits for the device.
 CHECK_EVERY = 10
 

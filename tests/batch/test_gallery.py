@@ -333,7 +333,7 @@ def opened(tmp_path, browser, paint):
 def test_a_browser_shows_the_gallery_and_opens_a_picture(tmp_path, opened):
     page = opened(1200)
     assert page.inner_text("h1") == "out"
-    assert page.inner_text("#summary") == "2 photos, 6 paintings, 11 done, 1 failed"
+    assert page.inner_text("#summary") == "2 photos, 6 paintings, 11 painted, 1 failed"
     assert page.locator("#grid img").count() == 8 + 11
     assert page.evaluate("[...document.images].every(i => !i.src || i.naturalWidth == 256)")
     assert page.inner_text(".photo >> nth=1") == "<b>one<b>"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import cpu, streams
+from neural_style_tf.machine import cpu, devices, streams
 
 THREADS = "TF_NUM_INTRAOP_THREADS"
 INTER_OP_THREADS = "TF_NUM_INTEROP_THREADS"
@@ -34,6 +34,11 @@ def start(debug: bool = False, threads: int | None = None) -> str:
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
+    if devices.seems_to_have_gpu() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        streams.LOGGER.warning(
+            "this machine seems to have an NVIDIA GPU, but TensorFlow does not see it: install "
+            "neural-style-tf[gpu]; --debug shows TensorFlow's messages"
+        )
     count = _number_of_threads(threads)
     return f"CPU ({count} thread{'s' * (count != 1)})"
 

@@ -17,10 +17,10 @@ TOLERANCES = {tf.float32: 1e-5, tf.bfloat16: 0.2, tf.float16: 0.05}
 
 @pytest.mark.parametrize("channels", [1, 1000], ids=["winograd", "direct"])
 @pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
-def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, monkeypatch):
+def test_the_gradient_equals_gradient_tapes(network, picture, settings, channels, monkeypatch):
     monkeypatch.setattr(winograd, "MIN_CHANNELS", channels)
     monkeypatch.setattr(winograd, "MIN_POSITIONS", 1)
-    assert_alike(network, picture, settings, (33, 46), tf.float32)
+    assert_like_gradient_tape(network, picture, settings, (33, 46), tf.float32)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_gradient_is_gradient_tapes(network, picture, settings, channels, mo
     ],
     ids=["few places", "many places, few channels"],
 )
-def test_what_does_not_pay_takes_the_direct_way(
+def test_where_winograd_does_not_pay_the_convolution_is_direct(
     network, picture, size, limits, expected, monkeypatch
 ):
     monkeypatch.setattr(winograd, "MIN_POSITIONS", 9 * 12)
@@ -39,21 +39,21 @@ def test_what_does_not_pay_takes_the_direct_way(
         monkeypatch.setattr(winograd, name, limit)
     sizes, convolve = [], winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *x: sizes.append(x[0].shape) or convolve(*x))
-    assert_alike(network, picture, Settings(), size, tf.float32)
+    assert_like_gradient_tape(network, picture, Settings(), size, tf.float32)
     assert {tuple(shape[1:3]) for shape in sizes} == expected
 
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 51)], ids=str)
 @pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
-def test_at_any_size(network, picture, pooling, size):
+def test_the_gradient_at_any_size(network, picture, pooling, size):
     settings = Settings(pooling=pooling, style_loss="mean")
-    assert_alike(network, picture, settings, size, tf.float32)
+    assert_like_gradient_tape(network, picture, settings, size, tf.float32)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
 @pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
-def test_in_low_precision_too_as_far_as_that_goes(network, picture, settings, dtype):
-    assert_alike(network, picture, settings, (33, 46), dtype)
+def test_gradients_in_low_precision_are_close(network, picture, settings, dtype):
+    assert_like_gradient_tape(network, picture, settings, (33, 46), dtype)
 
 
 @pytest.mark.parametrize(
@@ -72,41 +72,43 @@ def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
         monkeypatch.setattr(
             winograd, name, lambda *x, run=convolve: convolved.append(x[0].dtype) or run(*x)
         )
-    assert_alike(network, picture, settings, (34, 47), tf.bfloat16)
+    assert_like_gradient_tape(network, picture, settings, (34, 47), tf.bfloat16)
     assert len(convolved) > 3 and set(convolved) == {tf.bfloat16}
 
 
-def assert_alike(network, picture, settings, size, dtype):
+def assert_like_gradient_tape(network, picture, settings, size, dtype):
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
     content = picture(*size, seed=22)
     styles = [picture(40, 37, seed=42), picture(21, 50, seed=43)]
     styles = styles[: len(settings.style_blend_weights or [1])]
     try:
-        found = objective_of(network, content, styles, settings, dtype)(ours)
+        evaluation = objective_of(network, content, styles, settings, dtype)(ours)
     except tf.errors.OpError as error:
         pytest.skip(f"this processor has no {dtype.name} ({type(error).__name__})")
     batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
     expected = plain.make_objective(network, batch[0], batch[1:], settings)(ours)
-    assert apart(found.gradient, expected.gradient) < TOLERANCES[dtype]
-    assert found.gradient.dtype == tf.float32 and list(found.losses) == list(expected.losses)
-    for name, loss in found.losses.items():
+    assert apart(evaluation.gradient, expected.gradient) < TOLERANCES[dtype]
+    assert evaluation.gradient.dtype == tf.float32 and list(evaluation.losses) == list(
+        expected.losses
+    )
+    for name, loss in evaluation.losses.items():
         np.testing.assert_allclose(loss, expected.losses[name], rtol=TOLERANCES[dtype])
 
 
-def test_the_losses_that_are_told_are_float32s(network, picture):
+def test_reported_losses_are_computed_in_float32(network, picture):
     content, style = (tf.constant(picture(seed=seed)[np.newaxis]) for seed in (1, 2))
     targets = measure_targets(network, content, [style], Settings())
-    told = make_losses(network, targets, Settings())(style)
+    reported = make_losses(network, targets, Settings())(style)
     expected = plain.make_objective(network, content, [style], Settings())(style).losses
-    for name in ("content", "tv", "total"):  # the style is at its target, but for rounding
-        np.testing.assert_allclose(told[name], expected[name], rtol=1e-5)
+    for name in ("content", "tv", "total"):  # the style equals its target, except for rounding
+        np.testing.assert_allclose(reported[name], expected[name], rtol=1e-5)
 
 
 def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatch):
     image = tf.constant(picture()[np.newaxis])
-    found = {}
+    results = {}
     for by_gradient, operation in ((True, "Conv2DBackpropInput"), (False, "Conv2D")):
-        monkeypatch.setattr(tensorflow_setup, "uses_onednn", lambda one=by_gradient: one)
+        monkeypatch.setattr(tensorflow_setup, "uses_onednn", lambda value=by_gradient: value)
         passes = Passes(network.layers, ["relu3_1"])
 
         @tf.function
@@ -116,10 +118,10 @@ def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatc
             return features["relu3_1"], gradient
 
         graph = both.get_concrete_function(image).graph
-        # but for the first convolution, which is an ordinary one both ways
+        # except for the first convolution, which is an ordinary one both ways
         assert [op.type for op in graph.get_operations()].count(operation) == 9
-        found[operation] = both(image)
-    for ours, theirs in zip(*found.values(), strict=True):
+        results[operation] = both(image)
+    for ours, theirs in zip(*results.values(), strict=True):
         assert np.abs(theirs).max() > 0 and apart(ours, theirs) < TOLERANCES[tf.float32]
     with tf.GradientTape() as tape:
         tape.watch(image)
@@ -166,20 +168,20 @@ def test_winograds_transforms_are_exact():
     kernel, values = np.array([2.0, -3, 5]), np.array([1.0, 4, -2, 0.5, 3, -7])
     expected = np.correlate(values, kernel, "valid")
     inputs, outputs = winograd.INPUTS, winograd.OUTPUTS
-    found = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
     inputs, outputs = winograd.TRANSPOSED  # with the same transformed kernel
-    found = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
-    np.testing.assert_allclose(found, np.correlate(values, kernel[::-1], "valid"), rtol=1e-12)
+    result = outputs @ ((winograd.KERNEL @ kernel) * (inputs @ values))
+    np.testing.assert_allclose(result, np.correlate(values, kernel[::-1], "valid"), rtol=1e-12)
 
 
 @pytest.mark.parametrize("dtype, most", [(tf.float32, 2e-6), (tf.bfloat16, 0.015)])
-def test_few_digits_are_lost_with_many_channels(dtype, most):
+def test_winograd_loses_few_digits_with_many_channels(dtype, most):
     random = np.random.default_rng(0)
     image = tf.constant(np.maximum(random.normal(size=(1, 16, 16, 256)), 0), dtype)
     kernel = random.normal(size=(3, 3, 256, 256)) / 48
     transformed = winograd.transform_kernel(tf.constant(kernel, tf.float32))
-    found = winograd.convolve(image, tf.cast(transformed, dtype))
+    result = winograd.convolve(image, tf.cast(transformed, dtype))
     expected = tf.nn.conv2d(tf.cast(image, tf.float64), kernel, 1, "SAME")
-    assert found.dtype == dtype
-    assert apart(found.numpy().astype(float), expected.numpy()) < most
+    assert result.dtype == dtype
+    assert apart(result.numpy().astype(float), expected.numpy()) < most

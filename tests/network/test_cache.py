@@ -1,4 +1,4 @@
-"""Networks that are kept in a form that loads at once."""
+"""The cache of networks that were read before."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def path(tiny, tmp_path, monkeypatch):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The paths that were really read."""
+    """The paths of the files that were read, not loaded from the cache."""
     paths, read = [], weights.read
 
     def counted(path):
@@ -42,14 +42,14 @@ def assert_same(ours, theirs):
     assert ours.title == theirs.title
     np.testing.assert_array_equal(ours.mean_pixel, theirs.mean_pixel)
     np.testing.assert_array_equal(ours.scale, theirs.scale)
-    for one, other in zip(ours.layers, theirs.layers, strict=True):
-        assert (one.name, one.kind) == (other.name, other.kind)
-        if one.kind == "conv":
-            assert one.kernel.dtype == np.float32
-            np.testing.assert_array_equal(one.kernel, other.kernel)
-            np.testing.assert_array_equal(one.bias, other.bias)
+    for layer, other in zip(ours.layers, theirs.layers, strict=True):
+        assert (layer.name, layer.kind) == (other.name, other.kind)
+        if layer.kind == "conv":
+            assert layer.kernel.dtype == np.float32
+            np.testing.assert_array_equal(layer.kernel, other.kernel)
+            np.testing.assert_array_equal(layer.bias, other.bias)
         else:
-            assert one.kernel is None and one.bias is None
+            assert layer.kernel is None and layer.bias is None
 
 
 def test_the_second_time_the_file_is_not_read(path, reads):
@@ -73,7 +73,7 @@ def test_a_file_that_changed_is_read_again(path, reads):
 
 
 @pytest.mark.parametrize("harm", ["empty", "half", "other", "pickle", "folder"])
-def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
+def test_a_broken_entry_is_ignored_and_replaced(path, reads, harm):
     expected = cache.read(path)
     (kept,) = user_cache.folder().iterdir()
     whole = kept.read_bytes()
@@ -93,22 +93,23 @@ def test_a_broken_cache_is_ignored_and_mended(path, reads, harm):
         assert len(reads) == 2
 
 
-def kept_file():
-    (kept,) = user_cache.folder().iterdir()
-    return kept
+def entry():
+    """The only file in the cache."""
+    (path,) = user_cache.folder().iterdir()
+    return path
 
 
 @pytest.mark.parametrize("place", range(24))
-def test_one_wrong_bit_anywhere_is_noticed(path, reads, place):
+def test_one_wrong_bit_anywhere_is_detected(path, reads, place):
     expected = cache.read(path)
-    data = bytearray(kept_file().read_bytes())
+    data = bytearray(entry().read_bytes())
     data[place * (len(data) - 1) // 23] ^= 1 << place % 8
-    kept_file().write_bytes(data)
+    entry().write_bytes(data)
     assert_same(cache.read(path), expected)
     assert len(reads) == 2
 
 
-def test_what_is_whole_and_no_network_is_ignored(path, reads):
+def test_an_intact_entry_that_is_not_a_network_is_ignored(path, reads):
     expected = cache.read(path)
     origin = cache._origin(path)
     packed_network = packed.pack(expected)
@@ -137,19 +138,19 @@ def test_what_is_whole_and_no_network_is_ignored(path, reads):
         packed_with(shapes={"a": 1}),
     ]
     for case in cases:
-        kept_file().write_bytes(cache._sealed(origin + case))
+        entry().write_bytes(cache._sealed(origin + case))
         reads.clear()
         assert_same(cache.read(path), expected)
         assert reads == [path], case[:300]
 
 
-def test_what_belongs_to_another_file_is_ignored(path, reads, tmp_path):
+def test_the_entry_of_another_file_is_ignored(path, reads, tmp_path):
     cache.read(path)
-    theirs = kept_file().read_bytes()
+    theirs = entry().read_bytes()
     other = reference.save_mat(tmp_path / "other.mat", reference.tiny_weights(seed=3))
     path.write_bytes(other.read_bytes())
     expected = cache.read(path)
-    kept_file().write_bytes(theirs)
+    entry().write_bytes(theirs)
     assert_same(cache.read(path), expected)
     assert len(reads) == 3
 
@@ -159,12 +160,12 @@ needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have
 
 @needs_owners
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_what_others_could_have_written_is_ignored_and_replaced(path, reads, mode):
+def test_an_entry_that_others_could_have_written_is_ignored_and_replaced(path, reads, mode):
     expected = cache.read(path)
-    kept_file().chmod(mode)
+    entry().chmod(mode)
     assert_same(cache.read(path), expected)
     assert len(reads) == 2
-    assert kept_file().stat().st_mode & 0o777 == 0o600
+    assert entry().stat().st_mode & 0o777 == 0o600
     cache.read(path)
     assert len(reads) == 2
 
@@ -184,13 +185,13 @@ def test_a_folder_that_others_can_write_is_made_private_before_it_is_used(path, 
 @needs_owners
 def test_in_a_folder_of_another_user_nothing_is_read_or_kept(path, reads, monkeypatch):
     expected = cache.read(path)
-    before = kept_file().stat()
+    before = entry().stat()
     monkeypatch.setattr(os, "geteuid", lambda: before.st_uid + 1)
     for _ in range(2):
         assert_same(cache.read(path), expected)
         assert user_cache.remembered("drink", ("tea", "coffee"), lambda: "tea") == "tea"
     assert len(reads) == 3
-    after = kept_file().stat()
+    after = entry().stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -198,10 +199,10 @@ def test_in_a_folder_of_another_user_nothing_is_read_or_kept(path, reads, monkey
 def test_no_link_and_no_pipe_is_followed(path, reads, tmp_path):
     expected = cache.read(path)
     elsewhere = tmp_path / "elsewhere"
-    kept_file().rename(elsewhere)
+    entry().rename(elsewhere)
     (user_cache.folder() / cache._name(path)).symlink_to(elsewhere)
     assert_same(cache.read(path), expected)
-    kept_file().unlink()
+    entry().unlink()
     os.mkfifo(user_cache.folder() / cache._name(path), 0o600)
     assert_same(cache.read(path), expected)
     assert len(reads) == 3
@@ -249,7 +250,7 @@ def test_a_cache_that_does_not_exist_or_is_another_users_is_not_cleared(path, mo
     if hasattr(os, "geteuid"):
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
         assert cache.clear() == (user_cache.folder(), 0, 0)
-        assert kept_file().exists()
+        assert entry().exists()
 
 
 def test_a_cache_that_cannot_be_cleared_is_reported_in_one_line(path, monkeypatch):
@@ -265,7 +266,7 @@ def test_a_cache_that_cannot_be_cleared_is_reported_in_one_line(path, monkeypatc
     assert str(error.value) == message
 
 
-def test_a_name_that_is_no_unicode_is_cached_too(path, reads):
+def test_a_file_name_that_is_not_unicode_is_cached_too(path, reads):
     other = os.fsdecode(os.fsencode(path.parent) + b"/\xfc.mat")
     path.rename(other)
     expected = cache.read(other)
@@ -279,7 +280,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing(path, reads, tmp_path):
     assert_same(cache.read(path), expected)
 
 
-def test_a_network_that_is_gone_is_told_though_it_is_in_the_cache(path):
+def test_a_missing_file_is_reported_though_its_network_is_in_the_cache(path):
     cache.read(path)
     path.unlink()
     with pytest.raises(UserError, match=r"^no file .*network.mat"):
@@ -308,9 +309,9 @@ print(hashlib.sha256(b"".join(kernels)).hexdigest())
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=PATIENCE)[0] for process in both]
-    assert told[0] and told[0] == told[1]
-    kept = [found for found in tmp_path.rglob("*") if found.is_file()]
-    assert len(kept) == 1 and kept[0].suffix == ".network"
+    digests = [process.communicate(timeout=PATIENCE)[0] for process in both]
+    assert digests[0] and digests[0] == digests[1]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 1 and files[0].suffix == ".network"
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert again.stdout == told[0]
+    assert again.stdout == digests[0]

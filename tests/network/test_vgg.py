@@ -1,6 +1,6 @@
-"""The network: both MatConvNet layouts, what is broken, and the file that comes along.
+"""The network: both MatConvNet layouts, broken files, and the bundled network.
 
-The other formats are in test_networks.py.
+The other formats are in test_formats.py.
 """
 
 import hashlib
@@ -38,13 +38,13 @@ def test_both_layouts_of_both_depths_are_read(tmp_path, layout, depth):
 def test_features_equal_a_plain_numpy_forward_pass(network, weights, picture, pooling, padding):
     image = picture(35, 46)
     expected = reference.features(weights, image, pooling, padding)
-    found = vgg.features(network, tf.constant(image[np.newaxis]), network.names, pooling, padding)
-    assert list(found) == network.names
-    for name, features in found.items():
+    by_name = vgg.features(network, tf.constant(image[np.newaxis]), network.names, pooling, padding)
+    assert list(by_name) == network.names
+    for name, features in by_name.items():
         np.testing.assert_allclose(features[0], expected[name], rtol=1e-4, atol=1e-3)
 
 
-def test_net_gives_the_36_names_and_the_mean_pixel(tiny, weights, picture):
+def test_net_returns_the_36_names_and_the_mean_pixel(tiny, weights, picture):
     image = picture()
     _, mean_pixel = vgg.net(tiny, tf.zeros((1, 16, 16, 3)))
     preprocessed = vgg.preprocess(image, mean_pixel)
@@ -56,7 +56,7 @@ def test_net_gives_the_36_names_and_the_mean_pixel(tiny, weights, picture):
     np.testing.assert_allclose(features["relu5_4"][0], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_the_graph_stops_at_the_last_layer_asked_for(network):
+def test_the_graph_stops_at_the_last_wanted_layer(network):
     def run(image):
         return vgg.features(network, image, ["relu3_1", "relu1_1"])
 
@@ -82,7 +82,7 @@ def test_a_network_that_ends_early_has_the_layers_it_has(tmp_path):
         vgg.check_layers(network, ["relu4_2"])
 
 
-def test_a_truncated_file_is_told_in_one_line_wherever_it_ends(tmp_path, tiny):
+def test_a_truncated_file_is_reported_in_one_line_wherever_it_ends(tmp_path, tiny):
     whole = tiny.read_bytes()
     broken = tmp_path / "broken.mat"
     for length in [1, 50, 127, 130, *range(200, len(whole) - 1, len(whole) // 20)]:
@@ -93,7 +93,7 @@ def test_a_truncated_file_is_told_in_one_line_wherever_it_ends(tmp_path, tiny):
         assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_no_network_is_told_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_network_is_reported_in_one_line(tmp_path):
     path = tmp_path / "other.mat"
     message = (
         f"network {path} is not a MatConvNet network: choose a .mat file such as "
@@ -131,7 +131,7 @@ def test_the_bundled_network_is_vgg19_with_256_levels_a_layer():
     np.testing.assert_allclose(network.mean_pixel, [123.68, 116.779, 103.939], rtol=1e-6)
 
 
-def test_a_reader_by_position_finds_the_bundled_weights():
+def test_a_program_that_reads_by_position_reads_the_bundled_weights():
     """As programs written for the published file read it."""
     content = scipy.io.loadmat(BUNDLED)
     kernel, bias = content["layers"][0][0][0][0][2][0]

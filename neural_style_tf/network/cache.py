@@ -1,8 +1,8 @@
 """Cache: networks that were read before, in a form that loads at once.
 
-Reading the bundled `.mat` file takes seconds; its copy in the cache, of about 80 MB, loads in a
-tenth of one. The cache holds the four networks used last. An entry is ignored if it is damaged
-(each has a digest) or if it was not made from exactly the file that is asked for.
+A compressed `.mat` file has to be unpacked each time it is read; its entry in the cache, of about
+80 MB for a VGG-19, is not compressed. The cache holds the four networks used last. An entry is
+ignored if it is damaged (each has a digest) or was not made from exactly the requested file.
 """
 
 import contextlib

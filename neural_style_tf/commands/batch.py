@@ -22,10 +22,10 @@ from neural_style_tf.errors import (
     INTERRUPTED,
     UsageError,
     UserError,
-    message_of,
     option_name,
 )
 from neural_style_tf.machine import streams
+from neural_style_tf.runs import failures
 from neural_style_tf.runs.options import RunOptions, option_names
 from neural_style_tf.runs.stopping import EXIT_STATUS
 
@@ -38,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
         end_on_signals()
     try:
         return batches.run(*read(arguments))
-    except UserError as error:
+    except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {message_of(error)}", file=sys.stderr)
-        return error.exit_status
+        print(f"error: {failures.in_words(error)}", file=sys.stderr)
+        return getattr(error, "exit_status", UserError.exit_status)
     except KeyboardInterrupt as interruption:
         return getattr(interruption, "exit_status", INTERRUPTED)
 

@@ -62,7 +62,7 @@ def paint_stages(
         if plan is None:
             state = {**resume, "plan": np.asarray(resume["plan"])}
             resume, plan = continuing.starting_point(state, settings)
-        _check_sizes(checked.content, plan, resume)
+        check_sizes(checked.content, plan, resume)
     elif plan is None:
         plan = _plan(checked, network, settings)
     resume = None if resume is None else dict(resume)  # the caller may let go of it
@@ -88,7 +88,7 @@ def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[
     return tiling.in_tiles(plan, network, sizes, settings, feature_dtype(settings.precision))
 
 
-def _check_sizes(content: np.ndarray, plan: list[Stage], state: Mapping[str, Any] | None) -> None:
+def check_sizes(content: np.ndarray, plan: list[Stage], state: Mapping[str, Any] | None) -> None:
     """Raises `UsageError` unless a run to resume painted pictures of the content's size, and its
     state, if it has one, holds a picture of the size of its stage."""
     last = plan[-1]

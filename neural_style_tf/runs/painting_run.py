@@ -89,7 +89,7 @@ class PaintingRun:
     def _prepare(self) -> None:
         """Loads the network, and settles what depends on it."""
         from neural_style_tf.network import vgg
-        from neural_style_tf.painting import tiling
+        from neural_style_tf.painting import painter, tiling
 
         settings, resumed, plan = self._settings, self._resumed, self._pictures.plan
         self._network = vgg.load(self._options.network)
@@ -98,6 +98,7 @@ class PaintingRun:
         self._state = None
         if resumed:
             self._state, plan = continuing.starting_point(resumed.state, settings)
+            painter.check_sizes(self._pictures.content, plan, self._state)
         if not resumed or settings.tile != resumed.description["tile"]:
             sizes = [style.shape[:2] for style in self._pictures.styles]
             plan = tiling.in_tiles(plan, self._network, sizes, settings, precision)

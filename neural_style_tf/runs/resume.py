@@ -67,8 +67,9 @@ class Resumed(NamedTuple):
     def check(self, options: RunOptions, description: provenance.Description) -> None:
         """Raises `UsageError` for anything that makes another picture, unless that is allowed."""
         changes = provenance.changes(self.description, description)
-        if description["scales"] != self.description["scales"]:
-            raise UsageError(SettingName("scales"), " cannot change when a run is resumed")
+        for name in ("scales", "optimizer"):
+            if description[name] != self.description[name]:
+                raise UsageError(SettingName(name), " cannot change when a run is resumed")
         if changes and not options.allow_changes:
             raise UsageError(
                 f"the run in {options.resume} had other settings: ",

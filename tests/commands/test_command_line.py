@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from shared import COMMAND, PATIENCE, PAUSING, ROOT, error_of, size_of, start, wait_for
 
-from neural_style_tf.commands import neural_style
+from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files, metadata, writing
 from neural_style_tf.runs import outputs
@@ -498,3 +498,15 @@ def test_a_checkpoint_that_cannot_be_written_is_reported_and_the_run_goes_on(
         assert f"error: cannot write step-{step}.png (No space left on device)" in stderr
     with Image.open("out.png") as image:
         assert image.size == (45, 34)
+
+
+@pytest.mark.parametrize("program", [neural_style, batch])
+def test_whatever_is_wrong_is_one_line(program, tmp_path, monkeypatch, capsys):
+    """Here half of a surrogate pair, which a name may hold on Windows."""
+    monkeypatch.chdir(tmp_path)
+    inputs = ["--content", "a", "--output", "o.png"]
+    if program is batch:
+        inputs = ["--contents", "a", "--output-dir", "o"]
+    assert program.main([*inputs, "--styles", "b", "@\ud83d"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")

@@ -350,3 +350,13 @@ def test_what_could_not_be_written_fails_the_run_at_its_end(start, folder):
     _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "error: cannot write place/run.npz" in stderr
     assert "out.png: 60 steps in " in stderr
+
+
+def test_a_saved_run_that_cannot_go_on_is_refused_in_one_line(run, folder):
+    assert run("--iterations", 2, "--save-state", "run.npz").returncode == 0
+    for option, message in {
+        ("--size", 40): "content is 40x30 and the run to resume painted 45x34: use that size",
+        ("--optimizer", "lbfgs"): "--optimizer cannot change when a run is resumed",
+    }.items():
+        result = run("--resume", "run.npz", "--allow-changes", "--iterations", 4, *option)
+        assert error_of(result, 2).startswith(message)

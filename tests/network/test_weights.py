@@ -15,7 +15,7 @@ from network_files import (
     save_pth,
 )
 
-from neural_style_tf.batch import dask_cluster
+from neural_style_tf.batch import parcels
 from neural_style_tf.commands.parser import parse
 from neural_style_tf.network import downloads, vgg, weights
 from neural_style_tf.runs import provenance
@@ -234,9 +234,9 @@ def test_the_bundled_network_is_found_by_its_name_on_a_cluster(folder, monkeypat
     monkeypatch.chdir(folder)
     files = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     options = parse([*files, "--network", BUNDLED_NETWORK.name], {})
-    parcel = dask_cluster.pack(options, is_shared)
+    parcel = parcels.pack(options, is_shared)
     monkeypatch.chdir("/")  # where a worker may run
-    assert weights.find(parcel.options.network) == BUNDLED_NETWORK
+    assert weights.find(parcel.network) == BUNDLED_NETWORK
 
 
 def test_the_bundled_network_is_loaded_by_its_name_from_every_folder(run):

@@ -15,8 +15,8 @@ LOSSES = {"content": 1.0, "style": float("nan"), "tv": 3.0, "total": 4.0}
 
 def split(address):
     """The port and the token of a page."""
-    found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]{22})", address)
-    return int(found[1]), found[2]
+    parts = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]{22})", address)
+    return int(parts[1]), parts[2]
 
 
 def port_of(preview):

@@ -45,9 +45,9 @@ def wait_for(what, seconds=PATIENCE):
     """What a function returns, once it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
+        result = what()
+        if result:
+            return result
         time.sleep(0.02)
     raise AssertionError("nothing came of it")
 

@@ -153,9 +153,9 @@ def test_shares_sum_to_one():
     assert Settings().style_shares(4) == [0.25] * 4
 
 
-@pytest.mark.parametrize(("given", "kept"), [(True, "luma"), (False, None), ("match", "match")])
-def test_preserve_colors_is_a_flag_or_a_kind(given, kept):
-    assert Settings(preserve_colors=given).preserve_colors == kept
+@pytest.mark.parametrize(("value", "expected"), [(True, "luma"), (False, None), ("match", "match")])
+def test_preserve_colors_is_a_flag_or_a_kind(value, expected):
+    assert Settings(preserve_colors=value).preserve_colors == expected
 
 
 def test_half_stylization_is_the_default():

@@ -97,9 +97,9 @@ def test_a_part_that_breaks_has_failed_and_one_that_cannot_run_is_skipped(tmp_pa
 
 
 def test_the_same_seed_makes_the_same_attempts(tmp_path):
-    one, same, other = (Soak("part", seed, 1, 1, tmp_path) for seed in (7, 7, 8))
-    assert one.seed_of(3) == same.seed_of(3) != other.seed_of(3)
-    first, again, different = (soak.random.random() for soak in (one, same, other))
+    first_soak, same, other = (Soak("part", seed, 1, 1, tmp_path) for seed in (7, 7, 8))
+    assert first_soak.seed_of(3) == same.seed_of(3) != other.seed_of(3)
+    first, again, different = (soak.random.random() for soak in (first_soak, same, other))
     assert first == again != different
 
 

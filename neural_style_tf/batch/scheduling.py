@@ -174,8 +174,8 @@ class Schedule:
 
     def forget_all_but(self, workers: Collection[Hashable]) -> None:
         """Frees the kinds of workers that are neither among these nor at work."""
-        gone = self._last_kinds.keys() - set(workers) - self.loads().keys()
-        for worker in gone:
+        lost = self._last_kinds.keys() - set(workers) - self.loads().keys()
+        for worker in lost:
             del self._last_kinds[worker]
 
     def take(self, report: Report) -> Event | None:

@@ -257,9 +257,9 @@ def test_many_thumbnails_are_smaller(tmp_path, monkeypatch, picture):
         paths.append(str(tmp_path / f"{seed}.png"))
         Image.fromarray(picture(200, 300, seed).astype(np.uint8)).save(paths[-1])
     monkeypatch.setattr(gallery, "THUMBNAIL_MEGABYTES", 0.03)
-    found, _ = gallery._thumbnails(paths, 1)
-    assert sum(map(len, found.values())) <= 30_000
-    assert 50 < max(Image.open(io.BytesIO(found[paths[0]])).size) < 100
+    thumbnails, _ = gallery._thumbnails(paths, 1)
+    assert sum(map(len, thumbnails.values())) <= 30_000
+    assert 50 < max(Image.open(io.BytesIO(thumbnails[paths[0]])).size) < 100
     monkeypatch.setattr(gallery, "THUMBNAIL_MEGABYTES", 0)
     (data,) = gallery._thumbnails(paths[:1], 1)[0].values()
     assert Image.open(io.BytesIO(data)).size == (24, 16)

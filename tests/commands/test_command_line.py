@@ -123,10 +123,13 @@ def test_checkpoints_are_numbered_from_zero_and_the_settings_are_in_the_picture(
     assert result.returncode == 0
     names = sorted(path.name for path in (folder / "steps").iterdir())
     assert names == ["s-000.png", "s-002.png", "s-004.png"]
-    found = metadata.read(folder / "out.png")
-    assert found["tv_weight"] == 7 and found["iterations"] == 5
-    assert found["content"] == "photo.png" and found["styles"] == ["painting.png", "other.png"]
-    json.dumps(found)
+    described = metadata.read(folder / "out.png")
+    assert described["tv_weight"] == 7 and described["iterations"] == 5
+    assert described["content"] == "photo.png" and described["styles"] == [
+        "painting.png",
+        "other.png",
+    ]
+    json.dumps(described)
 
 
 def test_a_recipe_runs_and_checkpoints_are_named_after_the_pictures(run, folder):

@@ -23,7 +23,7 @@ def disc(height, width, softness=12.0):
     return np.clip((min(height, width) / 3 - distance) / softness, 0, 1).astype(np.float32)
 
 
-def given(picture, size):
+def masked(picture, size):
     """A photo, two paintings, and masks of every kind."""
     photo, *paintings = (
         picture(*shape, seed=seed)
@@ -32,9 +32,9 @@ def given(picture, size):
     left = np.zeros(size, np.float32)
     left[:, : size[1] // 2] = 1
     source = disc(140, 37)
-    given = InputMasks.checked(photo, paintings, [left, 1 - left], disc(*size), [source, None])
+    masked = InputMasks.checked(photo, paintings, [left, 1 - left], disc(*size), [source, None])
     batch = [array[np.newaxis] for array in (photo, *paintings)]
-    return batch[0], batch[1:], *given.at(batch[0], batch[1:])
+    return batch[0], batch[1:], *masked.at(batch[0], batch[1:])
 
 
 def test_a_gram_of_weighted_positions_follows_its_formula():
@@ -66,7 +66,7 @@ def test_the_gradient_is_that_of_the_losses_whole_and_in_tiles(
     network, picture, pooling, style_loss
 ):
     settings = Settings(pooling=pooling, style_loss=style_loss, style_blend_weights=(3, 1))
-    photo, paintings, masks, _ = given(picture, SIZE)
+    photo, paintings, masks, _ = masked(picture, SIZE)
     ours = tf.constant(picture(*SIZE, seed=9)[np.newaxis])
     made = [
         memory.make_objective(network, photo, paintings, settings, tf.float32, tile, masks)
@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_the_losses_whole_and_in_tiles(
 
 
 def test_low_precision_agrees(network, picture):
-    photo, paintings, masks, _ = given(picture, (120, 90))
+    photo, paintings, masks, _ = masked(picture, (120, 90))
     ours = tf.constant(picture(120, 90, seed=9)[np.newaxis])
     plain, bfloat16, float16 = (
         memory.make_objective(network, photo, paintings, Settings(), dtype, None, masks)[0](ours)

@@ -28,9 +28,9 @@ from neural_style_tf.runs.options import RunOptions
 def main(folder, monkeypatch):
     """A function that runs the command line in this process. Returns its exit status."""
     monkeypatch.chdir(folder)
-    given = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    given += ["--network", "network.mat", "--precision", "float32", "--iterations", "6", *QUICK]
-    return lambda *more: neural_style.main([*given, *map(str, more)])
+    arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    arguments += ["--network", "network.mat", "--precision", "float32", "--iterations", "6", *QUICK]
+    return lambda *more: neural_style.main([*arguments, *map(str, more)])
 
 
 def fail_at(monkeypatch, owner, name, number, error, is_method=False):
@@ -142,7 +142,7 @@ def test_where_the_device_is_dead_the_last_picture_that_was_fetched_is_saved(
         raise dead
 
     checkpoints = ["--checkpoint-output", "c-%d.png", "--checkpoint-iterations", 2]
-    for given in ([], checkpoints):
+    for arguments in ([], checkpoints):
         with monkeypatch.context() as patch:
             make = objective.make_objective
             calls = itertools.count()
@@ -159,10 +159,10 @@ def test_where_the_device_is_dead_the_last_picture_that_was_fetched_is_saved(
                 return dies
 
             patch.setattr(objective, "make_objective", broken)
-            assert main(*given) == 1
+            assert main(*arguments) == 1
         stderr = capsys.readouterr().err
         assert stderr.splitlines()[-1].startswith("error: RuntimeError: the device is gone")
-        if given:
+        if arguments:
             ours, last = (reading.read(name).pixels for name in ("out.png", "c-2.png"))
             np.testing.assert_array_equal(ours, last)
         else:
@@ -260,18 +260,33 @@ def test_a_current_folder_that_is_removed_costs_no_picture(main, folder, monkeyp
 
     monkeypatch.setattr(writer.Writer, "see", leave)
     monkeypatch.chdir(place)
-    given = ["--content", "../photo.png", "--styles", "../painting.png", "--output", "../out.png"]
-    given += ["--network", "../network.mat", "--precision", "float32", "--iterations", "4", *QUICK]
-    assert neural_style.main(given) == 0
+    arguments = [
+        "--content",
+        "../photo.png",
+        "--styles",
+        "../painting.png",
+        "--output",
+        "../out.png",
+    ]
+    arguments += [
+        "--network",
+        "../network.mat",
+        "--precision",
+        "float32",
+        "--iterations",
+        "4",
+        *QUICK,
+    ]
+    assert neural_style.main(arguments) == 0
     assert metadata.read(folder / "out.png")["losses"]
 
 
 def test_in_a_batch_a_failure_is_one_picture_s(folder, monkeypatch):
     fail_at_evaluation(monkeypatch, 3, tf.errors.InternalError(None, None, "the device is gone"))
-    given = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    given += ["--network", "network.mat", "--precision", "float32", "--iterations", "6", *QUICK]
+    arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    arguments += ["--network", "network.mat", "--precision", "float32", "--iterations", "6", *QUICK]
     monkeypatch.chdir(folder)
-    painted = parser.parse(given, {})
+    painted = parser.parse(arguments, {})
     outcome = jobs.paint(painted, "CPU", lambda *_: None)
     assert outcome.status == "failed"
     assert outcome.message == "InternalError: the device is gone (--debug shows where)"
@@ -280,9 +295,9 @@ def test_in_a_batch_a_failure_is_one_picture_s(folder, monkeypatch):
 
 
 def test_two_runs_with_one_output_are_refused(main, folder, capsys):
-    for path, given in (("out.png", []), ("run.npz", STATE)):
+    for path, arguments in (("out.png", []), ("run.npz", STATE)):
         with files.claim(path):
-            assert main(*given) == 1
+            assert main(*arguments) == 1
         assert capsys.readouterr().err == (
             f"error: another run is writing {path}: wait until it has ended, or choose another "
             "name\n"
@@ -326,9 +341,9 @@ def test_a_stream_that_is_closed_or_full_costs_no_picture(run, folder, streams):
 
 @pytest.mark.parametrize("redirected", [">&- 2>&-", "2>&1 | head -1"])
 def test_streams_that_a_shell_takes_away_cost_no_picture(folder, redirected):
-    given = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
-    given += ["--network", "network.mat", "--precision", "float32", *QUICK, *LINES]
-    command = " ".join([*COMMAND, *given])
+    arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    arguments += ["--network", "network.mat", "--precision", "float32", *QUICK, *LINES]
+    command = " ".join([*COMMAND, *arguments])
     status = subprocess.run(["bash", "-c", f"set -o pipefail; {command} {redirected}"], cwd=folder)
     assert status.returncode == 0
     assert metadata.read(folder / "out.png")["losses"]

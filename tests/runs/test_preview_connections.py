@@ -19,11 +19,11 @@ def send(preview, data):
     """All that comes back for these bytes."""
     with socket.create_connection(("127.0.0.1", port_of(preview)), PATIENCE) as connection:
         connection.sendall(data)
-        found = b""
+        answer = b""
         with contextlib.suppress(ConnectionResetError):
             while piece := connection.recv(65536):
-                found += piece
-        return found
+                answer += piece
+        return answer
 
 
 def test_malformed_requests_are_refused(preview):
@@ -54,8 +54,8 @@ def test_malformed_requests_are_refused(preview):
 def test_huge_headers_are_refused(preview):
     with pytest.raises(OSError):  # some of it is not even read
         for _ in range(100):
-            found = send(preview, b"GET / HTTP/1.1\r\nA: %s" % (b"a" * 10_000_000))
-            assert found in (b"", send(preview, b"nonsense\r\n\r\n"))
+            answer = send(preview, b"GET / HTTP/1.1\r\nA: %s" % (b"a" * 10_000_000))
+            assert answer in (b"", send(preview, b"nonsense\r\n\r\n"))
     assert ask(preview, "/photo")[0] == 200
 
 

@@ -105,14 +105,14 @@ def test_ten_and_ten_more_are_twenty_at_once(network, pictures, name):
 
 
 def test_a_state_without_its_stages_cannot_have_more_steps_in_them(network, pictures):
-    _, found = states_of(network, pictures, iterations=6, scales=2)
+    _, states_by_step = states_of(network, pictures, iterations=6, scales=2)
     with pytest.raises(UsageError, match="the run was saved without its earlier stages: use 6"):
-        resumed(network, *pictures, resume=found[None], iterations=9)
+        resumed(network, *pictures, resume=states_by_step[None], iterations=9)
 
 
 def test_what_does_not_fit_is_refused(network, pictures, picture):
-    _, found = states_of(network, pictures, iterations=3)
-    state = found[None]
+    _, states_by_step = states_of(network, pictures, iterations=3)
+    state = states_by_step[None]
     with pytest.raises(UsageError, match="iterations is 2, and 3 are done already: use 3 or more"):
         resumed(network, *pictures, resume=state, iterations=2)
     with pytest.raises(UsageError, match="content is 45x34 and the run to resume painted 90x70"):
@@ -181,8 +181,8 @@ def test_a_finished_run_goes_on_with_more_iterations(run, folder, resume):
     about = states.load(folder / "run.npz").about
     assert about["description"]["iterations"] == 9
     assert run("--iterations", 9, "--scales", 2, *lbfgs, output="at-once.png").returncode == 0
-    found, expected = (reading.read(folder / name).pixels for name in ("out.png", "at-once.png"))
-    np.testing.assert_array_equal(found, expected)
+    painted, expected = (reading.read(folder / name).pixels for name in ("out.png", "at-once.png"))
+    np.testing.assert_array_equal(painted, expected)
 
 
 def test_other_settings_and_inputs_are_named_and_refused(run, folder, resume):
@@ -222,10 +222,10 @@ def test_a_film_that_goes_on_leaves_the_first(run, folder, resume):
 
 
 def test_a_checkpoint_that_is_due_when_the_run_stops_is_there(network, pictures):
-    found = {}
+    states_by_step = {}
 
     def stop(step):
-        found[step.iteration] = step.state()
+        states_by_step[step.iteration] = step.state()
         if step.iteration == 4:
             raise KeyboardInterrupt
 
@@ -234,7 +234,7 @@ def test_a_checkpoint_that_is_due_when_the_run_stops_is_there(network, pictures)
     with pytest.raises(KeyboardInterrupt):
         for iteration, _ in stylize(network, *pictures, on_step=stop, **options):
             seen.append(iteration)
-    seen += [at for at, _ in resumed(network, *pictures, resume=found[4], **options)]
+    seen += [at for at, _ in resumed(network, *pictures, resume=states_by_step[4], **options)]
     assert seen == [0, 2, 4, 6, None]
 
 

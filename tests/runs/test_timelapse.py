@@ -100,16 +100,16 @@ def test_tensorboard_finds_losses_pictures_and_settings(run, folder):
     options = ["--iterations", 4, "--checkpoint-iterations", 2, "--log-dir", "logs/one"]
     assert run(*options).returncode == 0
     (path,) = (folder / "logs" / "one").iterdir()
-    found = {}
+    logged = {}
     for event in tf.compat.v1.train.summary_iterator(str(path)):
         for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value))
+            logged.setdefault(value.tag, []).append((event.step, value))
     for name in ("content", "style", "tv", "total"):
-        assert [step for step, _ in found[f"loss/{name}"]] == [0, 1, 2, 3, 4]
-    assert [step for step, _ in found["picture"]] == [0, 2]
-    picture = found["picture"][0][1].tensor.string_val[2]
+        assert [step for step, _ in logged[f"loss/{name}"]] == [0, 1, 2, 3, 4]
+    assert [step for step, _ in logged["picture"]] == [0, 2]
+    picture = logged["picture"][0][1].tensor.string_val[2]
     assert tf.io.decode_png(picture).shape == (34, 45, 3)
-    assert b'"seed": 0' in found["settings"][0][1].tensor.string_val[0]
+    assert b'"seed": 0' in logged["settings"][0][1].tensor.string_val[0]
 
 
 def test_a_folder_that_cannot_be_logged_to_is_told_before_the_run(run, folder):

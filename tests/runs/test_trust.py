@@ -34,13 +34,13 @@ def victim(folder):
 def described(run, folder):
     """A function that puts changed metadata into a picture made here."""
     assert run("--iterations", 1).returncode == 0
-    found = reading.read(folder / "out.png").pixels
+    pixels = reading.read(folder / "out.png").pixels
     saved = metadata.read(folder / "out.png")
 
     def describe(change, name="stranger.png"):
         description = json.loads(json.dumps(saved))
         change(description)
-        writing.save(folder / name, found, metadata=description)
+        writing.save(folder / name, pixels, metadata=description)
         return name
 
     return describe

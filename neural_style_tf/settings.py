@@ -124,7 +124,7 @@ class Settings:
         "how the statistics of features are compared, see docs/tuning.md",
         kind=str, choices=("moments", "mean", "layer", "picture", "wasserstein"))
     tv_loss: str = setting("squares", "losses",
-        "smoothness: mean of squared steps, or sum of (dy^2 + dx^2)^1.25",
+        "smoothness: mean of squared differences, or sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))
     pooling: str = setting("avg", "losses",
         "how the network shrinks its pictures: max is crisper, avg smoother",
@@ -172,10 +172,10 @@ class Settings:
     eps: float = setting(1e-8, "run", "Adam: keeps the division away from zero",
         kind=float, above=0)
     initial_noiseblend: float = setting(0.0, "run",
-        "grey noise in the start: 0 none, 1 nothing else",
+        "share of grey noise in the starting picture: 0 none, 1 all noise",
         kind=float, at_least=0, at_most=1)
     initial_colors: str | None = setting(None, "run",
-        "colours of the start: the paintings', or its own",
+        "colours of the starting picture: the paintings', or its own",
         kind=str, choices=("match", "histogram", "own"),
         unit="default match, with --initial own")
     noise_range: tuple[float, ...] | None = setting(None, "run",
@@ -187,7 +187,7 @@ class Settings:
     tile: str = setting("auto", "run",
         "paint in tiles of N pixels a side, in less memory",
         kind=str, unit="auto, N or off", metavar="TILE", resolved=True)
-    seed: int = setting(0, "run", "of random numbers: the same seed paints the same picture",
+    seed: int = setting(0, "run", "of the random numbers: the same seed paints the same picture",
         kind=int, at_least=0)
 
     print_iterations: int | None = setting(None, "progress", "print the losses every N steps",

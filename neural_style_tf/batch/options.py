@@ -55,9 +55,9 @@ class BatchOptions:
         "processes that paint at the same time (default auto: one per processor, as many as fit in "
         "memory; one with a GPU)", metavar="N")
     job_timeout: float | None = _option(None,
-        "seconds without a report of a step after which a picture hangs: its process is stopped "
-        "and the picture tried again, twice at most; allow for the slowest step and for the start "
-        "(default: wait forever)", float, above=0, metavar="SECONDS")
+        "stop the process of a picture that reports no step within this time, and try the picture "
+        "again, twice at most; allow for the slowest step and for the start (default: no limit)",
+        float, above=0, metavar="SECONDS")
     cluster: str | None = _option(None,
         "paint on a Dask cluster: tcp://HOST:8786, or local for one on this machine; without "
         "--cluster-tls, whoever reaches the scheduler can run programs on all its machines",

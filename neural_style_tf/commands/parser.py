@@ -163,7 +163,7 @@ def fields() -> tuple[dataclasses.Field, ...]:
 
 ACTIONS = {  # options that are not a run's: what to do instead, or how to read the command line
     "list_layers": "print the names of the network's layers and exit",
-    "clear_cache": "empty the cache of networks and of the measured precision and exit",
+    "clear_cache": "empty the cache (networks and the measured precision) and exit",
     "trust_recipes": "let a recipe (@FILE) name files and set any option",
 }
 RECIPE_HELP = "settings of a published program, such as prisma"

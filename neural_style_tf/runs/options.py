@@ -83,7 +83,8 @@ class RunOptions:
         brief="the result (.jpg .png .webp .tif .bmp)")
     initial: str | None = _input(None, "the picture to start from (default: the photo)")
     content_mask: str | None = _input(None,
-        "grey picture as wide and high as the photo: white is painted, black stays")
+        "grey picture as wide and high as the photo: white is painted, black stays",
+        brief="grey picture: white is painted, black stays")
     style_masks: tuple[str, ...] | None = _input(None,
         "one such mask per style: white where it applies; - for everywhere", many=True,
         brief="grey pictures: white where each style applies")
@@ -97,7 +98,7 @@ class RunOptions:
         metavar="PICTURE",
         saved=False, table=False, batch=False)
     save_settings: str | None = _output(None, "files",
-        "write the settings as a recipe, as in my.args", saved=False)
+        "write the settings as a recipe, such as my.args", saved=False)
     save_state: str | None = _output(None, "files",
         "keep the run in FILE at intervals and when it ends, to continue it with --resume",
         brief="keep the run in FILE, to continue it with --resume")
@@ -128,8 +129,8 @@ class RunOptions:
     preview_host: str = _behaviour("127.0.0.1", "progress",
         "address to serve the page on; 0.0.0.0: other machines reach it, too", kind=str,
         metavar="ADDRESS", batch=False, needs=("preview",))
-    open: bool = _behaviour(False, "progress", "open the page", kind=bool, batch=False,
-        needs=("preview",))
+    open: bool = _behaviour(False, "progress", "open the page in the browser", kind=bool,
+        batch=False, needs=("preview",))
     timelapse: str | None = _output(None, "progress",
         "film of the checkpoints, or of 60 pictures (.gif .webp .mp4)")
     log_dir: str | None = _output(None, "progress",
@@ -139,7 +140,7 @@ class RunOptions:
         "write the losses of every step to OUTPUT-progress.csv", kind=bool,
         is_path=False, batch=True)
     progress_plot: bool = _output(False, "progress",
-        "plot them as OUTPUT-progress.png", kind=bool, is_path=False,
+        "plot the losses as OUTPUT-progress.png", kind=bool, is_path=False,
         batch=True)
     threads: int | None = _behaviour(None, "progress",
         "CPU threads to use (default: all available ones)", kind=int, at_least=1, saved=True)

@@ -35,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         if {"-h", "--help", "--help-all", "--version"} & set(arguments):
             parser.build_parser().parse_args(arguments)  # prints it, and exits
         if "--list-layers" in arguments:
-            return list_layers(parser.given_options(parser.expand(arguments).arguments))
+            return list_layers(parser.known_options(parser.expand(arguments).arguments))
         if "--clear-cache" in arguments:
-            parser.given_options(parser.expand(arguments).arguments)
+            parser.known_options(parser.expand(arguments).arguments)
             return clear_cache()
         return paint(arguments)
     except KeyboardInterrupt:

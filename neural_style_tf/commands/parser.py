@@ -48,6 +48,11 @@ def given_options(arguments: list[str]) -> dict[str, Any]:
     return vars(_known(arguments)[0])
 
 
+def known_options(arguments: list[str]) -> dict[str, Any]:
+    """The same, where no picture has to be named. Raises `UsageError` for an unknown option."""
+    return vars(build_parser().parse_args(arguments))
+
+
 def expand(arguments: list[str]) -> recipe.Expanded:
     """The command line with its recipes read. What they may set is in the descriptions of the
     options, unless the command line itself says --trust-recipes."""

@@ -17,7 +17,7 @@ from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs import provenance
 from neural_style_tf.runs.options import RunOptions
-from neural_style_tf.settings import Settings
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +81,15 @@ class Resumed(NamedTuple):
 def inherited_by(own: Mapping[str, Any]) -> tuple[dict[str, Any], Resumed | None]:
     """What the options `own` inherit, by name, and the run that they continue: `resume` names a
     saved run, `settings_from` a picture."""
-    if "resume" in own and "settings_from" in own:
+    saved_run, picture = own.get("resume"), own.get("settings_from")
+    if saved_run is not None and picture is not None:
         names = SettingName("resume"), " and ", SettingName("settings_from")
         raise UsageError(*names, " cannot be combined: use one of them")
-    if "resume" in own:
-        resumed = Resumed.load(own["resume"], own)
+    if saved_run is not None:
+        resumed = Resumed.load(saved_run, own)
         return resumed.options | provenance.settings_in(resumed.description), resumed
-    if "settings_from" in own:
-        return provenance.options_of(own["settings_from"], own), None
+    if picture is not None:
+        return provenance.options_of(picture, own), None
     return {}, None
 
 
@@ -103,6 +104,10 @@ def _recorded(options: Any, path: str) -> dict[str, Any]:
     that `provenance.record` does not write."""
     if not isinstance(options, dict) or options.keys() - set(described.recorded()):
         raise UserError(f"{path} was saved by another version: use that version to resume it")
+    network = options.get("network") or ""
+    # the program has moved since, as it does with an environment; its checksum is compared later
+    if os.path.basename(network) == BUNDLED_NETWORK.name and not os.path.exists(network):
+        return options | {"network": str(BUNDLED_NETWORK)}
     return options
 
 

@@ -55,6 +55,14 @@ def test_help_has_every_option():
         assert re.search(rf"^  --{option}\b", result.stdout, re.MULTILINE), option
 
 
+@pytest.mark.parametrize("action", ["--list-layers", "--clear-cache"])
+def test_what_is_done_instead_of_painting_refuses_unknown_options(action, monkeypatch, capsys):
+    for name in ("list_layers", "clear_cache"):
+        monkeypatch.setattr(neural_style, name, lambda *_: 0)
+    assert neural_style.main([action, "--netwrok", "network.mat"]) == 2
+    assert "unknown option --netwrok (did you mean --network?)" in capsys.readouterr().err
+
+
 def test_list_layers(folder, command_line):
     result = command_line(["--list-layers", "--network", "network.mat"], folder)
     assert result.returncode == 0

@@ -54,6 +54,11 @@ def test_settings_shape_the_picture_and_options_override_them(here):
     assert read_picture("again.png").tolist() == read_picture("out.png").tolist()
 
 
+def test_a_run_to_resume_and_a_picture_may_be_none(here):
+    pictures = "photo.png", ["painting.png"], "out.png"
+    assert paint_file(*pictures, resume=None, settings_from=None, **FEW).steps == 3
+
+
 def test_the_keywords_are_the_options_of_the_command():
     options = {*option_names(), *setting_names()} - {"content", "styles", "output"}
     assert typing.get_type_hints(RunKeywords).keys() == options - set(api.COMMAND_ONLY)

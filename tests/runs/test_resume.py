@@ -15,7 +15,8 @@ from neural_style_tf.painting.painter import paint_stages
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import metadata, reading
 from neural_style_tf.runs import states
-from neural_style_tf.settings import Settings
+from neural_style_tf.runs.resume import Resumed
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 RUNS = {
     "adam": {"optimizer": "adam", "style_loss": "mean"},
@@ -360,3 +361,12 @@ def test_a_saved_run_that_cannot_go_on_is_refused_in_one_line(run, folder):
     }.items():
         result = run("--resume", "run.npz", "--allow-changes", "--iterations", 4, *option)
         assert error_of(result, 2).startswith(message)
+
+
+def test_a_run_with_the_bundled_network_goes_on_when_the_program_has_moved(run, folder):
+    """Of an older version, or from another environment: its checksum is compared all the same."""
+    assert run("--iterations", 2, "--save-state", "run.npz").returncode == 0
+    state, about, _ = states.load(folder / "run.npz")
+    about["options"]["network"] = str(folder / "moved" / BUNDLED_NETWORK.name)
+    states.save(folder / "run.npz", state, about)
+    assert Resumed.load(str(folder / "run.npz")).options["network"] == str(BUNDLED_NETWORK)

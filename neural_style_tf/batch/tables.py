@@ -54,7 +54,7 @@ def own_options(text: str, check_table: recipe.Check, check_recipe: recipe.Check
     may. Raises `UsageError`, as the two checks do for options that a table or a recipe may not
     set."""
     try:
-        words = recipe.split(text)
+        words = recipe.bundled_as_files(recipe.split(text))
     except ValueError:
         raise UsageError("a quote in the options is not closed") from None
     check_table([word for word in words if not word.startswith("@")])

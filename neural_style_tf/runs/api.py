@@ -111,7 +111,7 @@ def _options(
 ) -> "tuple[RunOptions, Any]":
     """The options of a run, and the saved run that it continues."""
     for name in COMMAND_ONLY:
-        if options.get(name):
+        if options.get(name) is not None and options[name] is not False:  # 0 is a port
             raise UsageError(SettingName(name), " is an option of the command alone")
     paths = [styles] if isinstance(styles, str | os.PathLike) else styles
     own = {

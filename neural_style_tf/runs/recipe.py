@@ -38,7 +38,7 @@ def expand(arguments: list[str], check: Check) -> Expanded:
     for a file that cannot be read, and `UsageError`, with file and line, for one that is not a
     recipe."""
     read: list[str] = []
-    return Expanded(_expand(_bundled_as_files(arguments), check, read, ()), read)
+    return Expanded(_expand(bundled_as_files(arguments), check, read, ()), read)
 
 
 def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) -> list[str]:
@@ -60,7 +60,7 @@ def _arguments_of(name: str, check: Check, read: list[str], within: tuple) -> li
         raise UsageError(f"recipe {path} reads itself: remove its @ line")
     if len(within) == MOST_NESTED:
         raise UsageError(f"recipe {path} is the {MOST_NESTED + 1}th within another: use fewer")
-    arguments = _bundled_as_files(
+    arguments = bundled_as_files(
         argument
         for number, line in enumerate(_text(path).splitlines(), 1)
         for argument in _split(line, path, number)
@@ -73,7 +73,7 @@ def _arguments_of(name: str, check: Check, read: list[str], within: tuple) -> li
     return _expand(arguments, check, read, (*within, place))
 
 
-def _bundled_as_files(arguments: Iterable[str]) -> list[str]:
+def bundled_as_files(arguments: Iterable[str]) -> list[str]:
     """The arguments with `@FILE` in place of each `--recipe NAME`. Raises `UsageError` for a name
     that no bundled recipe has."""
     files_named, remaining = [], iter(arguments)

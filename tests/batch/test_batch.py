@@ -18,6 +18,7 @@ from neural_style_tf.batch import batches, jobs
 from neural_style_tf.batch import options as batch_options
 from neural_style_tf.batch.options import BatchOptions
 from neural_style_tf.batch.scheduling import Event
+from neural_style_tf.commands import batch as batch_command
 from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files, metadata, reading, writing
@@ -62,6 +63,13 @@ def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     done = batch(*one_pair, "--tv-weight", 5, "--overwrite", "--quiet")
     assert done.returncode == 0 and done.stderr == ""
     assert metadata.read(half)["tv_weight"] == 5
+
+
+def test_a_row_of_a_table_names_a_bundled_recipe_as_the_command_line_does():
+    row = batch_command.read_row("--recipe prisma --size 64")
+    assert row == batch_command.read_row("@recipes/prisma.args --size 64")
+    with pytest.raises(UserError, match="unknown recipe prisme"):
+        batch_command.read_row("--recipe prisme")
 
 
 def test_a_table_names_pairs_and_their_options(batch, folders, alone):

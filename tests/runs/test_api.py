@@ -87,6 +87,7 @@ def test_a_run_is_resumed_and_settings_are_taken_from_a_picture(here):
         ({"iteration": 3}, r"unknown setting iteration \(did you mean iterations\?\)"),
         ({"iterations": 0}, "iterations"),
         ({"preview": 8000}, "preview is an option of the command alone"),
+        ({"preview": 0}, "preview is an option of the command alone"),
         ({"state_iterations": 3}, "state_iterations requires resume or save_state"),
         ({"resume": "a.npz", "settings_from": "b.png"}, "cannot be combined"),
     ],

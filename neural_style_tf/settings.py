@@ -155,7 +155,7 @@ class Settings:
     max_seconds: float | None = setting(None, "run", "stop after this time", kind=float,
         unit="seconds", above=0, free=True)
     patience: int | None = setting(None, "run", "stop when the loss has not fallen for N steps",
-        kind=int, unit="steps", at_least=1, free=True)
+        kind=int, at_least=1, free=True)
     learning_rate: float | None = setting(None, "run", "Adam: how far a step moves",
         kind=float, unit=f"grey levels of 255; default {LEARNING_RATE:g}", above=0)
     learning_rate_schedule: str = setting("cosine", "run",
@@ -191,9 +191,9 @@ class Settings:
         kind=int, at_least=0)
 
     print_iterations: int | None = setting(None, "progress", "print the losses every N steps",
-        kind=int, unit="steps", at_least=1, free=True)
-    checkpoint_iterations: int | None = setting(None, "progress", "keep the picture every N steps",
-        kind=int, unit="steps", at_least=1, free=True)
+        kind=int, at_least=1, free=True)
+    checkpoint_iterations: int | None = setting(None, "progress", "keep a checkpoint every N steps",
+        kind=int, at_least=1, free=True)
     # fmt: on
 
     def __post_init__(self) -> None:

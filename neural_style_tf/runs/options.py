@@ -83,13 +83,13 @@ class RunOptions:
         brief="the result (.jpg .png .webp .tif .bmp)")
     initial: str | None = _input(None, "the picture to start from (default: the photo)")
     content_mask: str | None = _input(None,
-        "grey picture as wide and high as the photo: white is painted, black stays",
+        "grey picture with the photo's proportions: white is painted, black stays",
         brief="grey picture: white is painted, black stays")
     style_masks: tuple[str, ...] | None = _input(None,
         "one such mask per style: white where it applies; - for everywhere", many=True,
         brief="grey pictures: white where each style applies")
     style_source_masks: tuple[str, ...] | None = _input(None,
-        "one mask per style, of its shape: white marks what is learnt; - for all of it", many=True)
+        "one mask per style, with its proportions: white is learnt; - for all of it", many=True)
     network: str = _input(str(BUNDLED_NETWORK),
         "VGG weights (.mat .h5 .pth), or vgg19 or vgg16 for Keras's (default: bundled)",
         recipe=True)

@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     prog = single.program_name("batch.py", "neural-style-batch")
     parser = single.Parser(
         prog=prog,
-        description="Repaints every photo in the style of every painting. Takes the options of "
+        description="Repaints every photo in the style of every painting. Takes most options of "
         f"{'neural_style.py' if prog == 'batch.py' else 'neural-style'}, too.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,

@@ -123,7 +123,8 @@ def _options(
     }
     check_needs([name for name, value in own.items() if value not in (None, False)])
     inherited, resumed = inherited_by(own)
-    return RunOptions.of({**without_excluded(inherited, own), **own}), resumed
+    are_set = [name for name, value in own.items() if value is not None]
+    return RunOptions.of({**without_excluded(inherited, are_set), **own}), resumed
 
 
 class _Watch:

@@ -59,6 +59,13 @@ def test_a_run_to_resume_and_a_picture_may_be_none(here):
     assert paint_file(*pictures, resume=None, settings_from=None, **FEW).steps == 3
 
 
+def test_a_size_that_is_none_leaves_the_inherited_width(here):
+    pictures = "photo.png", ["painting.png"]
+    paint_file(*pictures, "wide.png", width=40, **FEW)
+    paint_file(*pictures, "again.png", settings_from="wide.png", size=None)
+    assert read_picture("again.png").shape == read_picture("wide.png").shape == (30, 40, 3)
+
+
 def test_the_keywords_are_the_options_of_the_command():
     options = {*option_names(), *setting_names()} - {"content", "styles", "output"}
     assert typing.get_type_hints(RunKeywords).keys() == options - set(api.COMMAND_ONLY)

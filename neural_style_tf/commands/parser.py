@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from neural_style_tf.errors import UsageError, nearest, option_name, shortened
@@ -203,10 +203,9 @@ def add_option(group: Any, field: dataclasses.Field, required: set[str]) -> None
     if "flag" in rule:
         _add_flag(group, field, text)
         return
-    kind = str if rule["kind"] is dict else rule["kind"]
     group.add_argument(
         name,
-        type=kind,
+        type=_reader(rule["kind"]),
         nargs=rule.get("count") or ("+" if rule.get("many") or rule["kind"] is dict else None),
         metavar=_metavar(rule),
         help=text,
@@ -218,7 +217,12 @@ def _add_flag(group: Any, field: dataclasses.Field, text: str) -> None:
     """An option that may stand alone, without a value."""
     rule, name = field.metadata, option_name(field.name)
     group.add_argument(
-        name, nargs="?", const=rule["flag"], type=rule["kind"], metavar=_metavar(rule), help=text
+        name,
+        nargs="?",
+        const=rule["flag"],
+        type=_reader(rule["kind"]),
+        metavar=_metavar(rule),
+        help=text,
     )
     if "role" in rule:
         return
@@ -226,6 +230,19 @@ def _add_flag(group: Any, field: dataclasses.Field, text: str) -> None:
     group.add_argument(
         off, dest=field.name, action="store_const", const=None, help=argparse.SUPPRESS
     )
+
+
+def _reader(kind: type) -> Callable[[str], Any]:
+    """What makes a value of a word: text that is not a number stays text, which the rule of the
+    option then reports."""
+
+    def read(word: str) -> Any:
+        try:
+            return kind(word) if kind in (int, float) else word
+        except ValueError:
+            return word
+
+    return read
 
 
 def _text(field: dataclasses.Field) -> str:

@@ -241,7 +241,7 @@ WRONG = {
     "no number": (
         ["--iterations", "x"],
         2,
-        "argument --iterations: invalid int value: 'x' (see --help)",
+        "--iterations is x: use a whole number",
     ),
     "pooling": (
         ["--pooling", "mx"],

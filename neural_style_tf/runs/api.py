@@ -61,15 +61,10 @@ def paint_file(
     cannot be read or written; what was painted until then is saved.
     """
     from neural_style_tf.machine import tensorflow_setup
-    from neural_style_tf.runs import notebook
     from neural_style_tf.runs.painting_run import PaintingRun
 
     values: dict[str, Any] = {**(dataclasses.asdict(settings) if settings else {}), **options}
-    watchers = [on_step] if on_step else []
-    if notebook.is_running() and not values.get("quiet"):
-        watchers.append(notebook.NotebookDisplay())
-        values["quiet"] = True  # no bar of the terminal beside that of the notebook
-    watch = _Watch(watchers)
+    watch = _watch(on_step, values)
     run = checks.check(*_options(content, styles, output, values))
     with checks.claiming(run.options):
         pictures = inputs.load(run.options)
@@ -85,6 +80,17 @@ def paint_file(
     if painting.failures:
         raise UserError("; ".join(painting.failures))
     return PaintedFile(Path(output), watch.losses, watch.steps, watch.seconds)
+
+
+def _watch(on_step: Callable[[Step], None] | None, values: dict[str, Any]) -> "_Watch":
+    """What watches the run; in a notebook it is shown, unless `values` say quiet."""
+    from neural_style_tf.runs import notebook
+
+    watchers = [on_step] if on_step else []
+    if notebook.is_running() and not values.get("quiet"):
+        watchers.append(notebook.NotebookDisplay())
+        values["quiet"] = True  # no bar of the terminal beside that of the notebook
+    return _Watch(watchers)
 
 
 def read_picture(path: StrPath) -> "np.ndarray":

@@ -185,7 +185,7 @@ class Settings:
         "number format of the features; auto: the fastest here",
         kind=str, choices=("auto", "float32", "bfloat16", "float16"), resolved=True)
     tile: str = setting("auto", "run",
-        "paint in tiles of N pixels a side, in less memory",
+        "paint in tiles of N x N pixels, in less memory",
         kind=str, unit="auto, N or off", metavar="TILE", resolved=True)
     seed: int = setting(0, "run", "of the random numbers: the same seed paints the same picture",
         kind=int, at_least=0)

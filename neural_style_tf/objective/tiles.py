@@ -61,9 +61,9 @@ def _step(length: int, count: int, margin: int, stride: int) -> int:
 
 
 def _spans(length: int, count: int, margin: int, stride: int) -> Iterator[tuple]:
-    """The box and the inside of each tile along one side, as (first, last). At the ends of the
-    picture there is no margin, so the inside is larger: all boxes except the last are equally
-    long."""
+    """The box and the inside of each tile along one side, as (first, last). The margin stops
+    at the ends of the picture, so the inside is larger there: all boxes except the last are
+    equally long."""
     step = _step(length, count, margin, stride)
     count = 1 if count == 1 else math.ceil((length - 2 * margin) / step)
     for number in range(count):

@@ -106,7 +106,7 @@ class Descent:
         return descent
 
     def release(self) -> None:
-        """Releases all pictures; afterwards there is no state."""
+        """Releases all pictures, and with them the state."""
         self.picture = self.best = self._state = None  # type: ignore[assignment]
 
     @property

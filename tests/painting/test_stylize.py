@@ -126,7 +126,7 @@ assert len({objective(picture).gradient.numpy().tobytes() for _ in range(8)}) ==
 
 def test_checkpoints_show_the_picture_as_it_stands_and_the_last_is_the_best(network, picture):
     steps = []
-    # from noise, with steps so long that the loss rises again before the end
+    # from noise, with steps large enough for the loss to rise again before the end
     options = {"iterations": 12, "learning_rate": 20, "learning_rate_schedule": "constant"}
     options |= {"initial_noiseblend": 1, "checkpoint_iterations": 1, "on_step": steps.append}
     pairs = paint(network, picture, **options)

@@ -177,7 +177,7 @@ def check_inputs(
     read, written = set(other_inputs), list(other_outputs)  # many pairs have the same inputs
     for pair in pairs:
         read.update(checks.files_read(pair.options))
-        written += outputs.paths(pair.options, pair.options.settings)
+        written += outputs.paths(pair.options)
     real_paths = set(map(os.path.realpath, read))
     for path in written:
         if os.path.realpath(path) in real_paths:

@@ -34,12 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if {"-h", "--help", "--help-all", "--version"} & set(arguments):
             parser.build_parser().parse_args(arguments)  # prints it, and exits
-        if "--list-layers" in arguments:
-            return list_layers(parser.known_options(parser.expand(arguments).arguments))
-        if "--clear-cache" in arguments:
-            parser.known_options(parser.expand(arguments).arguments)
-            return clear_cache()
-        return paint(arguments)
+        if {"--list-layers", "--clear-cache"}.isdisjoint(arguments):
+            return paint(arguments)
+        own = parser.known_options(parser.expand(arguments).arguments)
+        return list_layers(own) if "list_layers" in own else clear_cache()
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED

@@ -34,13 +34,11 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOpti
 
     Raises `UsageError`; prints and exits for --help, --help-all and --version.
     """
-    own = given_options(arguments)
-    inherited = options.without_excluded(inherited, own)
     parser = build_parser(required=set(options.required()) - inherited.keys())
-    answers = vars(parser.parse_args(arguments))
+    own = vars(parser.parse_args(arguments))
     for name in ACTIONS:
-        answers.pop(name, None)
-    return options.RunOptions.of({**_defaults(), **inherited, **answers})
+        own.pop(name, None)
+    return options.RunOptions.of({**options.without_excluded(inherited, own), **own})
 
 
 def given_options(arguments: list[str]) -> dict[str, Any]:
@@ -104,12 +102,6 @@ def _set_by_file(arguments: list[str]) -> list[str]:
 
 def _known(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return build_parser(has_help=False).parse_known_args(arguments)
-
-
-def _defaults() -> dict[str, Any]:
-    return {
-        field.name: field.default for field in fields() if field.default is not dataclasses.MISSING
-    }
 
 
 def build_parser(

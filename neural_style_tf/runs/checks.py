@@ -77,7 +77,7 @@ def _check_files(options: RunOptions, own: Collection[str]) -> None:
     from neural_style_tf.pictures import files
     from neural_style_tf.runs import outputs
 
-    outputs.check(options, options.settings, files_read(options), own)
+    outputs.check(options, files_read(options), own)
     if options.progress_plot and not importlib.util.find_spec("matplotlib"):
         advice = " needs matplotlib: pip install 'neural-style-tf[plot]'"
         raise UserError(SettingName("progress_plot"), advice)

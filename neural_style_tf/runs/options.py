@@ -42,7 +42,8 @@ def option(default: Any, role: str, group: str, text: str, **rule: Any) -> Any:
     - `table`: the options column of a batch's table may set it;
     - `batch`: a batch has it (all but those with False);
     - `needs`: it has an effect only together with one of these options;
-    - `is_path`: its values are names of files (in a folder of their own, `is_folder`);
+    - `is_path`: its values name files, one each; with `is_folder` files in a folder of that name,
+      with `is_pattern` files whose names follow that pattern;
     - `brief`: the text of one of the few options that `--help` shows.
     """
     metadata = {"role": role, "group": group, "text": text, **rule}
@@ -118,7 +119,7 @@ class RunOptions:
 
     checkpoint_output: str | None = _output(None, "progress",
         "name of the checkpoints, as in {content}-{style}-%05d.jpg; %d stands for the step",
-        metavar="PATTERN", batch=True)
+        metavar="PATTERN", batch=True, is_pattern=True)
     checkpoint_full_size: bool = _behaviour(False, "progress",
         "save checkpoints of coarse stages at the size of the result", kind=bool,
         saved=True, recipe=True, table=True)
@@ -215,6 +216,19 @@ def recorded_inputs() -> list[str]:
 def recorded_paths() -> list[str]:
     """The options of a saved run that name files."""
     return option_names(lambda rule: rule.get("saved") and rule.get("is_path"))
+
+
+def single_files_written() -> list[str]:
+    """The options that each name a file to write, besides the picture itself."""
+    names_one = option_names(
+        lambda rule: (
+            rule["role"] == "output"
+            and rule.get("is_path")
+            and not rule.get("is_folder")
+            and not rule.get("is_pattern")
+        )
+    )
+    return [name for name in names_one if name != "output"]
 
 
 def pictures() -> list[str]:

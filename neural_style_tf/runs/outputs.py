@@ -7,20 +7,19 @@ from pathlib import Path
 
 from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.pictures import files, writing
-from neural_style_tf.runs.options import RunOptions
+from neural_style_tf.runs.options import RunOptions, single_files_written
 from neural_style_tf.runs.timelapse import Timelapse
-from neural_style_tf.settings import Settings
 
 # %d, %05d, %s, {} or {:05}: where a checkpoint's name has its step
 PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
 
 
-def check(options: RunOptions, settings: Settings, inputs: list[str], own: Collection[str]) -> None:
+def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
     """Raises `UserError` for a file that could not be written or would be lost. own: files that the
     run has written before and may replace."""
-    checkpoints, own = checkpoint_paths(options, settings), set(map(os.path.realpath, own))
+    checkpoints, own = checkpoint_paths(options), set(map(os.path.realpath, own))
     read, written = set(map(os.path.realpath, inputs)), set()
-    for path in paths(options, settings):
+    for path in paths(options):
         place = os.path.realpath(path)
         if place in read or any(is_same_file(path, name) for name in inputs):
             raise UsageError(f"the output {path} is also an input: choose another name")
@@ -42,9 +41,9 @@ def check(options: RunOptions, settings: Settings, inputs: list[str], own: Colle
         Timelapse.check(options.timelapse)
 
 
-def paths(options: RunOptions, settings: Settings) -> list[str]:
+def paths(options: RunOptions) -> list[str]:
     """Every file that a run writes."""
-    return [options.output, *checkpoint_paths(options, settings), *_other_outputs(options)]
+    return [options.output, *checkpoint_paths(options), *_other_outputs(options)]
 
 
 def claimed(options: RunOptions) -> list[str]:
@@ -57,7 +56,7 @@ def claimed(options: RunOptions) -> list[str]:
 
 
 def _other_outputs(options: RunOptions) -> list[str]:
-    named = (getattr(options, name, None) for name in ("save_state", "timelapse", "save_settings"))
+    named = (getattr(options, name) for name in single_files_written())
     return [*filter(None, named), *filter(None, loss_paths(options))]
 
 
@@ -75,9 +74,10 @@ def is_same_file(path: str, other: str) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
-def checkpoint_paths(options: RunOptions, settings: Settings) -> list[str]:
+def checkpoint_paths(options: RunOptions) -> list[str]:
     """The files that the checkpoints of a run will go to. Raises `UsageError` for a pattern that
     has no placeholder for the step, or if one of the two options is missing."""
+    settings = options.settings
     pattern, every = checkpoint_pattern(options), settings.checkpoint_iterations
     example = "--checkpoint-output step-%05d.jpg --checkpoint-iterations 50"
     if not pattern and (not every or options.timelapse or options.log_dir):

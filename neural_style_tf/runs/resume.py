@@ -1,4 +1,4 @@
-"""Resumed: a saved run -> its state, and the options to go on with.
+"""Resume: a saved run -> its state, and the options to continue with.
 
 A saved run may come from a stranger. Its settings are checked one by one; where files lie, and what
 is written where, it says only if this user saved it (see signature.py) or if the output is its own.
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Resumed(NamedTuple):
-    """A run to go on with."""
+    """A run to continue."""
 
     state: "dict[str, np.ndarray]"
-    options: dict[str, Any]  # defaults of the command line that goes on
+    options: dict[str, Any]  # defaults of the command line that continues it
     description: provenance.Description
     outputs: tuple[str, ...] = ()  # files that the run has written, and may write again
 
@@ -115,14 +115,14 @@ def _outputs(options: dict[str, Any], description: provenance.Description) -> tu
     from neural_style_tf.runs import outputs
 
     run = RunOptions.of({**options, **provenance.settings_in(description)})
-    return tuple(outputs.paths(run, run.settings))
+    return tuple(outputs.paths(run))
 
 
 def _of_a_stranger(
     path: str, options: Any, description: provenance.Description, explicit: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The inputs of somebody else's run, which are looked for by name, and the output, if it is
-    the run's own."""
+    """The inputs of somebody else's run, which are searched for by name, and the output, if it
+    is the run's own."""
     inputs = provenance.inputs_of(description, explicit, [Path(), Path(path).parent])
     output = _own_output(path, options, description)
     if output:

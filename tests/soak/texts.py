@@ -273,7 +273,7 @@ def checked(options: RunOptions, resumed: Resumed | None) -> str | None:
     or that their settings are not read back from the recipe that is written of them."""
     settings = options.settings
     run = checks.check(options, resumed)
-    for path in outputs.paths(run.options, run.settings):
+    for path in outputs.paths(run.options):
         if not os.path.realpath(path).startswith(os.getcwd() + os.sep):
             return f"writes outside: {path[:300]!r}"
         if os.path.basename(path).startswith(("victim", "photo", "painting.", "network")):

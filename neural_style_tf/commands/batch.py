@@ -21,7 +21,6 @@ from neural_style_tf.commands import parser as single
 from neural_style_tf.errors import (
     INTERRUPTED,
     UsageError,
-    UserError,
     option_name,
 )
 from neural_style_tf.machine import streams
@@ -41,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {failures.in_words(error)}", file=sys.stderr)
-        return getattr(error, "exit_status", UserError.exit_status)
+        return failures.print_error(error)
     except KeyboardInterrupt as interruption:
         return getattr(interruption, "exit_status", INTERRUPTED)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neural_style_tf.commands import parser
-from neural_style_tf.errors import INTERRUPTED, UserError
+from neural_style_tf.errors import INTERRUPTED
 from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.runs import checks, failures, inputs, recipe
@@ -44,8 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # whatever it is, it is one line
         if "--debug" in arguments:
             raise
-        print(f"error: {failures.in_words(error)}", file=sys.stderr)
-        return getattr(error, "exit_status", UserError.exit_status)
+        return failures.print_error(error)
 
 
 def paint(arguments: list[str]) -> int:

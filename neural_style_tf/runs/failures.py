@@ -1,5 +1,6 @@
-"""Failures: an exception -> one line, reported without ending the run."""
+"""Failures: an exception -> one line, reported, with or without ending the run."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,12 @@ class Failures:
                     self.exit_status = before
 
         return watch_unless_broken
+
+
+def print_error(error: Exception) -> int:
+    """Prints what ended a command, expected or not, in one line. Returns the exit status."""
+    print(f"error: {in_words(error)}", file=sys.stderr)
+    return getattr(error, "exit_status", UserError.exit_status)
 
 
 def in_words(error: BaseException) -> str:

@@ -23,6 +23,11 @@ from neural_style_tf.commands import neural_style, parser
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files, metadata, reading, writing
 
+ONE_PICTURE = [  # as neural_style.py paints it
+    *("--content", "photos/one.png", "--styles", "paintings/dots.png", "--output", "out.png"),
+    *map(str, OPTIONS),
+]
+
 
 def test_a_broken_picture_fails_its_pairs_and_no_other(batch, folders, alone):
     (folders / "photos/three.jpg").write_bytes(b"no picture")
@@ -181,15 +186,7 @@ def test_a_killed_worker_costs_nothing_but_time(folders, alone):
 
 def test_a_picture_goes_on_from_its_state(folders, monkeypatch):
     monkeypatch.chdir(folders)
-    arguments = [
-        "--content",
-        "photos/one.png",
-        "--styles",
-        "paintings/dots.png",
-        "--output",
-        "out.png",
-    ]
-    arguments = [*map(str, [*arguments, *OPTIONS]), "--save-state", "out.png.npz", "--quiet"]
+    arguments = [*ONE_PICTURE, "--save-state", "out.png.npz", "--quiet"]
     assert neural_style.main(arguments) == 0
     resumed = jobs._resumed(parser.parse(arguments, {}))
     assert resumed.resumed.state["iterations"] == 6 and resumed.settings.scales == "1"
@@ -199,15 +196,7 @@ def test_a_picture_goes_on_from_its_state(folders, monkeypatch):
 
 def test_only_the_same_options_go_on_with_a_picture_that_was_stopped(folders, monkeypatch):
     monkeypatch.chdir(folders)
-    arguments = [
-        "--content",
-        "photos/one.png",
-        "--styles",
-        "paintings/dots.png",
-        "--output",
-        "out.png",
-    ]
-    arguments = [*map(str, [*arguments, *OPTIONS]), "--quiet"]
+    arguments = [*ONE_PICTURE, "--quiet"]
     assert neural_style.main(arguments) == 0
     described = metadata.read("out.png")
     assert jobs.existing(parser.parse(arguments, {})).status == "kept"

@@ -18,15 +18,15 @@ class Interval(NamedTuple):
 
 def mean(values: np.ndarray) -> Interval:
     """The mean of [pairs] values (Efron and Tibshirani 1993, the percentile interval)."""
-    return _interval(float(values.mean()), values[_resamples(len(values))].mean(1))
+    return interval(float(values.mean()), values[resamples(len(values))].mean(1))
 
 
 def ratio(values: np.ndarray, reference: np.ndarray) -> Interval:
     """The ratio of two means over the same pairs [pairs], minus 1: each resample takes the same
     pairs of both, so that differences between the pairs do not count."""
-    chosen = _resamples(len(values))
+    chosen = resamples(len(values))
     ratios = values[chosen].mean(1) / reference[chosen].mean(1)
-    return _interval(float(values.mean() / reference.mean()) - 1, ratios - 1)
+    return interval(float(values.mean() / reference.mean()) - 1, ratios - 1)
 
 
 def difference(values: np.ndarray, reference: np.ndarray) -> Interval:
@@ -34,10 +34,11 @@ def difference(values: np.ndarray, reference: np.ndarray) -> Interval:
     return mean(values - reference)
 
 
-def _resamples(count: int) -> np.ndarray:
+def resamples(count: int) -> np.ndarray:
+    """Indices [resamples, count] of pairs, drawn with replacement; the same each time."""
     return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
 
 
-def _interval(value: float, resampled: np.ndarray) -> Interval:
+def interval(value: float, resampled: np.ndarray) -> Interval:
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

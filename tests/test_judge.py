@@ -102,28 +102,39 @@ def test_gram_and_sliced_distances_ignore_where_features_are(network, picture):
     assert distances.gram_distance(black, theirs) == pytest.approx(1)
 
 
-def test_flat_detail_sees_a_mesh_where_the_photo_is_flat(picture):
-    photo, painting = np.full((80, 90), 120.0), np.full((70, 60), 90.0)
+def test_flat_detail_sees_a_mesh_where_the_photo_is_flat():
+    photo, painting = np.full((80, 90, 3), 120.0), np.full((70, 60, 3), 90.0)
     photo[:, 45:] = 200
     random = np.random.default_rng(0)
     painting += random.normal(0, 3, painting.shape)
     as_painting = photo + random.normal(0, 3, photo.shape)
     assert surface.flat_detail(as_painting, photo, painting) == pytest.approx(1, abs=0.1)
     assert surface.flat_detail(photo, photo, painting) < 0.3
-    meshed = as_painting + 12 * (np.indices(photo.shape).sum(0) % 2)
-    assert surface.flat_detail(meshed, photo, painting) > 1.8
+    mesh = 12 * (np.indices(photo.shape[:2]).sum(0) % 2)[..., np.newaxis]
+    assert surface.flat_detail(as_painting + mesh, photo, painting) > 1.8
+    colored = as_painting + mesh * (1, -1, 0.5)  # its luma is nearly the same
+    assert surface.flat_detail(colored, photo, painting) > 1.5
 
 
-def test_a_halo_is_brightness_beside_an_edge():
-    step = np.full((60, 80), 60.0)
-    step[:, 40:] = 160
-    step = gaussian_filter(step, 0.7)
+@pytest.mark.parametrize("inverted", [False, True])
+def test_a_halo_is_a_band_beside_an_edge_of_the_photo(inverted):
+    photo = np.full((60, 80), 60.0)
+    photo[:, 40:] = 160
+    photo = gaussian_filter(photo, 0.7)
+    step = 255 - photo if inverted else photo
     sharpened = step + 0.8 * (step - gaussian_filter(step, 3))
-    assert abs(surface.halo(step)) < 0.03
-    assert surface.halo(sharpened) > 0.05
-    assert surface.halo(gaussian_filter(step, 4)) < 0
-    assert surface.halo(sharpened.T) == pytest.approx(surface.halo(sharpened), rel=1e-6)
-    assert surface.halo(np.full((60, 80), 9.0)) == 0
+    assert abs(surface.halo(step, photo)) < 0.03
+    assert surface.halo(sharpened, photo) > 0.05
+    assert surface.halo(gaussian_filter(step, 4), photo) < 0
+    assert surface.halo(sharpened.T, photo.T) == pytest.approx(surface.halo(sharpened, photo))
+    noisy = step + np.random.default_rng(0).normal(0, 20, step.shape)
+    assert abs(surface.halo(noisy, photo)) < 0.05
+    assert surface.halo(step, np.full((60, 80), 9.0)) == 0
+
+
+def test_edges_without_a_calm_side_have_no_halo():
+    stripes = np.where(np.arange(80) // 4 % 2, 60.0, 160.0) * np.ones((60, 1))
+    assert surface.halo(stripes, stripes) == 0
 
 
 def test_intervals_hold_the_mean_and_narrow_with_the_pairs():
@@ -145,8 +156,9 @@ def test_the_photo_and_the_painting_are_recognized(network, tmp_path, picture):
     writing.save(painting, picture(60, 64, seed=1))
     of_photo, of_painting = (judge.measures(path, photo, painting) for path in (photo, painting))
     assert of_photo["lpips"] == 0 and of_painting["lpips"] > 0.01
-    for name in ("gram", "sliced", "color", "halo"):
+    for name in ("gram", "sliced", "color"):
         assert of_painting[name] == pytest.approx(0, abs=1e-6)
+    assert of_photo["halo"] == 0
     assert of_painting["color"] < of_photo["color"]
 
 

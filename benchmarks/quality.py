@@ -58,7 +58,7 @@ def main() -> None:
     if options.photos or options.paintings:
         evaluation.evaluate(options, others, VARIANTS | ONLY_BY_NAME)
     elif others:
-        parser.error(f"unknown: {' '.join(others)}")
+        parser.error(f"unknown options without --photos: {' '.join(others)}")
     elif options.sizes:
         table(compare_sizes(options.folder, options.sizes))
     else:

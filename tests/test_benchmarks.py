@@ -100,3 +100,23 @@ def test_precisions_are_compared_by_their_saved_pictures(tmp_path):
     for name in ("float32", "bfloat16"):
         assert precision.painted(precision.PAIRS[0], name, 48, 2, tmp_path) > 0
         assert reading.read(tmp_path / f"china-{name}.png").pixels.shape == (32, 48, 3)
+
+
+def test_variants_are_compared_by_the_pictures_that_exist(tmp_path, picture, monkeypatch, capsys):
+    monkeypatch.setattr(quality, "SIZE", 32)
+    for name in ("default", "adam"):
+        (tmp_path / name).mkdir()
+        for number, pair in enumerate(quality.PAIRS):
+            writing.save(tmp_path / name / quality.files_of(*pair)[2], picture(24, 32, number))
+    command = ["quality.py", str(tmp_path), "--only", "default", "--more", f"x={tmp_path / 'adam'}"]
+    monkeypatch.setattr("sys.argv", command)
+    quality.main()
+    lines = capsys.readouterr().out.splitlines()
+    heads = "| what | style | affinity | ssim | ripple | border | to style | to photo |"
+    assert lines[0] == heads
+    assert lines[2].replace("default", "x") == lines[3]
+    assert (tmp_path / "sheet.png").exists()
+    monkeypatch.setattr("sys.argv", ["quality.py", str(tmp_path), "--sise", "9"])
+    with pytest.raises(SystemExit):
+        quality.main()
+    assert "unknown options without --photos: --sise 9" in capsys.readouterr().err

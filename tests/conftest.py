@@ -74,7 +74,7 @@ def network(tiny):
     return vgg.load(tiny)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def picture():
     """A function that makes a smooth random picture [height, width, 3] float32, 0..255."""
 
@@ -86,13 +86,24 @@ def picture():
     return make
 
 
+@pytest.fixture(scope="session")
+def fill(tiny, picture):
+    """A function that puts photo.png (45x34), painting.png, other.png and network.mat into a
+    folder, and returns it."""
+
+    def fill(folder):
+        for seed, name in enumerate(("photo.png", "painting.png", "other.png")):
+            Image.fromarray(picture(seed=seed).astype(np.uint8)).save(folder / name)
+        (folder / "network.mat").write_bytes(tiny.read_bytes())
+        return folder
+
+    return fill
+
+
 @pytest.fixture
-def folder(tmp_path, tiny, picture):
+def folder(tmp_path, fill):
     """A folder with photo.png (45x34), painting.png, other.png and network.mat."""
-    for seed, name in enumerate(("photo.png", "painting.png", "other.png")):
-        Image.fromarray(picture(seed=seed).astype(np.uint8)).save(tmp_path / name)
-    (tmp_path / "network.mat").write_bytes(tiny.read_bytes())
-    return tmp_path
+    return fill(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -135,12 +135,18 @@ class Process:
 
 def import_all():
     """Imports what takes long, and excludes it from garbage collection."""
+    import imageio.plugins.pillow  # noqa: F401
+    import psutil  # noqa: F401
+    from PIL import Image, ImageCms  # noqa: F401
+
     from neural_style_tf.batch import preload  # noqa: F401
     from neural_style_tf.commands import (
         batch,  # noqa: F401
         neural_style,  # noqa: F401
     )
+    from neural_style_tf.pictures import reading  # noqa: F401
 
+    Image.init()  # imports Pillow's formats, which writing a picture does otherwise
     gc.freeze()
 
 

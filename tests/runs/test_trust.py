@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import re
-import subprocess
+import shutil
 
 import numpy as np
 import pytest
-from galleries import command
+from galleries import complete
 from hypothesis import given
 from hypothesis import strategies as st
 from shared import PATIENCE, QUICK, error_of
@@ -31,10 +31,22 @@ def victim(folder):
     assert path.read_bytes() == PRECIOUS
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, fill, command_line):
+    """A folder in which a run of two iterations has painted out.png and saved run.npz."""
+    folder = fill(tmp_path_factory.mktemp("finished"))
+    arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    arguments += ["--network", "network.mat", "--precision", "float32", *QUICK]
+    arguments += ["--iterations", 2, "--save-state", "run.npz"]
+    assert command_line(arguments, folder).returncode == 0
+    return folder
+
+
 @pytest.fixture
-def described(run, folder):
-    """A function that puts changed metadata into a picture made here."""
-    assert run("--iterations", 1).returncode == 0
+def described(finished, folder):
+    """A function that puts changed metadata into a picture made here, with the inputs of
+    `folder`."""
+    shutil.copy(finished / "out.png", folder)
     pixels = reading.read(folder / "out.png").pixels
     saved = metadata.read(folder / "out.png")
 
@@ -145,9 +157,14 @@ def test_a_setting_that_is_missing_has_its_default(described, folder, command_li
 
 
 @pytest.fixture
-def saved(run, folder):
-    """A function that changes what is said of a saved run, and signs it or not."""
-    assert run("--iterations", 2, "--save-state", "run.npz").returncode == 0
+def saved(finished, folder):
+    """A function that changes what is said of a saved run, and signs it or not. The run was made
+    elsewhere; here it is as if it had been made in `folder`."""
+    shutil.copy(finished / "out.png", folder)
+    state, about, _ = states.load(finished / "run.npz")
+    moved = json.dumps(about["options"]).replace(str(finished), str(folder))
+    about["options"] = json.loads(moved)
+    states.save(folder / "run.npz", state, about)
 
     def save(change=lambda about: None, sign=False, name="stranger.npz"):
         state, about, is_ours = states.load(folder / "run.npz")
@@ -430,9 +447,10 @@ def test_a_recipe_that_was_written_reads_back_as_the_same_settings(tmp_path_fact
 # Tables of a batch
 
 
-def batch(folder, *arguments):
-    run = {"cwd": folder, "capture_output": True, "text": True, "timeout": PATIENCE}
-    return subprocess.run(command(*arguments), **run)
+@pytest.fixture
+def batch(folder, command_line):
+    """A function that runs a batch there. Returns status, stdout and stderr."""
+    return lambda *arguments: command_line(complete(arguments), folder, PATIENCE, program="batch")
 
 
 def table(folder, text):
@@ -454,27 +472,27 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_table_stays_in_its_folder_and_within_its_options(folder, name):
+def test_a_table_stays_in_its_folder_and_within_its_options(folder, name, batch):
     row, message = ROWS[name]
     content, output, more = row.split(",", 2)
     recipe_in(folder, b"--overwrite", "bad.args")
     text = f"content,styles,output,options\n{content},painting.png,{output},{more}\n"
-    result = batch(folder, *table(folder, text))
+    result = batch(*table(folder, text))
     assert message in error_of(result, result.returncode) and result.returncode in (1, 2)
     assert not (folder / "results").exists() and not (folder / "evil.png").exists()
 
 
-def test_a_table_of_one_s_own_may_write_elsewhere(folder):
+def test_a_table_of_one_s_own_may_write_elsewhere(folder, batch):
     text = "content,styles,output,options\nphoto.png,painting.png,../beside.png,--seed 4\n"
     arguments = [*table(folder, text), "--allow-outside", "--iterations", "1", *QUICK]
-    result = batch(folder, *arguments)
+    result = batch(*arguments)
     assert result.returncode == 0, result.stderr
     assert metadata.read(folder / "beside.png")["seed"] == 4
 
 
 @pytest.mark.parametrize("data", [b"content,styles\n\xff,b\n", b'content,styles\n"a,b', b"\0"])
-def test_a_file_that_is_not_a_table_is_one_line(folder, data):
-    result = batch(folder, *table(folder, data))
+def test_a_file_that_is_not_a_table_is_one_line(folder, data, batch):
+    result = batch(*table(folder, data))
     assert "table.csv" in error_of(result, result.returncode)
 
 
@@ -507,24 +525,22 @@ def test_the_picture_whose_settings_are_used_is_not_replaced(run, folder, comman
     assert (folder / "out.png").read_bytes() == before
 
 
-def test_a_batch_replaces_no_input_of_any_of_its_pictures(folder):
+def test_a_batch_replaces_no_input_of_any_of_its_pictures(folder, batch):
     before = (folder / "photo.png").read_bytes()
     arguments = ["--contents", "other.png", "photo.png", "--styles", "painting.png"]
-    result = batch(
-        folder, *arguments, "--output-dir", ".", "--name", "{content}.png", "--overwrite"
-    )
+    result = batch(*arguments, "--output-dir", ".", "--name", "{content}.png", "--overwrite")
     assert "is also an input" in error_of(result, 2)
     assert (folder / "photo.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["gallery.jpg", "photo-painting-0.png"])
-def test_neither_gallery_nor_checkpoints_of_a_batch_replace_an_input(folder, name):
+def test_neither_gallery_nor_checkpoints_of_a_batch_replace_an_input(folder, name, batch):
     (folder / "photo.png").rename(folder / name)
     (folder / "photo.png").write_bytes((folder / "other.png").read_bytes())
     before = (folder / name).read_bytes()
     arguments = ["--contents", "photo.png", name, "--styles", "painting.png", "--output-dir", "."]
     arguments += ["--checkpoint-output", "{content}-{style}-%d.png", "--overwrite"]
-    result = batch(folder, *arguments, "--checkpoint-iterations", "3")
+    result = batch(*arguments, "--checkpoint-iterations", "3")
     assert f"{name} is also an input" in error_of(result, 2)
     assert (folder / name).read_bytes() == before
 
@@ -535,7 +551,7 @@ def test_layers_are_listed_beside_a_recipe(folder, command_line):
     assert result.returncode == 0 and "relu1_1" in result.stdout.split()
 
 
-def test_a_damaged_picture_in_the_folder_of_results_fails_alone(described, folder):
+def test_a_damaged_picture_in_the_folder_of_results_fails_alone(described, folder, batch):
     (folder / "results").mkdir()
     named = {
         "photo--painting.png": lambda description: description.pop("sha256"),
@@ -546,7 +562,7 @@ def test_a_damaged_picture_in_the_folder_of_results_fails_alone(described, folde
     (folder / "third.png").write_bytes((folder / "photo.png").read_bytes())
     arguments = ["--contents", "photo.png", "other.png", "third.png", "--styles", "painting.png"]
     arguments += ["--output-dir", "results", "--iterations", "1", "--workers", "1", *QUICK]
-    result = batch(folder, *arguments)
+    result = batch(*arguments)
     assert result.returncode == 1 and "1 painted, 2 failed in " in result.stderr
     assert "Traceback" not in result.stderr
 

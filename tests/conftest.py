@@ -26,8 +26,10 @@ hypothesis_settings.load_profile("patient")
 
 
 def pytest_sessionstart():
+    # whoever runs the tests in the background has these ignored, and so would all that they start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup has ignored, here and below
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     import_all()
 
 

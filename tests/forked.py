@@ -17,7 +17,7 @@ from neural_style_tf.commands import batch
 from neural_style_tf.runs import stopping
 
 with contextlib.suppress(ImportError):
-    from distributed.cli import dask_worker
+    from distributed.cli import dask_scheduler, dask_worker
 
 
 class Forked:
@@ -90,4 +90,9 @@ def run_batch(arguments):
 def run_dask_worker(arguments):
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     dask_worker.main.main(arguments, standalone_mode=False)
+    return 0
+
+
+def run_dask_scheduler(arguments):
+    dask_scheduler.main.main(arguments, standalone_mode=False)
     return 0

@@ -5,9 +5,10 @@ import sys
 
 from forked import Forked, run_batch
 from launcher import ROOT
+from shared import QUICK
 
 OPTIONS = ["--network", "network.mat", "--precision", "float32", "--iterations", 6]
-OPTIONS += ["--optimizer", "adam", "--threads", 2]
+OPTIONS += [*QUICK, "--threads", 2]
 EVERY = ["--contents", "photos", "--styles", "paintings", "--output-dir", "gallery"]
 NAMES = [f"{photo}--{style}.png" for photo in ("one", "two") for style in ("dots", "lines")]
 

@@ -1,7 +1,6 @@
 """What tests of several folders share: the command line as they run it, and waiting."""
 
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +11,9 @@ from PIL import Image
 from neural_style_tf.machine import precision
 
 COMMAND = [sys.executable, str(ROOT / "neural_style.py")]
-QUICK = ["--optimizer", "adam", "--style-loss", "mean"]
+# What takes least time to begin: few layers, a simple loss, and an optimizer with a short step
+QUICK = ["--content-layers", "relu2_1", "--style-layers", "relu1_1", "relu2_1"]
+QUICK += ["--optimizer", "adam", "--style-loss", "mean"]
 FASTEST_PRECISION = precision._fastest  # which tests replace
 PATIENCE = 300  # seconds that anything may take: a busy machine is not a failure
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -70,12 +71,7 @@ def start(folder, *options, iterations=100_000, program=COMMAND):
     command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
     command += ["--precision", "float32", *QUICK]
     command += [*options]
-    # whoever runs the tests in the background has Ctrl-C ignored: not so the program
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
 def new_page(browser, width, height):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from forked import Forked, run_dask_worker
+from forked import Forked, run_dask_scheduler, run_dask_worker
 from galleries import NAMES, assert_as_alone, one_quick, start
 from PIL import Image
 from shared import PATIENCE, ROOT, wait_for
@@ -29,30 +29,29 @@ SILENT_SECONDS = 10  # as no worker is, on a machine that has much else to do, u
 
 class Cluster(NamedTuple):
     address: str  # of the scheduler
-    scheduler: subprocess.Popen
+    scheduler: Forked
     workers: list[Forked | subprocess.Popen]  # each of one thread
 
 
 @contextlib.contextmanager
 def started(folder, *options, workers=2, nanny=False):
     """A scheduler and its workers. options: of each of them. nanny: whether the workers have one;
-    then they start from scratch, or else
-    forked from a process that has imported TensorFlow."""
-    quiet = {"cwd": folder, "env": os.environ | {"PYTHONPATH": PATHS}, "text": True}
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
-    command += ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-    with open(folder / "log", "w+") as log, contextlib.ExitStack() as stack:
-        scheduler = subprocess.Popen(command, stderr=log, **quiet)
-        stack.callback(end, scheduler)
-        address = wait_for(
-            lambda: re.search(r"((?:tcp|tls)://127\S+:\d+)\n", (folder / "log").read_text())
-        )[1]
+    then they start from scratch, or else they are forked from a process that has imported
+    TensorFlow."""
+    with contextlib.ExitStack() as stack:
+        place = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
+        scheduler = Forked(run_dask_scheduler, [*options, *place], folder)
+        stack.callback(scheduler.kill)
+        pattern = re.compile(r"((?:tcp|tls)://127\S+:\d+)\n")
+        address = wait_for(lambda: pattern.search(scheduler.errors()))[1]
         worker_options = [address, *options, *WORKER_OPTIONS]
         processes = []
         for _ in range(workers):
             if nanny:
                 command = [sys.executable, "-m", "distributed.cli.dask_worker", *worker_options]
-                processes.append(subprocess.Popen([*command, "--nanny"], stderr=log, **quiet))
+                environment = os.environ | {"PYTHONPATH": PATHS}
+                options = {"cwd": folder, "env": environment, "stderr": subprocess.DEVNULL}
+                processes.append(subprocess.Popen([*command, "--nanny"], **options))
                 stack.callback(end, processes[-1], nanny)
             else:
                 arguments = [*worker_options, "--no-nanny"]
@@ -76,7 +75,15 @@ def end(process, nanny=False):
 
 @pytest.fixture
 def cluster(tmp_path):
+    """For a test that ends its processes."""
     with started(tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def shared_cluster(tmp_path_factory):
+    """For tests that leave it as it was. It has one worker."""
+    with started(tmp_path_factory.mktemp("cluster"), workers=1) as cluster:
         yield cluster
 
 
@@ -157,7 +164,7 @@ def hung(folder, nanny, numbers, monkeypatch, tries):
     monkeypatch.setattr(dask_cluster, "RESTART_SECONDS", PATIENCE)
     jobs, notes = options_of(folder, 4), []
     jobs = [jobs[number] for number in numbers]
-    with started(folder, workers=2, nanny=nanny) as cluster:
+    with started(folder, workers=1 if nanny else 2, nanny=nanny) as cluster:
         options = {"note": notes.append, "work": hanging, "timeout": SILENT_SECONDS}
         events = list(dask_cluster.run(jobs, cluster.address, True, **options))
     ends = [event for event in events if event.kind in ("done", "hung", "died")]
@@ -206,7 +213,7 @@ def lying(parcel, topic, number):
     ][parcel.options.settings.seed]
 
 
-def test_anything_but_a_result_is_not_written(cluster, tmp_path):
+def test_anything_but_a_result_is_not_written(shared_cluster, tmp_path):
     expected = [
         "out.png: the worker sent back something other than a PNG file",
         "out.png: the worker sent back something other than a PNG file",
@@ -214,7 +221,7 @@ def test_anything_but_a_result_is_not_written(cluster, tmp_path):
         *["out.png: the worker sent back no result of this program: install the same"] * 9,
     ]
     options = options_of(tmp_path, len(expected))
-    events = list(dask_cluster.run(options, cluster.address, False, work=lying))
+    events = list(dask_cluster.run(options, shared_cluster.address, False, work=lying))
     outcomes = {event.job: event.value for event in events if event.kind == "done"}
     for number, message in enumerate(expected):
         assert outcomes[number].status == "failed" and message in outcomes[number].message
@@ -318,17 +325,20 @@ def test_towards_the_end_no_job_waits_for_a_worker_that_is_busy():
     assert capacities == {12: 3, 8: 3, 4: 2, 3: 1, 1: 1, 0: 0}
 
 
-def test_workers_without_the_package_are_reported_in_one_line(cluster, tmp_path, monkeypatch):
+def test_workers_without_the_package_are_reported_in_one_line(
+    shared_cluster, tmp_path, monkeypatch
+):
+    address = shared_cluster.address
     monkeypatch.setattr(dask_cluster, "PACKAGE", "not_installed_there")
     with pytest.raises(UserError) as caught:
-        list(dask_cluster.run(options_of(tmp_path, 1), cluster.address, True))
+        list(dask_cluster.run(options_of(tmp_path, 1), address, True))
     message = (
         r"tcp://\S+ cannot import neural_style_tf: run pip install 'neural-style-tf\[cluster\]' .*"
     )
     assert re.fullmatch(message, str(caught.value))
     monkeypatch.setattr(dask_connection, "PACKAGE", "not_installed_there")
-    with pytest.raises(UserError, match=f"^{cluster.address} cannot import neural_style_tf"):
-        list(dask_cluster.run(options_of(tmp_path, 1), cluster.address, True))
+    with pytest.raises(UserError, match=f"^{address} cannot import neural_style_tf"):
+        list(dask_cluster.run(options_of(tmp_path, 1), address, True))
 
 
 class SpecFound:

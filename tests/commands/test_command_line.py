@@ -438,20 +438,24 @@ def test_a_second_ctrl_c_leaves_at_once():
     """Even while Python waits for a step: here for many minutes of hashing, which heeds no
     signal."""
     code = (
-        "import hashlib\n"
+        "import hashlib, signal\n"
         "from neural_style_tf.runs.stopping import Stop\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
         "with Stop(lambda text: print(text, flush=True)) as stop:\n"
         "    stop.check()\n"
         "    print('ready', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)\n"
     )
     command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    assert process.stdout.readline().startswith("stopping after this step")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline().startswith("stopping after this step")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=PATIENCE) == 130
+        finally:
+            process.kill()
 
 
 def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):

@@ -21,6 +21,8 @@ from neural_style_tf.settings import setting_names
 FEW = {
     "network": "network.mat",
     "iterations": 3,
+    "content_layers": {"relu2_1": 1},
+    "style_layers": {"relu1_1": 1, "relu2_1": 1},
     "optimizer": "adam",
     "style_loss": "mean",
     "precision": "float32",
@@ -47,7 +49,8 @@ def test_a_file_is_painted_as_the_command_paints_it(run, here, capfd):
 
 
 def test_settings_shape_the_picture_and_options_override_them(here):
-    settings = Settings(iterations=9, optimizer="adam", style_loss="mean", precision="float32")
+    few = {name: value for name, value in FEW.items() if name in setting_names()}
+    settings = Settings(**few | {"iterations": 9})
     options = {"settings": settings, "network": "network.mat", "iterations": 3}
     paint_file("photo.png", "painting.png", "out.png", **FEW)
     assert paint_file("photo.png", "painting.png", "again.png", **options).steps == 3

@@ -77,6 +77,15 @@ def network(tiny):
 
 
 @pytest.fixture(scope="session")
+def shallow(tmp_path_factory):
+    """A tiny VGG-11: with all layers that count by default, and fewer between them to trace."""
+    from neural_style_tf.network import vgg
+
+    path = tmp_path_factory.mktemp("network") / "shallow.mat"
+    return vgg.load(reference.save_mat(path, reference.tiny_weights(depth=11)))
+
+
+@pytest.fixture(scope="session")
 def picture():
     """A function that makes a smooth random picture [height, width, 3] float32, 0..255."""
 

@@ -25,9 +25,11 @@ def quadratic(solution, condition, seed=0):
     def slope(picture):
         return hessian @ (picture - solution).ravel()
 
+    matrix, lowest = tf.constant(hessian, tf.float32), tf.constant(solution, tf.float32)
+
     def objective(picture):
-        away = tf.reshape(picture - tf.constant(solution, tf.float32), [-1, 1])
-        gradient = tf.constant(hessian, tf.float32) @ away
+        away = tf.reshape(picture - lowest, [-1, 1])
+        gradient = matrix @ away
         loss = tf.reduce_sum(away * gradient) / 2
         return Evaluation(tf.reshape(gradient, picture.shape), {"total": loss})
 

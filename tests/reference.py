@@ -5,7 +5,7 @@ import re
 import numpy as np
 import scipy.io
 
-BLOCKS = {19: (2, 2, 4, 4, 4), 16: (2, 2, 3, 3, 3)}
+BLOCKS = {19: (2, 2, 4, 4, 4), 16: (2, 2, 3, 3, 3), 11: (1, 1, 2, 2, 2)}
 CHANNELS = (4, 5, 6, 7, 8)
 MEAN_PIXEL = (120.0, 110.0, 100.0)
 

@@ -1,5 +1,7 @@
 """Settings under which every objective is tried, and how far apart two gradients are."""
 
+import contextlib
+
 import numpy as np
 import tensorflow as tf
 
@@ -24,14 +26,25 @@ VARIANTS = {name: Settings(style_loss="mean", **options) for name, options in VA
 MORE_VARIANTS = VARIANTS | {
     "one layer for both": Settings(content_layers={"relu3_1": 1}, style_layers={"relu3_1": 1}),
     "before the ReLU": Settings(
-        content_layers={"conv3_2": 1, "pool1": 0.1}, style_layers={"conv2_2": 1, "pool2": 1}
+        content_layers={"conv3_2": 1, "pool1": 0.1}, style_layers={"conv2_1": 1, "pool2": 1}
     ),
     "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
     "moments": Settings(style_loss="moments"),
     "wasserstein": Settings(style_loss="wasserstein", pooling="max"),
     "Chollet's sums": Settings(style_loss="picture", layer_reduction="mean", pooling="max"),
 }
-# How far gradients may be apart, as a share of their length. In low precision twice what was seen.
+# Few layers, soon traced, for tests that are not about which layers count.
+TWO_BLOCKS = {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu2_1": 1}}
+
+
+@contextlib.contextmanager
+def untraced():
+    """Runs graphs operation by operation: sooner done than traced, if they are called once."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def objective_of(network, content, styles, settings, dtype=tf.float32):

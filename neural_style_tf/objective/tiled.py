@@ -313,8 +313,9 @@ class _Inside:
         """Which positions [h, w, 1] of a layer are inside."""
         stride, _ = self._reach[name]
         _, height, width, _ = of_layer.shape
-        rows = place[0] + stride * tf.range(height)
-        columns = place[1] + stride * tf.range(width)
-        rows = (rows >= place[2]) & (rows < place[3])
-        columns = (columns >= place[4]) & (columns < place[5])
-        return rows[:, tf.newaxis, tf.newaxis] & columns[:, tf.newaxis]
+        first_row, first_column, top, bottom, left, right = tf.unstack(place)
+        rows = first_row + np.arange(0, stride * height, stride, dtype=np.int32)
+        columns = first_column + np.arange(0, stride * width, stride, dtype=np.int32)
+        rows = (rows >= top) & (rows < bottom)
+        columns = (columns >= left) & (columns < right)
+        return tf.reshape(rows, (-1, 1, 1)) & tf.reshape(columns, (-1, 1))

@@ -3,24 +3,37 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from variants import MORE_VARIANTS, apart, objective_of
+from variants import MORE_VARIANTS, apart, untraced
 
 from benchmarks import plain
 from neural_style_tf.machine import cpu, tensorflow_setup
+from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import winograd
 from neural_style_tf.network.backprop import Passes
-from neural_style_tf.objective.objective import make_losses, measure_targets
+from neural_style_tf.objective import graphs
+from neural_style_tf.objective.objective import make_losses, make_objective, measure_targets
 from neural_style_tf.settings import Settings
 
 TOLERANCES = {tf.float32: 1e-5, tf.bfloat16: 0.2, tf.float16: 0.05}
 
 
+@pytest.fixture(scope="module", params=MORE_VARIANTS.values(), ids=MORE_VARIANTS)
+def variant(request, shallow, picture):
+    """The arguments of `assert_alike` for an objective."""
+    return example(shallow, picture, request.param, (33, 46))
+
+
+@pytest.fixture(autouse=True)
+def new_graphs(monkeypatch):
+    """None that was traced for other convolutions."""
+    monkeypatch.setattr(graphs, "_store", LRUCache(20))
+
+
 @pytest.mark.parametrize("channels", [1, 1000], ids=["winograd", "direct"])
-@pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
-def test_the_gradient_equals_gradient_tapes(network, picture, settings, channels, monkeypatch):
+def test_the_gradient_equals_gradient_tapes(variant, channels, monkeypatch):
     monkeypatch.setattr(winograd, "MIN_CHANNELS", channels)
     monkeypatch.setattr(winograd, "MIN_POSITIONS", 1)
-    assert_like_gradient_tape(network, picture, settings, (33, 46), tf.float32)
+    assert_alike(*variant, tf.float32)
 
 
 @pytest.mark.parametrize(
@@ -45,15 +58,14 @@ def test_where_winograd_does_not_pay_the_convolution_is_direct(
 
 @pytest.mark.parametrize("size", [(32, 48), (16, 16), (17, 51)], ids=str)
 @pytest.mark.parametrize("pooling", ["max", "avg", "l2"])
-def test_the_gradient_at_any_size(network, picture, pooling, size):
+def test_the_gradient_at_any_size(shallow, picture, pooling, size):
     settings = Settings(pooling=pooling, style_loss="mean")
-    assert_like_gradient_tape(network, picture, settings, size, tf.float32)
+    assert_like_gradient_tape(shallow, picture, settings, size, tf.float32)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
-@pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
-def test_gradients_in_low_precision_are_close(network, picture, settings, dtype):
-    assert_like_gradient_tape(network, picture, settings, (33, 46), dtype)
+def test_gradients_in_low_precision_are_close(variant, dtype):
+    assert_alike(*variant, dtype)
 
 
 @pytest.mark.parametrize(
@@ -77,16 +89,26 @@ def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
 
 
 def assert_like_gradient_tape(network, picture, settings, size, dtype):
+    assert_alike(*example(network, picture, settings, size), dtype)
+
+
+def example(network, picture, settings, size):
+    """A network, a picture of a size, targets and settings, and what is expected of them."""
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
-    content = picture(*size, seed=22)
-    styles = [picture(40, 37, seed=42), picture(21, 50, seed=43)]
+    arrays = picture(*size, seed=22), picture(40, 37, seed=42), picture(21, 50, seed=43)
+    content, *styles = (tf.constant(array[np.newaxis]) for array in arrays)
     styles = styles[: len(settings.style_blend_weights or [1])]
+    with untraced():
+        targets = measure_targets(network, content, styles, settings)
+        expected = plain.make_objective(network, content, styles, settings)(ours)
+    return network, ours, targets, settings, expected
+
+
+def assert_alike(network, ours, targets, settings, expected, dtype):
     try:
-        evaluation = objective_of(network, content, styles, settings, dtype)(ours)
+        evaluation = make_objective(network, targets, settings, dtype)(ours)
     except tf.errors.OpError as error:
         pytest.skip(f"this processor has no {dtype.name} ({type(error).__name__})")
-    batch = [tf.constant(array[np.newaxis]) for array in (content, *styles)]
-    expected = plain.make_objective(network, batch[0], batch[1:], settings)(ours)
     assert apart(evaluation.gradient, expected.gradient) < TOLERANCES[dtype]
     assert evaluation.gradient.dtype == tf.float32 and list(evaluation.losses) == list(
         expected.losses

@@ -27,6 +27,8 @@ from network_files import (
 from neural_style_tf import rules
 from neural_style_tf.network import vgg
 
+pytestmark = pytest.mark.usefixtures("quick_reader")
+
 
 @pytest.fixture(params=[19, 16], ids=["VGG-19", "VGG-16"])
 def depth(request):

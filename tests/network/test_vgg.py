@@ -15,6 +15,8 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.network import vgg
 from neural_style_tf.settings import BUNDLED_NETWORK
 
+pytestmark = pytest.mark.usefixtures("quick_reader")
+
 BUNDLED = BUNDLED_NETWORK
 BUNDLED_SHA256 = "13f64d6bb9f2dd2d4577fa06b90617ec323db451df95c07bdb2c54f610e77bec"
 VGG19_CHANNELS = [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8

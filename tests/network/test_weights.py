@@ -22,6 +22,8 @@ from neural_style_tf.runs import provenance
 from neural_style_tf.runs.options import recorded_inputs
 from neural_style_tf.settings import BUNDLED_NETWORK
 
+pytestmark = pytest.mark.usefixtures("quick_reader")
+
 # Intact files that are not a VGG
 
 

@@ -10,6 +10,7 @@ import pytest
 import reference
 import tensorflow as tf
 from full_disk import FullDisk
+from variants import TWO_BLOCKS
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import memory as machine_memory
@@ -59,8 +60,9 @@ def test_what_a_pass_holds_is_estimated_as_measured():
 
 
 def test_when_memory_runs_out_the_run_continues_in_tiles(network, picture, monkeypatch):
-    content, style = picture(360, 300, seed=1), picture(80, 99, seed=2)
-    expected = list(stylize(network, content, [style], iterations=5, tile="off"))
+    content, style = picture(190, 160, seed=1), picture(80, 99, seed=2)
+    options = {"iterations": 5, "tile": "off"} | TWO_BLOCKS
+    expected = list(stylize(network, content, [style], **options))
     make, calls, tiled = objective.make_objective, itertools.count(), []
 
     def runs_out(*arguments):
@@ -80,8 +82,8 @@ def test_when_memory_runs_out_the_run_continues_in_tiles(network, picture, monke
 
     monkeypatch.setattr(objective, "make_objective", runs_out)
     monkeypatch.setattr(memory, "TiledObjective", Watched)
-    images = list(stylize(network, content, [style], iterations=5, tile="off"))
-    assert tiled == [164]
+    images = list(stylize(network, content, [style], **options))
+    assert tiled == [87]
     np.testing.assert_allclose(images[-1][1], expected[-1][1], atol=0.1)
 
 
@@ -90,13 +92,15 @@ def test_a_painting_too_large_for_memory_is_taken_in_tiles(network, picture, mon
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(objective, "measure_targets", exhausted)
-    content, style = picture(40, 40, seed=1), picture(300, 99, seed=2)
-    assert len(list(stylize(network, content, [style], iterations=1, tile="off"))) == 1
+    content, style = picture(40, 40, seed=1), picture(150, 99, seed=2)
+    options = {"iterations": 1, "tile": "off"} | TWO_BLOCKS
+    assert len(list(stylize(network, content, [style], **options))) == 1
 
 
 def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
-    content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
-    expected = list(stylize(network, content, [style], iterations=3, tile="off"))
+    content, style = picture(90, 280, seed=1), picture(80, 99, seed=2)
+    options = {"iterations": 3} | TWO_BLOCKS
+    expected = list(stylize(network, content, [style], tile="off", **options))
     evaluate, sizes = TiledObjective.__call__, []
 
     def runs_out_once(self, picture):
@@ -106,7 +110,7 @@ def test_smaller_tiles_fetch_the_pictures_again(network, picture, monkeypatch):
         return evaluate(self, picture)
 
     monkeypatch.setattr(TiledObjective, "__call__", runs_out_once)
-    images = list(stylize(network, content, [style], iterations=3, tile=128))
+    images = list(stylize(network, content, [style], tile=128, **options))
     assert sizes == [128, 128, 64, 64, 64]
     np.testing.assert_allclose(images[-1][1], expected[-1][1], atol=0.1)
 
@@ -120,9 +124,10 @@ def test_where_no_file_has_room_the_pictures_stay_in_memory(picture, monkeypatch
 
 
 def test_nobody_holds_the_photo_while_the_last_stage_is_painted(network, picture):
-    photo = picture(190, 280).astype("f4")
+    photo = picture(90, 180).astype("f4")
     held = weakref.ref(photo)
-    run = stylize(network, photo, [picture()], iterations=3, tile=64, checkpoint_iterations=1)
+    options = {"iterations": 3, "tile": 64, "checkpoint_iterations": 1} | TWO_BLOCKS
+    run = stylize(network, photo, [picture()], **options)
     del photo
     next(run)
     gc.collect()
@@ -135,6 +140,7 @@ def test_memory_that_does_not_even_hold_a_tile_is_reported(network, picture, mon
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(TiledObjective, "__call__", exhausted)
-    content, style = picture(250, 500, seed=1), picture(80, 99, seed=2)
+    content, style = picture(90, 280, seed=1), picture(80, 99, seed=2)
+    options = {"iterations": 2, "tile": 128} | TWO_BLOCKS
     with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: choose a s"):
-        list(stylize(network, content, [style], iterations=2, tile=128))
+        list(stylize(network, content, [style], **options))

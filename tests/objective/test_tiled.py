@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from full_disk import FullDisk
-from variants import MORE_VARIANTS, apart
+from variants import MORE_VARIANTS, TWO_BLOCKS, apart, untraced
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.objective import memory
@@ -21,9 +21,12 @@ def both(network, picture, settings, size, tile, dtype=tf.float32):
     content, *styles = (array[np.newaxis] for array in batch)
     styles = styles[: len(settings.style_blend_weights or [1])]
     ours = tf.constant(picture(*size, seed=2)[np.newaxis])
-    for pixels in (None, tile):
-        evaluate, losses = memory.make_objective(network, content, styles, settings, dtype, pixels)
-        yield evaluate(ours), losses(ours)
+    arguments = network, content, styles, settings, dtype
+    with untraced():
+        evaluate, losses = memory.make_objective(*arguments, None)
+        whole = evaluate(ours), losses(ours)
+    evaluate, losses = memory.make_objective(*arguments, tile)
+    return whole, (evaluate(ours), losses(ours))
 
 
 def assert_alike(whole, tiled, tolerance=1e-5):
@@ -48,29 +51,32 @@ def test_there_are_tiles_and_what_fits_in_one_is_whole(network, picture):
 
 
 @pytest.mark.parametrize("settings", MORE_VARIANTS.values(), ids=MORE_VARIANTS)
-def test_tiles_are_the_whole_picture(network, picture, settings):
+def test_tiles_are_the_whole_picture(shallow, picture, settings):
     # inverse roots of covariances, which nearly have none, enlarge what float32 rounds
     tolerance = 1e-4 if settings.style_loss == "wasserstein" else 1e-5
-    assert_alike(*both(network, picture, settings, (403, 299), 64), tolerance)
+    assert_alike(*both(shallow, picture, settings, (163, 192), 32), tolerance)
+
+
+def test_tiles_of_the_whole_network_with_other_tiles_at_two_edges_and_the_corner(network, picture):
+    assert_alike(*both(network, picture, Settings(style_loss="mean"), (403, 299), 64))
 
 
 @pytest.mark.parametrize(
-    "size, tile", [((128, 420), 64), ((703, 90), 80), ((31, 1700), 64), ((40, 50), 512)], ids=str
+    "size, tile", [((128, 420), 64), ((403, 90), 48), ((31, 900), 64), ((40, 50), 512)], ids=str
 )
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_whatever_the_sizes(network, picture, pooling, size, tile):
+def test_whatever_the_sizes(shallow, picture, pooling, size, tile):
     def rough(*size, seed):
         """Of four nearly equal features the last digit would say which is the largest."""
         noise = np.random.default_rng(seed).normal(0, 5, (*size, 3))
         return np.clip(picture(*size, seed=seed) + noise, 0, 255).astype(np.float32)
 
-    assert_alike(*both(network, rough, Settings(pooling=pooling), size, tile))
+    assert_alike(*both(shallow, rough, Settings(pooling=pooling), size, tile))
 
 
-def test_in_low_precision_the_reported_losses_are_float32s(network, picture):
-    settings = Settings()
+def test_in_low_precision_the_reported_losses_are_float32s(shallow, picture):
     (whole, exact), (tiled, tiled_exact) = both(
-        network, picture, settings, (403, 157), 64, tf.bfloat16
+        shallow, picture, Settings(), (163, 192), 32, tf.bfloat16
     )
     assert apart(tiled.gradient.numpy(), whole.gradient.numpy()) < 0.02
     for name in exact:
@@ -78,11 +84,11 @@ def test_in_low_precision_the_reported_losses_are_float32s(network, picture):
 
 
 def test_a_run_in_tiles_is_the_same_run(network, picture):
-    content, style = picture(270, 190, seed=1), picture(80, 99, seed=2)
+    content, style = picture(131, 70, seed=1), picture(80, 99, seed=2)
     # Adam's steps are as long where the gradient is next to nothing: there rounding may turn them
     for optimizer, loss in (("adam", "mean"), ("lbfgs", "moments"), ("lbfgs", "wasserstein")):
         options = {"optimizer": optimizer, "style_loss": loss}
-        options |= {"iterations": 4, "checkpoint_iterations": 2}
+        options |= {"iterations": 4, "checkpoint_iterations": 2} | TWO_BLOCKS
         whole, tiled = (
             list(stylize(network, content, [style], tile=tile, **options)) for tile in ("off", 64)
         )
@@ -96,7 +102,7 @@ def test_a_temporary_folder_that_is_full_is_reported(network, picture, monkeypat
     with pytest.raises(
         UserError, match=r"^cannot store .* \(No space left on device\): free space"
     ):
-        list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
+        list(stylize(network, picture(70, 131), [picture()], tile=64, iterations=2, **TWO_BLOCKS))
 
 
 @pytest.mark.parametrize("failure", ["seek", "read"])
@@ -122,14 +128,16 @@ def test_a_temporary_file_that_breaks_on_the_way_is_reported(
 
     monkeypatch.setattr(places, "temporary_file", Breaks)
     with pytest.raises(UserError, match=r"^cannot store .* \(Input/output error\): free space"):
-        list(stylize(network, picture(190, 280), [picture()], iterations=2, tile=64))
+        list(stylize(network, picture(70, 131), [picture()], tile=64, iterations=2, **TWO_BLOCKS))
 
 
 def test_the_command_line_says_that_it_tiles(run, folder):
-    result = run("--iterations", 2, "--tile", 64, "--width", 300)
+    options = ("--iterations", 2, "--tile", 64, "--content-layers", "relu2_1")
+    options += ("--style-layers", "relu2_1")
+    result = run(*options, "--width", 120)
     assert result.returncode == 0
-    assert result.stderr.startswith("300x227 in tiles of 64 pixels on ")
-    result = run("--iterations", 2, "--tile", 64, output="small.png")
+    assert result.stderr.startswith("120x91 in tiles of 64 pixels on ")
+    result = run(*options, output="small.png")
     assert result.stderr.startswith("45x34 on ")
 
 
@@ -143,9 +151,8 @@ def test_a_wrong_tile_is_refused(run, value):
 
 
 def test_layers_may_have_kerass_names_when_memory_is_short(run, folder, monkeypatch):
-    result = run(
-        "--iterations", 1, "--tile", 64, "--width", 300, "--content-layers", "block4_conv2"
-    )
+    layers = ("--content-layers", "block2_conv2", "--style-layers", "block1_conv1")
+    result = run("--iterations", 1, "--tile", 64, "--width", 120, *layers)
     assert result.returncode == 0 and "in tiles of 64" in result.stderr
     result = run("--tile", 64, "--content-layers", "relu9_9", output="b.png")
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from variants import TWO_BLOCKS
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.objective import memory
@@ -78,7 +79,7 @@ def test_a_wrong_number_of_stages_is_told(scales):
 
 def test_steps_count_on_and_pictures_grow(network, picture):
     reported = []
-    options = {"scales": 3, "iterations": 14, "checkpoint_iterations": 5}
+    options = {"scales": 3, "iterations": 14, "checkpoint_iterations": 5} | TWO_BLOCKS
     options |= {"on_step": reported.append}
     pairs = list(stylize(network, picture(70, 90), [picture(60, 80, seed=1)], **options))
     assert [iteration for iteration, _ in pairs] == [0, 5, 10, None]
@@ -94,7 +95,7 @@ def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer)
     reported = {"2": [], "off": []}
     for (scales, steps), iterations in zip(reported.items(), (60, 1), strict=True):
         options = {"scales": scales, "iterations": iterations}
-        options |= {"optimizer": optimizer, "evaluations": 2}
+        options |= {"optimizer": optimizer, "evaluations": 2} | TWO_BLOCKS
         pictures = picture(64, 80), [picture(60, 80, seed=1)]
         list(stylize(network, *pictures, on_step=steps.append, **options))
     first = next(step for step in reported["2"] if step.stage.number == 2)
@@ -119,7 +120,7 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
 
     monkeypatch.setattr(memory, "make_objective", noted)
     styles = [picture(40, 100, seed=1), picture(18, 20, seed=2)]
-    options = {"scales": 2, "iterations": 3} | options
+    options = {"scales": 2, "iterations": 3} | TWO_BLOCKS | options
     list(stylize(network, picture(64, 80), styles, **options))
     assert sizes == [[(40, 48), *first], [(80, 96), (40, 100), (18, 20)]]  # with bleed
 
@@ -136,7 +137,7 @@ def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture,
         bests.append(np.array(step.state()["best/picture"])[0])
 
     monkeypatch.setattr(memory, "make_objective", noted)
-    photo, options = picture(64, 83), {"iterations": 4, "on_step": keep}
+    photo, options = picture(64, 83), {"iterations": 4, "on_step": keep} | TWO_BLOCKS
     ((_, painted),) = stylize(network, photo, [picture(seed=1)], scales=2, **options)
     assert [photo.shape[:2] for photo in photos] == [(40, 50), (80, 99)]
     np.testing.assert_array_equal(photos[1][8:-8, 8:-8], photo)
@@ -144,7 +145,8 @@ def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture,
     assert bests[-1].shape == (80, 99, 3)
     np.testing.assert_array_equal(painted, bests[-1][8:-8, 8:-8])
     photos.clear()
-    list(stylize(network, photo, [picture(seed=1)], scales="off", iterations=1))
+    options = {"scales": "off", "iterations": 1} | TWO_BLOCKS
+    list(stylize(network, photo, [picture(seed=1)], **options))
     np.testing.assert_array_equal(photos, [photo])
 
 
@@ -152,10 +154,9 @@ def test_masks_go_on_beyond_the_edges(network, picture):
     """Where the mask says so the photo stays, up to its last pixel."""
     photo, stays = picture(64, 80), np.zeros((64, 80), np.float32)
     stays[:, :40] = 1
-    masks = {"content_mask": 1 - stays, "style_masks": [1 - stays]}
-    ((_, image),) = stylize(
-        network, photo, [picture(seed=1)], scales=3, iterations=7, tile=64, **masks
-    )
+    options = {"content_mask": 1 - stays, "style_masks": [1 - stays]}
+    options |= {"scales": 3, "iterations": 7, "tile": 64} | TWO_BLOCKS
+    ((_, image),) = stylize(network, photo, [picture(seed=1)], **options)
     np.testing.assert_allclose(image[:, :40], photo[:, :40], atol=1e-4)
     assert np.abs(image[:, 40:] - photo[:, 40:]).mean() > 1
 
@@ -163,6 +164,7 @@ def test_masks_go_on_beyond_the_edges(network, picture):
 def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):
     reported = []
     options = {"scales": 2, "iterations": 30, "max_evaluations": 4, "on_step": reported.append}
+    options |= TWO_BLOCKS
     (pair,) = stylize(network, picture(64, 80), [picture(seed=1)], **options)
     assert pair[1].shape == (64, 80, 3)
     assert {step.stage.number for step in reported} == {1}
@@ -171,7 +173,7 @@ def test_a_limit_ends_the_run_and_the_picture_is_whole(network, picture):
 def test_patience_ends_its_stage_only(network, picture):
     reported = []
     options = {"scales": 2, "iterations": 300, "patience": 2, "learning_rate": 60}
-    options |= {"learning_rate_schedule": "constant", "on_step": reported.append}
+    options |= {"learning_rate_schedule": "constant", "on_step": reported.append} | TWO_BLOCKS
     list(stylize(network, picture(64, 80), [picture(seed=1)], **options))
     assert len(reported) < 300 and {step.stage.number for step in reported} == {1, 2}
 
@@ -208,8 +210,8 @@ def test_enlarging_keeps_to_the_range(picture):
 
 def test_tiles_are_chosen_for_each_stage(network, picture):
     reported = []
-    options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": reported.append}
-    list(stylize(network, picture(200, 300), [picture(40, 50, seed=1)], **options))
+    options = {"scales": 2, "iterations": 3, "tile": 64, "on_step": reported.append} | TWO_BLOCKS
+    list(stylize(network, picture(64, 130), [picture(40, 50, seed=1)], **options))
     assert [step.stage.tile for step in reported] == [None, None, 64, 64]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from shared import PATIENCE, ROOT
+from variants import TWO_BLOCKS
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine.recent import LRUCache
@@ -26,8 +27,8 @@ from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 
 def paint(network, picture, **options):
-    options = {"content": picture(seed=1), "styles": [picture(30, 50, seed=2)]} | options
-    return list(stylize(network, **({"iterations": 5} | options)))
+    pictures = {"content": picture(seed=1), "styles": [picture(30, 50, seed=2)]}
+    return list(stylize(network, **(pictures | TWO_BLOCKS | {"iterations": 5} | options)))
 
 
 def test_pairs_come_in_order_and_the_last_has_no_number(tiny, picture):
@@ -62,7 +63,7 @@ def test_the_keywords_of_the_published_program_work(tiny, picture):
 
 def test_settings_may_come_whole_or_by_name(network, picture, capfd):
     """And nothing is printed, also where losses were asked for: that is the command line's."""
-    options = {"iterations": 3, "tv_weight": 20.0, "print_iterations": 1}
+    options = {"iterations": 3, "tv_weight": 20.0, "print_iterations": 1} | TWO_BLOCKS
     by_name = paint(network, picture, **options)[-1][1]
     arguments = network, picture(seed=1), [picture(30, 50, seed=2)]
     ((_, whole),) = stylize(*arguments, settings=Settings(**options))
@@ -91,8 +92,9 @@ def members(kind):
 
 def test_the_bundled_network_is_the_default(picture):
     content, style = picture(20, 17, seed=1), picture(18, 24, seed=2)
-    ((_, image),) = stylize(content=content, styles=[style], iterations=1)
-    ((_, expected),) = stylize(BUNDLED_NETWORK, content, [style], iterations=1)
+    options = {"content": content, "styles": [style], "iterations": 1} | TWO_BLOCKS
+    ((_, image),) = stylize(**options)
+    ((_, expected),) = stylize(BUNDLED_NETWORK, **options)
     np.testing.assert_array_equal(image, expected)
 
 
@@ -105,6 +107,7 @@ def test_one_seed_is_one_picture(network, picture):
     assert np.abs(first - other).max() > 0
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_larger_picture_is_the_same_at_every_evaluation():
     """In a process of its own, as the command line starts TensorFlow."""
     code = """
@@ -181,7 +184,7 @@ def test_one_trace_per_picture_size_also_for_the_next_pictures(
     counted(Adam, "_rate")
     first = {"compare_and_derive", "_arrived" if optimizer == "lbfgs" else "_rate"}
     other = first - {"_arrived"}
-    options = {"iterations": 4, "optimizer": optimizer, "beta2": 0.99}
+    options = {"iterations": 4, "optimizer": optimizer, "beta2": 0.99} | TWO_BLOCKS
     for seed, (size, new) in enumerate(
         [((37, 47), first), ((37, 47), set()), ((47, 37), other), ((37, 47), set())]
     ):
@@ -304,11 +307,13 @@ def test_graphs_are_released(network, picture, monkeypatch, optimizer):
 
     monkeypatch.setattr(graphs, "_store", LRUCache(0))
     before = alive()
-    list(stylize(network, picture(37, 41), [picture(39, 43)], iterations=2, optimizer=optimizer))
+    options = {"iterations": 2, "optimizer": optimizer} | TWO_BLOCKS
+    list(stylize(network, picture(37, 41), [picture(39, 43)], **options))
     small = {"total_variation", "_lower", "_tiles_in", "_tiles_out"}
     assert (alive() - before).keys() <= small
 
 
+@pytest.mark.slow
 def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo():
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting = (

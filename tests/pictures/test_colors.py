@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from variants import TWO_BLOCKS
 
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import colors
@@ -74,7 +75,7 @@ def test_grey_and_even_pictures_stay_numbers(kind, greys, picture):
 @pytest.mark.parametrize("kind", ["match", "histogram"])
 def test_a_run_takes_over_the_colors_of_the_photo(kind, network, picture):
     photo, painting = 0.3 * picture(seed=1), 128 + 0.5 * picture(seed=2)  # dark, and bright
-    options = {"iterations": 8, "tv_weight": 0, "learning_rate": 5}
+    options = {"iterations": 8, "tv_weight": 0, "learning_rate": 5} | TWO_BLOCKS
     plain, matched = (
         list(stylize(network, photo, [painting], preserve_colors=which, **options))[-1][1]
         for which in (None, kind)
@@ -92,7 +93,7 @@ def test_the_start_has_the_paintings_colours(network, picture):
     assert result.min() >= 0 and result.max() <= 255
     assert colors.in_colors_of(photo, paintings, "own", settings, NO_MASKS) is photo
     for initial, expected in ((None, means[0]), (photo, photo.mean((0, 1)))):
-        options = {"initial": initial, "learning_rate": 1e-6, "iterations": 1}
+        options = {"initial": initial, "learning_rate": 1e-6, "iterations": 1} | TWO_BLOCKS
         started = list(stylize(network, photo, paintings[:1], **options))[-1][1]
         np.testing.assert_allclose(started.mean((0, 1)), expected, atol=6)
 

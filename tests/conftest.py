@@ -155,11 +155,18 @@ def start(folder, launcher):
 @pytest.fixture
 def run(folder, command_line):
     """A function that runs the command line in `folder`, with its pictures and tiny network, in
-    float32 and with the optimizer and style loss that take the least time to begin, unless set
-    otherwise. how: as `Launcher.run` takes it. Returns status, stdout and stderr."""
+    float32 and with the settings that take the least time to begin, unless set otherwise. quick:
+    these settings. how: as `Launcher.run` takes it. Returns status, stdout and stderr."""
 
-    def run(*options, content="photo.png", styles=("painting.png",), output="out.png", **how):
-        arguments = ["--content", content, "--styles", *styles, "--output", output, *QUICK]
+    def run(
+        *options,
+        content="photo.png",
+        styles=("painting.png",),
+        output="out.png",
+        quick=QUICK,
+        **how,
+    ):
+        arguments = ["--content", content, "--styles", *styles, "--output", output, *quick]
         if "--network" not in options:
             arguments += ["--network", "network.mat"]
         if "--precision" not in options:  # what is fastest depends on what else runs

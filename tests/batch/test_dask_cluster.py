@@ -124,6 +124,8 @@ def test_what_is_missing_is_reported_in_one_line(monkeypatch):
 def test_a_scheduler_that_dies_is_reported_in_one_line(cluster, folders):
     process = start(folders, *one_quick(folders), "--cluster", cluster.address, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*--*.png")))
+    for worker in cluster.workers:
+        os.kill(worker.pid, signal.SIGSTOP)  # it would paint on, for as long as the batch waits
     cluster.scheduler.kill()
     errors = process.communicate(timeout=PATIENCE)[1]
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]

@@ -119,9 +119,12 @@ def test_every_recipe_is_tested_and_names_its_source():
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_losses_and_gradient_follow_the_published_formulas(name, tmp_path, picture):
-    weights = reference.tiny_weights(depth=16 if name == "keras-vgg16" else 19)
-    network = vgg.load(reference.save_mat(tmp_path / "network.mat", weights))
+def test_losses_and_gradient_follow_the_published_formulas(
+    name, network, weights, tmp_path, picture
+):
+    if name == "keras-vgg16":
+        weights = reference.tiny_weights(depth=16)
+        network = vgg.load(reference.save_mat(tmp_path / "network.mat", weights))
     settings, _ = read(name)
     ours, photo, painting = (picture(26, 35, seed=seed) for seed in (1, 2, 3))
     batch = [tf.constant(array[np.newaxis]) for array in (ours, photo, painting)]

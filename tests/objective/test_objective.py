@@ -10,35 +10,39 @@ from neural_style_tf.objective.objective import measure_targets
 from neural_style_tf.settings import Settings
 
 
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
-def test_losses_equal_plain_numpy(network, weights, picture, settings):
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS)
+def evaluated(request, network, weights, picture):
+    """A picture, what its objective returns, and its losses in plain NumPy: a function."""
+    settings = request.param
     content, ours = picture(33, 46, seed=1), picture(33, 46, seed=2)
     styles = [picture(40, 37, seed=3), picture(21, 50, seed=4)]
     styles = styles[: len(settings.style_blend_weights or [1])]
     evaluation = objective_of(network, content, styles, settings)(tf.constant(ours[np.newaxis]))
-    expected = reference.losses(weights, ours, content, styles, settings)
+
+    def losses_of(image):
+        return reference.losses(weights, image, content, styles, settings)
+
+    return ours, evaluation, losses_of
+
+
+def test_losses_equal_plain_numpy(evaluated):
+    ours, evaluation, losses_of = evaluated
+    expected = losses_of(ours)
     assert list(evaluation.losses) == ["content", "style", "tv", "total"]
     for name, loss in evaluation.losses.items():
         assert loss.dtype == tf.float32
         np.testing.assert_allclose(loss, expected[name], rtol=1e-4)
 
 
-@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
-def test_gradient_equals_finite_differences(network, weights, picture, settings):
-    content, ours = picture(17, 22, seed=1), picture(17, 22, seed=2)
-    styles = [picture(19, 16, seed=3), picture(16, 25, seed=4)]
-    styles = styles[: len(settings.style_blend_weights or [1])]
-    evaluation = objective_of(network, content, styles, settings)(tf.constant(ours[np.newaxis]))
-    assert evaluation.gradient.shape == (1, 17, 22, 3) and evaluation.gradient.dtype == tf.float32
+def test_gradient_equals_finite_differences(evaluated):
+    ours, evaluation, losses_of = evaluated
+    assert evaluation.gradient.shape == (1, 33, 46, 3) and evaluation.gradient.dtype == tf.float32
     # along the gradient itself, and along random directions
     random = np.random.default_rng(5)
     gradient = evaluation.gradient.numpy()[0].astype("f8")
     for direction in (gradient, random.normal(size=ours.shape), random.normal(size=ours.shape)):
         direction = direction / np.linalg.norm(direction)
-        ahead, behind = (
-            reference.losses(weights, ours + step * direction, content, styles, settings)["total"]
-            for step in (1e-4, -1e-4)
-        )
+        ahead, behind = (losses_of(ours + step * direction)["total"] for step in (1e-4, -1e-4))
         slope = (ahead - behind) / 2e-4
         np.testing.assert_allclose(
             np.sum(gradient * direction), slope, rtol=1e-3, atol=1e-4 * np.linalg.norm(gradient)

@@ -27,6 +27,7 @@ def quadratic(solution, condition, seed=0):
 
     matrix, lowest = tf.constant(hessian, tf.float32), tf.constant(solution, tf.float32)
 
+    @tf.function(autograph=False)
     def objective(picture):
         away = tf.reshape(picture - lowest, [-1, 1])
         gradient = matrix @ away
@@ -36,6 +37,7 @@ def quadratic(solution, condition, seed=0):
     return slope, objective
 
 
+@tf.function(autograph=False)
 def rosenbrock(picture):
     """Sum of Rosenbrock's valleys: each two values a point, 128 its origin and 30 its unit."""
     with tf.GradientTape() as tape:

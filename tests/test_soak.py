@@ -28,7 +28,13 @@ ATTEMPTS = {
 }
 
 
-@pytest.mark.parametrize("name", parts())
+LONG = {"day", "faults", "kills", "viewers"}  # seconds of waiting, or many runs: `make test-slow`
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in parts()],
+)
 def test_a_few_attempts_find_nothing(name, tmp_path):
     """In a process of its own: what is forked where TensorFlow has begun may hang."""
     options = ["--seed", "1", "--minutes", "10", "--attempts", ATTEMPTS.get(name, 5)]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import shared
 from PIL import Image
 from shared import ROOT
 
@@ -106,7 +107,7 @@ def test_commands_of_many_pictures(place, tiny, command, command_line):
         first = arguments.index(option) + 1
         last = next(i for i in range(first, len(arguments)) if arguments[i].startswith("--"))
         arguments[first:last] = arguments[first : min(last, first + 2)]
-    arguments += [*QUICK, "--size", "64", "--network", str(tiny)]
+    arguments += [*QUICK, *shared.QUICK, "--size", "64", "--network", str(tiny)]
     if "--cluster" in arguments:
         result = shell([sys.executable, str(ROOT / "batch.py"), *arguments])
     else:

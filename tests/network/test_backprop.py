@@ -25,7 +25,7 @@ def variant(request, shallow, picture):
 
 @pytest.fixture(autouse=True)
 def new_graphs(monkeypatch):
-    """None that was traced for other convolutions."""
+    """An empty cache: a graph traced with other limits of Winograd would serve here as well."""
     monkeypatch.setattr(graphs, "_store", LRUCache(20))
 
 

@@ -17,6 +17,9 @@ STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 # The content layers that `content_weight_blend` mixes.
 CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
+# The layers whose features `style_loss="neighbors"` compares: two of each block up to the fourth.
+NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_2")
+
 # Steps of each optimizer, by default.
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
 LEARNING_RATE = 5.0  # of Adam, by default
@@ -122,7 +125,9 @@ class Settings:
         "how squared differences of features are combined", kind=str, choices=("mean", "sum"))
     style_loss: str = setting("moments", "losses",
         "how the statistics of features are compared, see docs/tuning.md",
-        kind=str, choices=("moments", "mean", "layer", "picture", "wasserstein"))
+        kind=str, choices=("moments", "neighbors", "mean", "layer", "picture", "wasserstein"))
+    style_rotations: bool = setting(False, "losses",
+        "neighbors: offer copies of the styles turned by 90, 180 and 270 degrees, too", kind=bool)
     tv_loss: str = setting("squares", "losses",
         "smoothness: mean of squared differences, or sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))
@@ -263,10 +268,23 @@ class Settings:
                 )
 
     def weight_of_style(self) -> float:
-        """The weight of the style loss: 0.1 more `stylization` raises it two and a half times."""
-        if self.stylization is None:
+        """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
+        except with neighbors."""
+        if self.stylization is None or self.style_loss == "neighbors":
             return self.style_weight
         return self.style_weight * STYLIZATION_RANGE ** (2 * self.stylization - 1)
+
+    def weight_of_content(self) -> float:
+        """The weight of the content loss: with neighbors, 0.1 more `stylization` lowers it two and
+        a half times, and smoothness keeps its effect on the style."""
+        if self.stylization is None or self.style_loss != "neighbors":
+            return self.content_weight
+        return self.content_weight * STYLIZATION_RANGE ** (1 - 2 * self.stylization)
+
+    def statistics(self) -> str:
+        """Which statistics of the features are compared, a `style_loss`; for "neighbors", those
+        that are compared besides."""
+        return "moments" if self.style_loss == "neighbors" else self.style_loss
 
     def content_layer_weights(self) -> dict[str, float]:
         """The content layers that count, each with its share of the content loss."""
@@ -291,7 +309,8 @@ class Settings:
 
     def layers(self) -> list[str]:
         """All layers whose features count."""
-        return [*self.content_layer_weights(), *self.style_layer_weights()]
+        columns = NEIGHBOR_LAYERS if self.style_loss == "neighbors" else ()
+        return [*self.content_layer_weights(), *self.style_layer_weights(), *columns]
 
     def _reduced(self, weights: Mapping[str, float]) -> dict[str, float]:
         count = len(weights) if self.layer_reduction == "mean" else 1

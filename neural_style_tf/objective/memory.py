@@ -15,6 +15,7 @@ from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.objective.matching import Matches
 from neural_style_tf.objective.tiled import TiledObjective
 from neural_style_tf.objective.tiles import Grid
 from neural_style_tf.pictures import places
@@ -67,15 +68,19 @@ def make_objective(
     dtype: tf.DType,
     size: int | None,
     masks: Masks = NO_MASKS,
+    matches: Matches | None = None,
 ) -> tuple[Objective, Losses]:
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
     content, styles: [1, H, W, 3] float32 RGB, 0..255, as arrays: a second copy of large ones
-    would not fit in memory. size: of the tiles; None for whole pictures. When memory runs out, the
+    would not fit in memory. size: of the tiles; None for whole pictures. matches: of the stage, with
+    `style_loss="neighbors"`; by default those of the photo. When memory runs out, the
     tiles are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit
     either.
     """
     pictures = _ParkedPictures([content, *styles])
+    if settings.style_loss == "neighbors" and matches is None:
+        matches = Matches()
 
     def make(size: int | None) -> tuple[Objective, Losses]:
         content, *styles = pictures.fetch()
@@ -83,9 +88,13 @@ def make_objective(
             paintings = [tf.constant(style) for style in styles]
             photo = tf.constant(content)
             targets = objective.measure_targets(network, photo, paintings, settings, masks)
+            if matches is not None:
+                targets = matches.added_to(
+                    targets, network, content, styles, settings, dtype, size, masks
+                )
             whole = objective.make_objective(network, targets, settings, dtype, masks)
             return whole, objective.make_losses(network, targets, settings, masks)
-        tiled = TiledObjective(network, content, styles, settings, dtype, size, masks)
+        tiled = TiledObjective(network, content, styles, settings, dtype, size, masks, matches)
         pictures.park()
         return tiled, tiled.losses
 

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,20 @@ import tensorflow as tf
 from neural_style_tf.machine import recent
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
-from neural_style_tf.objective import graphs, losses
+from neural_style_tf.objective import graphs, losses, neighbors
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.layer_masks import at_layers
+from neural_style_tf.objective.neighbors import NeighborTarget
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
+
+
+# With `style_loss="neighbors"` the losses are numbers from 0 to about 1, whatever the painting.
+# These bring them to the size that the default weights and smoothness expect; what they weigh
+# relative to each other is by eye, see docs/quality.md.
+STYLE_UNIT = 600.0
+CONTENT_UNIT = 60_000.0
+MOMENTS_SHARE = 4.0  # how much statistics of the whole painting count next to the nearest columns
 
 
 class Targets(NamedTuple):
@@ -25,6 +34,18 @@ class Targets(NamedTuple):
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
+    neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
+    # The content and style losses are divided by these: float32 scalars, or 1 for the published
+    # ones.
+    units: "Units | None" = None
+
+
+class Units(NamedTuple):
+    """What losses are divided by, so that they mean the same for every painting: the losses of a
+    picture without any features. Float32 scalars."""
+
+    content: tf.Tensor
+    styles: list[tf.Tensor]  # of each painting's statistics
 
 
 class Statistics(NamedTuple):
@@ -32,6 +53,7 @@ class Statistics(NamedTuple):
 
     content: dict[str, losses.Distance]
     style: dict[str, list[losses.Gram]]  # of each region, or of all
+    neighbors: losses.Distance | None = None  # from the nearest columns, if these count
 
 
 def measure_targets(
@@ -43,11 +65,11 @@ def measure_targets(
 ) -> Targets:
     """The targets from a photo and one or more paintings, each [1, H, W, 3] float32 RGB, 0..255;
     measured in float32 whatever the precision of the run."""
-    content_features = _graph(_content_features, network, settings, content)
+    content_features = graph(_content_features, network, settings, content)
     of_content = _measured(content_features, network, settings, content)
     of_styles = []
     for number, style in enumerate(styles):
-        grams = _graph(_style_grams, network, settings, style)
+        grams = graph(_style_grams, network, settings, style)
         of_styles.append(
             _measured(grams, network, settings, style, as_tensor(masks.source(number)))
         )
@@ -88,11 +110,11 @@ def make_targets(
     Gaussian by their moments: what is nearest to several Gaussians resembles none of them."""
     shares = masks.shares(settings, len(styles))
     has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
-    if settings.style_loss == "wasserstein" and not has_regions:
+    if settings.statistics() == "wasserstein" and not has_regions:
         styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
         shares = [sum(shares)]
     targets = [
-        {layer: losses.style_target(gram, settings.style_loss) for layer, gram in of.items()}
+        {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
         for of in styles
     ]
     return Targets(content, targets, [float(share) for share in shares])
@@ -118,7 +140,7 @@ def make_objective(
 ) -> Objective:
     """`picture -> Evaluation` for pictures [1, H, W, 3] of the content's size, with features of
     `dtype`."""
-    evaluate = _graph(_evaluation, network, settings, targets, dtype)
+    evaluate = graph(_evaluation, network, settings, targets, dtype)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
@@ -127,12 +149,12 @@ def make_losses(
     network: vgg.Network, targets: Targets, settings: Settings, masks: Masks = NO_MASKS
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """`picture -> losses`, as in `Evaluation`, in float32 whatever the precision of the run."""
-    evaluate = _graph(_loss_terms, network, settings, targets)
+    evaluate = graph(_loss_terms, network, settings, targets)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
 
-def _graph(
+def graph(
     make: Callable, network: vgg.Network, settings: Settings, arguments: Any, *options: Any
 ) -> Callable:
     """The graph `make(network, settings, *options)`, to be called with tensors of the shapes of
@@ -159,7 +181,7 @@ def _content_features(network: vgg.Network, settings: Settings) -> Callable:
 
 def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
     passes, layers = passes_of(network, settings), settings.style_layer_weights()
-    with_sums = settings.style_loss in losses.WITH_SUMS
+    with_sums = settings.statistics() in losses.WITH_SUMS
 
     @tf.function(autograph=False)
     def grams(picture: tf.Tensor, source: tf.Tensor | None) -> dict[str, losses.Gram]:
@@ -187,10 +209,11 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
     def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
         features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         weights = at_layers(regions, passes.reach())
-        statistics = measure(features, targets, settings, weights)
+        places = neighbors.place_weights(weights)
+        statistics = measure(features, targets, settings, weights, places)
         content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
         scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
-        gradients = gradients_of(features, targets, slopes, scale, weights)
+        gradients = gradients_of(features, targets, slopes, scale, weights, places)
         gradient = passes.backward(memory, gradients) / scale
         return with_total_variation(picture, gradient, content, style, settings)
 
@@ -205,7 +228,9 @@ def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
         picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None
     ) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
-        statistics = measure(features, targets, settings, at_layers(regions, passes.reach()))
+        weights = at_layers(regions, passes.reach())
+        places = neighbors.place_weights(weights)
+        statistics = measure(features, targets, settings, weights, places)
         content, style = compare(statistics, targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
         return terms_of(content, style, settings.tv_weight * roughness)
@@ -222,13 +247,18 @@ def measure(
     targets: Targets,
     settings: Settings,
     weights: dict[str, tf.Tensor] | None,
+    places: tf.Tensor | None,
 ) -> Statistics:
     """The statistics of a picture from its features. weights: the masks of the regions at each
-    layer, [1, h, w, regions]."""
-    with_sums = settings.style_loss in losses.WITH_SUMS
+    layer, [1, h, w, regions]. places: how much each place counts, see `neighbors.distance`."""
+    with_sums = settings.statistics() in losses.WITH_SUMS
+    near = None
+    if targets.neighbors is not None:
+        near = neighbors.distance(features, targets.neighbors, places)
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
         {name: grams_of(features[name], weights, name, with_sums) for name in targets.styles[0]},
+        near,
     )
 
 
@@ -251,14 +281,41 @@ def compare(
     )
     weights, pairs = [], []
     for number, share in enumerate(targets.shares):
+        if targets.units is not None:
+            share = share / targets.units.styles[number]
         for layer, weight in settings.style_layer_weights().items():
             regions = statistics.style[layer]
             gram = regions[number if len(regions) > 1 else 0]
             weights.append(share * weight)
             pairs.append((gram, targets.styles[number][layer]))
-    style_losses = losses.style_losses(pairs, settings.style_loss, shape[1] * shape[2])
+    style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
     style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
-    return settings.content_weight * content, settings.weight_of_style() * style
+    if targets.units is not None and statistics.neighbors is not None:
+        content = CONTENT_UNIT * content / targets.units.content
+        squares, places = statistics.neighbors
+        style = STYLE_UNIT * (squares / (2 * places) + MOMENTS_SHARE * style)
+    return settings.weight_of_content() * content, settings.weight_of_style() * style
+
+
+def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Settings) -> Units:
+    """The units of the losses with these targets. mean_squares: of the paintings' features, by
+    layer."""
+    content = sum(
+        weight * mean_squares[layer] for layer, weight in settings.content_layer_weights().items()
+    )
+    weights = settings.style_layer_weights()
+    styles = [
+        sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items())
+        for style in targets.styles
+    ]
+    return Units(tf.constant(content, tf.float32), styles)
+
+
+def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:
+    """The moments' loss of a picture that has no features."""
+    assert isinstance(target, losses.Gram)
+    zeros = losses.Gram(tf.zeros_like(target.products), target.positions, target.sums * 0)
+    return losses.style_loss(zeros, target, "moments")
 
 
 def compare_and_derive(
@@ -295,9 +352,14 @@ def gradients_of(
     slopes: Statistics,
     scale: tf.Tensor | float,
     weights: dict[str, tf.Tensor] | None,
+    places: tf.Tensor | None,
 ) -> Gradients:
     """The gradients at each layer's features from those at the statistics, times `scale`; computed
     when they are asked for."""
+    near: Gradients = {}
+    if targets.neighbors is not None and slopes.neighbors is not None:
+        slope = scale * slopes.neighbors.squares
+        near = neighbors.gradients(features, targets.neighbors, slope, places)
 
     def gradient(name: str) -> tf.Tensor:
         parts = []
@@ -309,6 +371,8 @@ def gradients_of(
         if name in slopes.content:
             slope = scale * slopes.content[name].squares
             parts.append(losses.distance_gradient(features[name], targets.content[name], slope))
+        if name in near:
+            parts.append(near[name]())
         return sum(parts[1:], parts[0])
 
     return {name: functools.partial(gradient, name) for name in features}

@@ -17,14 +17,19 @@ import tensorflow as tf
 
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
-from neural_style_tf.objective import losses, objective
+from neural_style_tf.objective import losses, neighbors, objective
 from neural_style_tf.objective.content_features import ContentFeatures
 from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.objective.layer_masks import at_layers
+from neural_style_tf.objective.matching import Matches
+from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, place_weights
 from neural_style_tf.objective.objective import Statistics, Targets
 from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
+
+# The content's features by layer, and the indices of the nearest columns, of a tile's box.
+TileTargets = tuple[dict[str, tf.Tensor], tf.Tensor | None]
 
 BAND = 128  # rows of which the total variation is computed at a time
 
@@ -44,6 +49,7 @@ class TiledObjective:
         dtype: tf.DType,
         size: int,
         masks: Masks = NO_MASKS,
+        matches: Matches | None = None,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
         self._passes = objective.passes_of(network, settings, dtype, often=True)
@@ -64,6 +70,13 @@ class TiledObjective:
         ]
         # without the content's, which are in a file
         self._targets = objective.make_targets({}, grams, settings, masks)
+        self._indices: np.ndarray | None = None  # of the nearest columns, [rows, columns] of places
+        if matches is not None:
+            self._targets = matches.added_to(
+                self._targets, network, content, styles, settings, dtype, size, masks
+            )
+            places = neighbors.size_in_places(*content.shape[1:3])
+            self._indices = np.reshape(matches.indices, places)
         self._regions = masks.regions
         self._contents = ContentFeatures(network, content, settings, grid)
 
@@ -91,7 +104,17 @@ class TiledObjective:
         """The box of a tile of the picture, its position, its targets, and its regions."""
         tile = self._tiles[number]
         regions = _cut_out(self._regions, tile)
-        return picture[tile.box], _place(tile), self._contents[number], regions
+        targets = self._contents[number], self._nearest(tile)
+        return picture[tile.box], _place(tile), targets, regions
+
+    def _nearest(self, tile: Tile) -> tf.Tensor | None:
+        """The indices of the nearest columns of a tile's box."""
+        if self._indices is None:
+            return None
+        rows, columns = (
+            slice(first // PLACE, -(-last // PLACE)) for first, last in (tile.rows, tile.columns)
+        )
+        return tf.constant(self._indices[rows, columns].reshape(-1))
 
     def _sum(
         self, picture: tf.Tensor, numbers: Iterable[int], measure: Callable
@@ -107,7 +130,7 @@ class TiledObjective:
         passes: Passes,
         box: tf.Tensor,
         place: tf.Tensor,
-        target: dict[str, tf.Tensor],
+        target: TileTargets,
         regions: tf.Tensor | None,
     ) -> Statistics:
         """The statistics of a tile."""
@@ -124,8 +147,9 @@ class TiledObjective:
         weights: dict[str, tf.Tensor] | None,
     ) -> Statistics:
         """The statistics of the inside of a tile, from the features of its box."""
+        places = self._inside.places(features, weights, place)
         features, counts = self._inside.features(features, place)
-        content, style = objective.measure(features, targets, self._settings, weights)
+        content, style, near = objective.measure(features, targets, self._settings, weights, places)
         if weights is None:
             style = {
                 name: [gram._replace(positions=counts[name]) for gram in regions]
@@ -135,7 +159,7 @@ class TiledObjective:
             name: distance._replace(values=counts[name] * features[name].shape[-1])
             for name, distance in content.items()
         }
-        return Statistics(content, style)
+        return Statistics(content, style, near)
 
     @tf.function(autograph=False)
     def _compare(self, statistics: Statistics) -> tuple[tf.Tensor, tf.Tensor]:
@@ -146,7 +170,7 @@ class TiledObjective:
         self,
         box: tf.Tensor,
         place: tf.Tensor,
-        target: dict[str, tf.Tensor],
+        target: TileTargets,
         regions: tf.Tensor | None,
         others: Statistics | None,
     ) -> tuple:
@@ -170,7 +194,7 @@ class TiledObjective:
         self,
         box: tf.Tensor,
         place: tf.Tensor,
-        target: dict[str, tf.Tensor],
+        target: TileTargets,
         regions: tf.Tensor | None,
         slopes: Statistics,
         scale: tf.Tensor,
@@ -191,7 +215,8 @@ class TiledObjective:
         weights: dict[str, tf.Tensor] | None,
     ) -> tf.Tensor:
         """Takes the gradients at the statistics back to the pixels of a box."""
-        gradients = objective.gradients_of(features, targets, slopes, scale, weights)
+        places = self._inside.places(features, weights, place)
+        gradients = objective.gradients_of(features, targets, slopes, scale, weights, places)
         gradients = self._inside.gradients(gradients, place)
         return self._passes.backward(memory, gradients) / scale
 
@@ -214,8 +239,12 @@ class TiledObjective:
                 break
         return total
 
-    def _with(self, target: dict[str, tf.Tensor]) -> Targets:
-        return self._targets._replace(content=target)
+    def _with(self, target: TileTargets) -> Targets:
+        content, indices = target
+        near = self._targets.neighbors
+        if near is not None:
+            near = near._replace(indices=indices)
+        return self._targets._replace(content=content, neighbors=near)
 
 
 def _added(left: Statistics, right: Statistics) -> Statistics:
@@ -297,6 +326,19 @@ class _Inside:
             selected[name] = tf.where(mask, of_layer, tf.zeros((), of_layer.dtype))
             counts[name] = tf.reduce_sum(tf.cast(mask, tf.float32))
         return selected, counts
+
+    def places(
+        self,
+        features: dict[str, tf.Tensor],
+        weights: dict[str, tf.Tensor] | None,
+        place: tf.Tensor,
+    ) -> tf.Tensor | None:
+        """How much each place counts, see `neighbors.distance`; 0 outside the inside. weights: of
+        the regions, as `weights` returns them."""
+        of_layer = features.get(ONE_PER_PLACE)
+        if of_layer is None or weights is not None:
+            return place_weights(weights)
+        return tf.reshape(tf.cast(self._mask(ONE_PER_PLACE, of_layer, place), tf.float32), [-1])
 
     def gradients(self, gradients: Gradients, place: tf.Tensor) -> Gradients:
         """The gradients, 0 outside the inside: masked here, since a second version of the features

@@ -28,6 +28,7 @@ class SettingsOptions(TypedDict, total=False):
     layer_reduction: str
     content_loss: str
     style_loss: str
+    style_rotations: bool
     tv_loss: str
     pooling: str
     pooling_rescale: bool

@@ -18,6 +18,7 @@ from neural_style_tf.network import vgg
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
 from neural_style_tf.objective.evaluation import Objective
+from neural_style_tf.objective.matching import Matches
 from neural_style_tf.optimizers.base import State, within
 from neural_style_tf.painting import arguments, continuing, stages, tiling
 from neural_style_tf.painting.arguments import Pictures, size_in_words
@@ -27,7 +28,10 @@ from neural_style_tf.painting.stage_optimizer import optimizer_of
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.start import starting_picture
 from neural_style_tf.painting.step import Step
+from neural_style_tf.pictures import resampling
 from neural_style_tf.settings import Settings
+
+MATCHES = "matches"  # in a state: the indices of the nearest columns
 
 Images = Iterator[tuple[int | None, np.ndarray]]
 
@@ -137,6 +141,7 @@ class Painter:
         self._descent: Descent = None  # type: ignore[assignment]
         self._objective: Objective = None  # type: ignore[assignment]
         self._losses: memory.Losses = None  # type: ignore[assignment]
+        self._matches: Matches | None = None
 
     def images(self) -> Images:
         """The checkpoints, each with the number of its step, and last the best picture."""
@@ -158,8 +163,10 @@ class Painter:
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
         self._frame = Frame(photo, painted)
+        self._matches = self._matches_of(stage)
         self._objective, self._losses = memory.make_objective(
-            self._network, photo, paintings, self._settings, self._precision, stage.tile, masks
+            *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
+            *(masks, self._matches),
         )
         if self._resume is not None:
             self._restore(stage)
@@ -173,6 +180,19 @@ class Painter:
             self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
         if stage is last:
             self._pictures = None  # type: ignore[assignment]
+
+    def _matches_of(self, stage: Stage) -> Matches | None:
+        """How the stage decides which parts of the paintings each place is moved towards."""
+        if self._settings.style_loss != "neighbors":
+            return None
+        if self._resume is not None:
+            return Matches(indices=np.asarray(self._resume[MATCHES]))
+        start = None
+        if self._descent is not None:
+            start = resized(self._best().picture, *stage.outer_size).numpy()
+        elif self._pictures.initial is not None:
+            start = resampling.resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
+        return Matches(start)
 
     def _release_objective(self) -> None:
         """Releases the objective of the stage before, so that its memory is free for the next."""
@@ -198,8 +218,7 @@ class Painter:
     def end(self, stage: Stage) -> None:
         """Notes how a stage ended, if later states are to hold it."""
         if self._keep_stages and stage is not self._plan[-1]:
-            state = self._descent.state() | _position(stage, self._plan)
-            self._ends |= continuing.end_of(stage, state)
+            self._ends |= continuing.end_of(stage, self._state(stage))
 
     def _report_best(self, stage: Stage) -> None:
         """Calls `on_step` for the best picture, with its losses in float32."""
@@ -242,8 +261,16 @@ class Painter:
             lambda: {name: float(loss) for name, loss in scored.losses.items()},
             lambda: stage.image(picture),
             # the failure of a run may be reported by a step of the stage before
-            lambda: descent.state() | _position(descent.stage or stage, plan) | ends,
+            lambda: self._state(descent.stage or stage) | ends,
         )
+
+    def _state(self, stage: Stage) -> State:
+        """The state of the descent, and what else a stage needs to go on."""
+        matches = self._matches
+        state = self._descent.state() | _position(stage, self._plan)
+        if matches is not None and matches.indices is not None:
+            state[MATCHES] = tf.constant(matches.indices)
+        return state
 
 
 def _position(stage: Stage, plan: list[Stage]) -> State:

@@ -24,6 +24,7 @@ BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
+COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
 
 
 class Stage(NamedTuple):
@@ -64,7 +65,9 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     if settings.scales == "off" or (settings.scales == "auto" and has_initial):
         count = 1
     elif settings.scales == "auto":
-        halvings = round(math.log(max(height, width) / COARSEST_SIDE, STAGE_FACTOR))
+        is_neighbors = settings.style_loss == "neighbors"
+        coarsest = COARSEST_SIDE_OF_NEIGHBORS if is_neighbors else COARSEST_SIDE
+        halvings = round(math.log(max(height, width) / coarsest, STAGE_FACTOR))
         count = min(1 + max(0, halvings), most_stages)
     else:
         count = int(settings.scales)

@@ -1,0 +1,166 @@
+"""Neighbors: how far each place of a picture is from what the paintings have nearest to it.
+
+A place is 4x4 pixels. Its column is all that the network sees there: the features of several
+layers, one above the other. Kolkin et al. 2022, "Neural Neighbor Style Transfer", arXiv 2203.13215,
+section 3: columns of the photo are replaced by the nearest of the painting's, by cosine, and the
+picture is moved towards these. Which is nearest to which is decided before (matching.py) and fixed
+while the picture moves. So the loss is a sum over places, and additive over tiles.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from neural_style_tf.objective.losses import Distance
+from neural_style_tf.settings import NEIGHBOR_LAYERS
+
+PLACE = 4  # pixels per side
+ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
+LEAST_SQUARE = (
+    1e-12  # added to the squared lengths of columns: they are near 1 if anything is there
+)
+
+
+class NeighborTarget(NamedTuple):
+    """What the columns of a picture are compared with.
+
+    The parts of columns have a scale: each layer is divided by its root mean square in the
+    paintings, and by the root of its number of channels, so that all layers count alike.
+    """
+
+    columns: dict[str, tf.Tensor]  # of the paintings, by layer [n, channels]; of length 1 in all
+    means: dict[str, tf.Tensor]  # by layer [channels] float32, which were subtracted
+    scales: dict[str, tf.Tensor]  # by layer, float32 scalars that features are multiplied by
+    indices: tf.Tensor  # [places] int32: which of the n columns each place is moved towards
+
+
+def size_in_places(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of places in a picture of that size in pixels."""
+    return -(-height // PLACE), -(-width // PLACE)
+
+
+def place_weights(weights: Mapping[str, tf.Tensor] | None) -> tf.Tensor | None:
+    """How much each place counts, [places] float32, 0..1; from the masks of all regions at each
+    layer, [1, h, w, regions]. None without masks."""
+    if weights is None or ONE_PER_PLACE not in weights:
+        return None
+    return tf.reshape(tf.minimum(tf.reduce_sum(weights[ONE_PER_PLACE], -1), 1.0), [-1])
+
+
+def at_places(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """The columns of a picture, not yet scaled: [rows, columns, channels of all layers] float32.
+
+    features: by layer [1, h, w, channels], those of `NEIGHBOR_LAYERS` among them.
+    """
+    size = _size_of(features)
+    parts = [_at_places(features[name], name, size) for name in NEIGHBOR_LAYERS]
+    return tf.reshape(tf.cast(tf.concat(parts, -1), tf.float32), (*size, -1))
+
+
+def distance(
+    features: Mapping[str, tf.Tensor], target: NeighborTarget, weights: tf.Tensor | None
+) -> Distance:
+    """The squared distances of the picture's columns from their targets, both of length 1: twice
+    one minus the cosine, from 0 to 4; summed over the places.
+
+    weights: [places] float32, 0..1, how much each place counts; None for all alike.
+    """
+    cosines, _ = _compared(features, target)
+    if weights is None:
+        weights = tf.ones_like(cosines)
+    return Distance(tf.reduce_sum(weights * (2 - 2 * cosines)), tf.reduce_sum(weights))
+
+
+def gradients(
+    features: Mapping[str, tf.Tensor],
+    target: NeighborTarget,
+    slope: tf.Tensor,
+    weights: tf.Tensor | None,
+) -> dict[str, Callable[[], tf.Tensor]]:
+    """By layer, a function that returns the gradient at its features, in their type, of a loss with
+    the derivative `slope` at `distance(...).squares`."""
+    cosines, lengths = _compared(features, target)
+    factors = -2 * slope / lengths
+    if weights is not None:
+        factors *= weights
+
+    def gradient(name: str) -> tf.Tensor:
+        own = _column(features, target, name)
+        theirs = _nearest(target, name)
+        # d cosine / d column = (target - cosine column / length) / length
+        slopes = theirs - (cosines / lengths)[:, tf.newaxis] * own
+        slopes *= (factors * target.scales[name])[:, tf.newaxis]
+        return _from_places(slopes, features[name], name, _size_of(features))
+
+    return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
+
+
+def _compared(
+    features: Mapping[str, tf.Tensor], target: NeighborTarget
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The cosine of each place's column with its target, and the length of the column, [places]."""
+    products = squares = tf.zeros(())
+    for name in NEIGHBOR_LAYERS:
+        own = _column(features, target, name)
+        products += tf.reduce_sum(own * _nearest(target, name), -1)
+        squares += tf.reduce_sum(tf.square(own), -1)
+    lengths = tf.sqrt(squares + LEAST_SQUARE)
+    return products / lengths, lengths
+
+
+def _column(features: Mapping[str, tf.Tensor], target: NeighborTarget, name: str) -> tf.Tensor:
+    """A layer's part of the columns [places, channels], float32."""
+    at_places = _at_places(features[name], name, _size_of(features))
+    return tf.cast(at_places, tf.float32) * target.scales[name] - target.means[name]
+
+
+def _nearest(target: NeighborTarget, name: str) -> tf.Tensor:
+    """A layer's part of the target of each place [places, channels], float32."""
+    return tf.cast(tf.gather(target.columns[name], target.indices), tf.float32)
+
+
+def _stride(name: str) -> int:
+    """The pixels between two positions of a layer's features: poolings halve them four times."""
+    return 2 ** (int(name[len("relu")]) - 1)
+
+
+def _size_of(features: Mapping[str, tf.Tensor]) -> tuple[int, int]:
+    """Rows and columns of places."""
+    _, rows, columns, _ = features[ONE_PER_PLACE].shape
+    return rows, columns
+
+
+def _at_places(features: tf.Tensor, name: str, size: tuple[int, int]) -> tf.Tensor:
+    """Features [1, h, w, channels] of a layer as [places, channels]: the mean of those in a place,
+    or those that the place is in."""
+    channels, stride = features.shape[-1], _stride(name)
+    if stride < PLACE:
+        features = tf.nn.avg_pool2d(features, PLACE // stride, PLACE // stride, "SAME")
+    if stride > PLACE:
+        for axis in (1, 2):
+            features = tf.repeat(features, stride // PLACE, axis)
+        features = features[:, : size[0], : size[1]]
+    return tf.reshape(features, (-1, channels))
+
+
+def _from_places(
+    gradient: tf.Tensor, features: tf.Tensor, name: str, size: tuple[int, int]
+) -> tf.Tensor:
+    """The gradient at features, in their type, from that at `_at_places` of them."""
+    channels, stride = features.shape[-1], _stride(name)
+    gradient = tf.reshape(gradient, (1, *size, channels))
+    if stride < PLACE:
+        window = [1, PLACE // stride, PLACE // stride, 1]
+        gradient = tf.raw_ops.AvgPoolGrad(
+            orig_input_shape=features.shape, grad=tf.cast(gradient, features.dtype), ksize=window,
+            strides=window, padding="SAME",
+        )  # fmt: skip
+    if stride > PLACE:
+        times = stride // PLACE
+        _, height, width, _ = features.shape
+        beyond = [[0, 0], [0, height * times - size[0]], [0, width * times - size[1]], [0, 0]]
+        gradient = tf.reshape(tf.pad(gradient, beyond), (1, height, times, width, times, channels))
+        gradient = tf.reduce_sum(gradient, (2, 4))
+    return tf.cast(gradient, features.dtype)

@@ -13,7 +13,7 @@ from neural_style_tf.network import vgg
 from neural_style_tf.objective import neighbors, objective
 from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, NeighborTarget, size_in_places
-from neural_style_tf.objective.objective import Targets
+from neural_style_tf.objective.targets import Targets, units_of
 from neural_style_tf.objective.tiles import Grid
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
@@ -65,7 +65,7 @@ class Matches:
             raise UsageError("the state to resume is not of these pictures: start again")
         return targets._replace(
             neighbors=palette.target(self.indices),
-            units=objective.units_of(targets, palette.mean_squares, settings),
+            units=units_of(targets, palette.mean_squares, settings),
         )
 
     def _queries(

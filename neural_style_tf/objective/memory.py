@@ -73,9 +73,9 @@ def make_objective(
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
     content, styles: [1, H, W, 3] float32 RGB, 0..255, as arrays: a second copy of large ones
-    would not fit in memory. size: of the tiles; None for whole pictures. matches: of the stage, with
-    `style_loss="neighbors"`; by default those of the photo. When memory runs out, the
-    tiles are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit
+    would not fit in memory. size: of the tiles; None for whole pictures. matches: of the stage,
+    with `style_loss="neighbors"`; by default those of the photo. When memory runs out, the tiles
+    are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit
     either.
     """
     pictures = _ParkedPictures([content, *styles])

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from neural_style_tf.objective.losses import Distance
+from neural_style_tf.network.operations import AveragePooling
 from neural_style_tf.settings import NEIGHBOR_LAYERS
 
 PLACE = 4  # pixels per side
 ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
+HALVING = AveragePooling(1.0)
 LEAST_SQUARE = (
     1e-12  # added to the squared lengths of columns: they are near 1 if anything is there
 )
@@ -61,16 +62,14 @@ def at_places(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def distance(
     features: Mapping[str, tf.Tensor], target: NeighborTarget, weights: tf.Tensor | None
-) -> Distance:
-    """The squared distances of the picture's columns from their targets, both of length 1: twice
-    one minus the cosine, from 0 to 4; summed over the places.
+) -> tf.Tensor:
+    """One minus the cosine of each column of the picture with its target, 0 to 2; the sum over the
+    places, a float32 scalar.
 
     weights: [places] float32, 0..1, how much each place counts; None for all alike.
     """
     cosines, _ = _compared(features, target)
-    if weights is None:
-        weights = tf.ones_like(cosines)
-    return Distance(tf.reduce_sum(weights * (2 - 2 * cosines)), tf.reduce_sum(weights))
+    return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
 
 
 def gradients(
@@ -80,9 +79,9 @@ def gradients(
     weights: tf.Tensor | None,
 ) -> dict[str, Callable[[], tf.Tensor]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
-    the derivative `slope` at `distance(...).squares`."""
+    the derivative `slope` at `distance`."""
     cosines, lengths = _compared(features, target)
-    factors = -2 * slope / lengths
+    factors = -slope / lengths
     if weights is not None:
         factors *= weights
 
@@ -95,6 +94,17 @@ def gradients(
         return _from_places(slopes, features[name], name, _size_of(features))
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
+
+
+def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
+    """At most what the mean square of `gradients` at the features of a place and layer is, for
+    columns of about length 1; a float32 scalar."""
+    return tf.reduce_max(
+        [
+            tf.square(slope * scale) / target.means[name].shape[0]
+            for name, scale in target.scales.items()
+        ]
+    )
 
 
 def _compared(
@@ -136,8 +146,8 @@ def _at_places(features: tf.Tensor, name: str, size: tuple[int, int]) -> tf.Tens
     """Features [1, h, w, channels] of a layer as [places, channels]: the mean of those in a place,
     or those that the place is in."""
     channels, stride = features.shape[-1], _stride(name)
-    if stride < PLACE:
-        features = tf.nn.avg_pool2d(features, PLACE // stride, PLACE // stride, "SAME")
+    while stride < PLACE:  # as poolings do: a larger window would begin beyond the edge
+        features, stride = HALVING.forward(features)[0], 2 * stride
     if stride > PLACE:
         for axis in (1, 2):
             features = tf.repeat(features, stride // PLACE, axis)
@@ -151,12 +161,13 @@ def _from_places(
     """The gradient at features, in their type, from that at `_at_places` of them."""
     channels, stride = features.shape[-1], _stride(name)
     gradient = tf.reshape(gradient, (1, *size, channels))
-    if stride < PLACE:
-        window = [1, PLACE // stride, PLACE // stride, 1]
-        gradient = tf.raw_ops.AvgPoolGrad(
-            orig_input_shape=features.shape, grad=tf.cast(gradient, features.dtype), ksize=window,
-            strides=window, padding="SAME",
-        )  # fmt: skip
+    shapes = [features.shape.as_list()]
+    while stride < PLACE:
+        _, height, width, _ = shapes[-1]
+        shapes.append([1, -(-height // 2), -(-width // 2), channels])
+        stride *= 2
+    for shape in reversed(shapes[:-1]):
+        gradient = HALVING.backward(tf.cast(gradient, features.dtype), shape)
     if stride > PLACE:
         times = stride // PLACE
         _, height, width, _ = features.shape

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,9 @@ from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import graphs, losses, neighbors
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.layer_masks import at_layers
-from neural_style_tf.objective.neighbors import NeighborTarget
+from neural_style_tf.objective.targets import Targets, make_targets
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
-
 
 # With `style_loss="neighbors"` the losses are numbers from 0 to about 1, whatever the painting.
 # These bring them to the size that the default weights and smoothness expect; what they weigh
@@ -28,32 +27,12 @@ CONTENT_UNIT = 60_000.0
 MOMENTS_SHARE = 4.0  # how much statistics of the whole painting count next to the nearest columns
 
 
-class Targets(NamedTuple):
-    """What the features of the picture are compared with, by layer name."""
-
-    content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
-    styles: list[dict[str, losses.StyleTarget]]  # of each painting
-    shares: list[float]  # of each painting, in the style loss
-    neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
-    # The content and style losses are divided by these: float32 scalars, or 1 for the published
-    # ones.
-    units: "Units | None" = None
-
-
-class Units(NamedTuple):
-    """What losses are divided by, so that they mean the same for every painting: the losses of a
-    picture without any features. Float32 scalars."""
-
-    content: tf.Tensor
-    styles: list[tf.Tensor]  # of each painting's statistics
-
-
 class Statistics(NamedTuple):
     """All that the losses need of a picture's features, by layer name. Additive over its parts."""
 
     content: dict[str, losses.Distance]
     style: dict[str, list[losses.Gram]]  # of each region, or of all
-    neighbors: losses.Distance | None = None  # from the nearest columns, if these count
+    neighbors: tf.Tensor | None = None  # distance from the nearest columns, if these count
 
 
 def measure_targets(
@@ -97,37 +76,6 @@ def _measured(
 def _bytes_of(tensors: Any) -> int:
     return sum(
         tensor.dtype.size * tensor.shape.num_elements() for tensor in tf.nest.flatten(tensors)
-    )
-
-
-def make_targets(
-    content: dict[str, tf.Tensor],
-    styles: list[dict[str, losses.Gram]],
-    settings: Settings,
-    masks: Masks,
-) -> Targets:
-    """The targets from what was measured. For "wasserstein" several paintings are blended into one
-    Gaussian by their moments: what is nearest to several Gaussians resembles none of them."""
-    shares = masks.shares(settings, len(styles))
-    has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
-    if settings.statistics() == "wasserstein" and not has_regions:
-        styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
-        shares = [sum(shares)]
-    targets = [
-        {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
-        for of in styles
-    ]
-    return Targets(content, targets, [float(share) for share in shares])
-
-
-def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
-    parts = [
-        share / sum(shares) / gram.positions for share, gram in zip(shares, grams, strict=True)
-    ]
-    return losses.Gram(
-        sum(part * gram.products for part, gram in zip(parts, grams, strict=True)),
-        tf.ones(()),
-        sum(part * gram.sums for part, gram in zip(parts, grams, strict=True)),
     )
 
 
@@ -212,7 +160,7 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
         places = neighbors.place_weights(weights)
         statistics = measure(features, targets, settings, weights, places)
         content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
-        scale = loss_scale(statistics, slopes) if dtype == tf.float16 else 1.0
+        scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else 1.0
         gradients = gradients_of(features, targets, slopes, scale, weights, places)
         gradient = passes.backward(memory, gradients) / scale
         return with_total_variation(picture, gradient, content, style, settings)
@@ -292,30 +240,9 @@ def compare(
     style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
     if targets.units is not None and statistics.neighbors is not None:
         content = CONTENT_UNIT * content / targets.units.content
-        squares, places = statistics.neighbors
-        style = STYLE_UNIT * (squares / (2 * places) + MOMENTS_SHARE * style)
+        rows, columns = neighbors.size_in_places(shape[1], shape[2])
+        style = STYLE_UNIT * (statistics.neighbors / (rows * columns) + MOMENTS_SHARE * style)
     return settings.weight_of_content() * content, settings.weight_of_style() * style
-
-
-def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Settings) -> Units:
-    """The units of the losses with these targets. mean_squares: of the paintings' features, by
-    layer."""
-    content = sum(
-        weight * mean_squares[layer] for layer, weight in settings.content_layer_weights().items()
-    )
-    weights = settings.style_layer_weights()
-    styles = [
-        sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items())
-        for style in targets.styles
-    ]
-    return Units(tf.constant(content, tf.float32), styles)
-
-
-def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:
-    """The moments' loss of a picture that has no features."""
-    assert isinstance(target, losses.Gram)
-    zeros = losses.Gram(tf.zeros_like(target.products), target.positions, target.sums * 0)
-    return losses.style_loss(zeros, target, "moments")
 
 
 def compare_and_derive(
@@ -358,7 +285,7 @@ def gradients_of(
     when they are asked for."""
     near: Gradients = {}
     if targets.neighbors is not None and slopes.neighbors is not None:
-        slope = scale * slopes.neighbors.squares
+        slope = scale * slopes.neighbors
         near = neighbors.gradients(features, targets.neighbors, slope, places)
 
     def gradient(name: str) -> tf.Tensor:
@@ -378,7 +305,7 @@ def gradients_of(
     return {name: functools.partial(gradient, name) for name in features}
 
 
-def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
+def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> tf.Tensor:
     """A power of two that scales the largest gradient at the features to about 1, in the middle of
     float16's range. Micikevicius et al. 2018, "Mixed Precision Training", section 3.2."""
     squares = [
@@ -390,6 +317,8 @@ def loss_scale(statistics: Statistics, slopes: Statistics) -> tf.Tensor:
             values = gram.positions * gram.products.shape[-1]
             product = gram.products @ slope.products * slope.products
             squares.append(tf.reduce_sum(product) / values)
+    if targets.neighbors is not None and slopes.neighbors is not None:
+        squares.append(neighbors.steepest(targets.neighbors, slopes.neighbors))
     exponent = tf.math.log(tf.reduce_max(squares) + 1e-30) / (2 * math.log(2))
     return 2 ** -tf.round(exponent)
 

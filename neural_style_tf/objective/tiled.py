@@ -23,7 +23,8 @@ from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, place_weights
-from neural_style_tf.objective.objective import Statistics, Targets
+from neural_style_tf.objective.objective import Statistics
+from neural_style_tf.objective.targets import Targets, make_targets
 from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
@@ -69,14 +70,15 @@ class TiledObjective:
             for number, style in enumerate(styles)
         ]
         # without the content's, which are in a file
-        self._targets = objective.make_targets({}, grams, settings, masks)
+        self._targets = make_targets({}, grams, settings, masks)
         self._indices: np.ndarray | None = None  # of the nearest columns, [rows, columns] of places
         if matches is not None:
             self._targets = matches.added_to(
                 self._targets, network, content, styles, settings, dtype, size, masks
             )
-            places = neighbors.size_in_places(*content.shape[1:3])
-            self._indices = np.reshape(matches.indices, places)
+            places = neighbors.size_in_places(content.shape[1], content.shape[2])
+            assert matches.indices is not None  # they were decided just now
+            self._indices = matches.indices.reshape(places)
         self._regions = masks.regions
         self._contents = ContentFeatures(network, content, settings, grid)
 
@@ -185,7 +187,7 @@ class TiledObjective:
         )
         scale = tf.ones(())
         if self._dtype == tf.float16:
-            scale = objective.loss_scale(statistics, slopes)
+            scale = objective.loss_scale(statistics, slopes, targets)
         part = self._to_picture(features, memory, place, targets, slopes, scale, weights)
         return part, content, style, slopes, scale
 
@@ -263,7 +265,7 @@ def _grams(
     reach = passes.reach()
     grid = Grid({layer: reach[layer] for layer in layers}, size)
     inside = _Inside(grid.reach)
-    with_sums = settings.style_loss in losses.WITH_SUMS
+    with_sums = settings.statistics() in losses.WITH_SUMS
 
     @tf.function(autograph=False)
     def measure(

@@ -1,0 +1,81 @@
+"""Targets: measurements of a photo and of paintings -> what the losses compare a picture with."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from neural_style_tf.objective import losses
+from neural_style_tf.objective.neighbors import NeighborTarget
+from neural_style_tf.pictures.masks import Masks
+from neural_style_tf.settings import Settings
+
+
+class Targets(NamedTuple):
+    """What the features of the picture are compared with, by layer name."""
+
+    content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
+    styles: list[dict[str, losses.StyleTarget]]  # of each painting
+    shares: list[float]  # of each painting, in the style loss
+    neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
+    units: "Units | None" = None  # likewise
+
+
+class Units(NamedTuple):
+    """What losses are divided by, so that they mean the same for every painting: the losses of a
+    picture without any features. Float32 scalars."""
+
+    content: tf.Tensor
+    styles: list[tf.Tensor]  # of each painting's statistics
+
+
+def make_targets(
+    content: dict[str, tf.Tensor],
+    styles: list[dict[str, losses.Gram]],
+    settings: Settings,
+    masks: Masks,
+) -> Targets:
+    """The targets from what was measured. For "wasserstein" several paintings are blended into one
+    Gaussian by their moments: what is nearest to several Gaussians resembles none of them."""
+    shares = masks.shares(settings, len(styles))
+    has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
+    if settings.statistics() == "wasserstein" and not has_regions:
+        styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
+        shares = [sum(shares)]
+    targets = [
+        {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
+        for of in styles
+    ]
+    return Targets(content, targets, [float(share) for share in shares])
+
+
+def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
+    parts = [
+        share / sum(shares) / gram.positions for share, gram in zip(shares, grams, strict=True)
+    ]
+    return losses.Gram(
+        sum(part * gram.products for part, gram in zip(parts, grams, strict=True)),
+        tf.ones(()),
+        sum(part * gram.sums for part, gram in zip(parts, grams, strict=True)),
+    )
+
+
+def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Settings) -> Units:
+    """The units of the losses with these targets. mean_squares: of the paintings' features, by
+    layer."""
+    content = sum(
+        weight * mean_squares[layer] for layer, weight in settings.content_layer_weights().items()
+    )
+    weights = settings.style_layer_weights()
+    styles = [
+        sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items())
+        for style in targets.styles
+    ]
+    return Units(tf.constant(content, tf.float32), styles)
+
+
+def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:
+    """The moments' loss of a picture that has no features."""
+    assert isinstance(target, losses.Gram)
+    zeros = losses.Gram(tf.zeros_like(target.products), target.positions, target.sums * 0)
+    return losses.style_loss(zeros, target, "moments")

@@ -1,0 +1,101 @@
+"""Matching: which columns of the paintings are nearest, and what restricts the choice."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_style_tf.errors import UsageError
+from neural_style_tf.objective import matching, memory
+from neural_style_tf.objective.matching import Matches
+from neural_style_tf.pictures.masks import Masks
+from neural_style_tf.settings import Settings
+
+
+def unit(values):
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda d: d.name)
+def test_the_search_finds_what_brute_force_finds(dtype, monkeypatch):
+    monkeypatch.setattr(matching, "BLOCK", 1000)  # several blocks, the last a shorter one
+    random = np.random.default_rng(1)
+    columns, queries = unit(random.normal(size=(300, 24))), random.normal(size=(101, 24))
+    cosines, indices = matching.nearest(queries.astype(np.float32), columns, dtype)
+    expected = unit(queries) @ columns.T
+    assert (indices == expected.argmax(1)).all()
+    np.testing.assert_allclose(cosines, expected.max(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
+def test_of_equally_near_columns_the_first_is_taken(dtype):
+    columns = unit(np.random.default_rng(1).normal(size=(40, 8)))
+    columns = np.concatenate([columns, columns[::-1], columns])
+    _, indices = matching.nearest(columns[:40], columns, dtype)
+    assert indices.tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("shares", [[0.7, 0.3], [0.5, 0.25, 0.25], [1, 0], [0, 0.2, 0.8]], ids=str)
+def test_each_painting_has_its_share_of_the_places(shares):
+    cosines = np.random.default_rng(2).uniform(-0.2, 0.8, (len(shares), 5000))
+    cosines[0] += 0.3  # nearer in all
+    chosen = matching.by_shares(cosines, shares)
+    taken = np.bincount(chosen, minlength=len(shares)) / 5000
+    np.testing.assert_allclose(taken, shares, atol=0.01)
+    # a painting takes the places where it is nearest, in comparison with the others
+    lead = cosines[0] - cosines[1]
+    if 0 < shares[0] and 0 < shares[1] and len(shares) == 2:
+        assert lead[chosen == 0].min() >= lead[chosen == 1].max()
+
+
+def indices_of(network, picture, settings=None, masks=None, styles=2, size=(48, 64)):
+    """For each place, which column of the paintings was chosen: of 10 x 8 places in each."""
+    content = picture(*size, seed=1)[np.newaxis]
+    paintings = [picture(40, 32, seed=2 + number)[np.newaxis] for number in range(styles)]
+    settings = settings or Settings(style_loss="neighbors")
+    matches = Matches()
+    memory.make_objective(
+        network, content, paintings, settings, tf.float32, None, masks or Masks(), matches
+    )
+    return matches.indices.reshape(size[0] // 4, size[1] // 4)
+
+
+def test_paintings_share_the_places(network, picture):
+    equal = indices_of(network, picture)
+    assert abs((equal < 80).mean() - 0.5) < 0.02
+    settings = Settings(style_loss="neighbors", style_blend_weights=(3, 1))
+    assert abs((indices_of(network, picture, settings) < 80).mean() - 0.75) < 0.02
+
+
+def test_each_region_takes_from_its_own_painting(network, picture):
+    regions = np.zeros((1, 48, 64, 2), np.float32)
+    regions[:, :, :32, 0] = 1
+    regions[:, :, 32:, 1] = 1
+    indices = indices_of(network, picture, masks=Masks(regions))
+    assert (indices[:, :8] < 80).all() and (indices[:, 8:] >= 80).all()
+
+
+def test_nothing_is_taken_from_outside_of_what_is_learnt(network, picture):
+    source = np.zeros((1, 40, 32, 1), np.float32)
+    source[:, :12] = 1  # three rows of eight places
+    masks = Masks(sources=[source, None])
+    indices = indices_of(network, picture, masks=masks)
+    assert indices.max() < 24 + 80
+    assert (indices >= 24).any() and (indices < 24).any()
+
+
+def test_turned_copies_are_offered_too(network, picture):
+    settings = Settings(style_loss="neighbors", style_rotations=True)
+    indices = indices_of(network, picture, settings, styles=1)
+    assert indices.max() >= 80 and indices.max() < 4 * 80
+
+
+@pytest.mark.parametrize(
+    "indices", [np.zeros(5, np.int32), np.full(192, 10_000, np.int32)], ids=len
+)
+def test_matches_of_other_pictures_are_refused(network, picture, indices):
+    content, painting = picture(48, 64)[np.newaxis], picture(40, 32)[np.newaxis]
+    with pytest.raises(UsageError, match="state to resume is not of these pictures"):
+        memory.make_objective(
+            *(network, content, [painting], Settings(style_loss="neighbors"), tf.float32, None),
+            matches=Matches(indices=indices),
+        )

@@ -225,7 +225,9 @@ class Settings:
         if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
             raise cannot_be_combined("stylization", "style_weight")
         if self.style_loss == "neighbors" and self.content_loss != "mean":
-            raise cannot_be_combined("style_loss neighbors", "content_loss sum")
+            raise UsageError(
+                *names("style_loss"), " neighbors needs ", *names("content_loss"), " mean"
+            )
         if self.style_rotations and self.style_loss != "neighbors":
             raise UsageError(*names("style_rotations"), " needs ", *names("style_loss"), " neighbors")
         if self.content_weight == self.style_weight == 0:

@@ -32,7 +32,7 @@ class Statistics(NamedTuple):
 
     content: dict[str, losses.Distance]
     style: dict[str, list[losses.Gram]]  # of each region, or of all
-    neighbors: tf.Tensor | None = None  # distance from the nearest columns, if these count
+    neighbors: tf.Tensor  # the distance from the nearest columns, or 0 if these do not count
 
 
 def measure_targets(
@@ -200,7 +200,7 @@ def measure(
     """The statistics of a picture from its features. weights: the masks of the regions at each
     layer, [1, h, w, regions]. places: how much each place counts, see `neighbors.distance`."""
     with_sums = settings.statistics() in losses.WITH_SUMS
-    near = None
+    near = tf.zeros(())
     if targets.neighbors is not None:
         near = neighbors.distance(features, targets.neighbors, places)
     return Statistics(
@@ -238,7 +238,7 @@ def compare(
             pairs.append((gram, targets.styles[number][layer]))
     style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
     style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
-    if targets.units is not None and statistics.neighbors is not None:
+    if targets.neighbors is not None and targets.units is not None:
         content = CONTENT_UNIT * content / targets.units.content
         rows, columns = neighbors.size_in_places(shape[1], shape[2])
         style = STYLE_UNIT * (statistics.neighbors / (rows * columns) + MOMENTS_SHARE * style)
@@ -284,7 +284,7 @@ def gradients_of(
     """The gradients at each layer's features from those at the statistics, times `scale`; computed
     when they are asked for."""
     near: Gradients = {}
-    if targets.neighbors is not None and slopes.neighbors is not None:
+    if targets.neighbors is not None:
         slope = scale * slopes.neighbors
         near = neighbors.gradients(features, targets.neighbors, slope, places)
 
@@ -317,7 +317,7 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
             values = gram.positions * gram.products.shape[-1]
             product = gram.products @ slope.products * slope.products
             squares.append(tf.reduce_sum(product) / values)
-    if targets.neighbors is not None and slopes.neighbors is not None:
+    if targets.neighbors is not None:
         squares.append(neighbors.steepest(targets.neighbors, slopes.neighbors))
     exponent = tf.math.log(tf.reduce_max(squares) + 1e-30) / (2 * math.log(2))
     return 2 ** -tf.round(exponent)

@@ -23,6 +23,7 @@ RUNS = {
     "lbfgs": {"optimizer": "lbfgs"},
     "l-bfgs-b": {"optimizer": "l-bfgs-b", "evaluations": 3, "style_loss": "mean"},
     "stages, lbfgs": {"scales": 2, "optimizer": "lbfgs"},
+    "neighbors": {"scales": 2, "style_loss": "neighbors"},
     "tiles in bfloat16": {"scales": 2, "tile": 64, "precision": "bfloat16", "style_loss": "mean"},
     "patience": {"patience": 2, "learning_rate": 200.0, "style_loss": "mean"},
 }

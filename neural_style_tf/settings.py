@@ -22,6 +22,8 @@ NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4
 
 # Steps of each optimizer, by default.
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
+# Times as many with neighbors, which begin with smaller stages.
+STEPS_OF_NEIGHBORS = 2
 LEARNING_RATE = 5.0  # of Adam, by default
 # Passing one of these, and no optimizer, selects Adam.
 ADAM_SETTINGS = (
@@ -147,7 +149,8 @@ class Settings:
     # `None` is resolved for these two, as their texts say.
     iterations: int = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
-        unit="default " + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items()))
+        unit="default " + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items())
+        + "; neighbors twice as many")
     optimizer: str = setting(None, "run",
         "adam takes less memory; l-bfgs-b is SciPy's",
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
@@ -210,7 +213,8 @@ class Settings:
             means_adam = any(getattr(self, field.name) != field.default for field in of_adam)
             object.__setattr__(self, "optimizer", "adam" if means_adam else "lbfgs")
         if self.iterations is None:
-            object.__setattr__(self, "iterations", ITERATIONS[self.optimizer])
+            times = STEPS_OF_NEIGHBORS if self.style_loss == "neighbors" else 1
+            object.__setattr__(self, "iterations", times * ITERATIONS[self.optimizer])
         self._check_together()
 
     def _check_together(self) -> None:
@@ -229,7 +233,9 @@ class Settings:
                 *names("style_loss"), " neighbors needs ", *names("content_loss"), " mean"
             )
         if self.style_rotations and self.style_loss != "neighbors":
-            raise UsageError(*names("style_rotations"), " needs ", *names("style_loss"), " neighbors")
+            raise UsageError(
+                *names("style_rotations"), " needs ", *names("style_loss"), " neighbors"
+            )
         if self.content_weight == self.style_weight == 0:
             raise UsageError(
                 *names("content_weight", "style_weight"), " are both 0: raise one of them"

@@ -1,27 +1,31 @@
 """Matching: a photo, the picture so far and paintings -> which of the paintings' columns is nearest
 to each place of the photo. Kolkin et al. 2022, section 3; see neighbors.py.
+
+All columns are compared if they are not too many. Of a larger stage each place is compared with
+what the places around it took at the stage before, and with what is beside that: there the shapes
+are decided already, and neighbouring places continue the same strokes. Barnes et al. 2009,
+"PatchMatch: A Randomized Correspondence Algorithm for Structural Image Editing", section 3.
 """
 
-from collections.abc import Callable
-from typing import Any
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.network import vgg
-from neural_style_tf.objective import neighbors, objective
-from neural_style_tf.objective.layer_masks import at_layers
-from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, NeighborTarget, size_in_places
+from neural_style_tf.objective.columns import Box, Measure, Palette, Positions, mask_at_places
+from neural_style_tf.objective.neighbors import size_in_places
 from neural_style_tf.objective.targets import Targets, units_of
-from neural_style_tf.objective.tiles import Grid
 from neural_style_tf.pictures.masks import Masks
-from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
+from neural_style_tf.settings import Settings
 
-BLOCK = 2**24  # cosines that are compared at a time
+MOST_COSINES = 2**30  # more would take over a twentieth of the run: all columns up to 700 pixels
+BLOCK = 2**23  # cosines that are compared at a time
 # Candidates whose cosines are computed again in float32: low precision cannot tell them apart.
 CANDIDATES = 4
-QUARTER_TURNS = 3  # copies of a painting, each turned by 90 degrees more
+AROUND = tuple(itertools.product((-1, 0, 1), repeat=2))
 ROUNDS = 60  # of adjusting how much nearer a painting has to be, until each has its share
 
 
@@ -29,11 +33,20 @@ class Matches:
     """Which column each place of a stage is moved towards; decided once, when the stage begins.
 
     start: [1, H, W, 3] float32 RGB, 0..255, the picture that the stage begins with; None if that is
-        the photo. indices: of an earlier run that is continued.
+        the photo. coarser: of the stage before, if there is one. indices: of an earlier run that
+        is continued.
     """
 
-    def __init__(self, start: np.ndarray | None = None, indices: np.ndarray | None = None):
-        self._start, self.indices = start, indices
+    def __init__(
+        self,
+        start: np.ndarray | None = None,
+        coarser: "Matches | None" = None,
+        indices: np.ndarray | None = None,
+    ):
+        self._start, self._coarser, self.indices = start, coarser, indices
+        self.positions: Positions | None = None  # of these columns in the paintings
+        self.size = (0, 0)  # of the picture in places
+        self.sheets: list[tuple[int, ...]] = []  # the sizes of the paintings in places
 
     def added_to(
         self,
@@ -52,181 +65,147 @@ class Matches:
         size: pixels per side of the tiles; None for whole pictures. Raises `UsageError` for indices
         that are not of these pictures.
         """
-        measure = _Measure(network, settings, size)
-        palette = _Palette(measure, styles, settings, masks)
+        measure = Measure(network, settings, size)
+        palette = Palette(measure, styles, settings, masks)
+        self.size = size_in_places(content.shape[1], content.shape[2])
+        units = units_of(targets, palette.mean_squares, settings)
         if self.indices is None:
-            queries = self._queries(measure, palette, content, settings)
-            shares = settings.style_shares(len(styles))
-            self.indices = _matched(queries, palette, dtype, shares, masks)
-            self._start = None  # the picture may be large
-        elif len(self.indices) != np.prod(size_in_places(*content.shape[1:3])) or (
-            self.indices.max() >= palette.count or self.indices.min() < 0
+            search = _Search(palette, self._coarser, self.size, dtype)
+            queries = _Queries(measure, palette, content, self._start, settings)
+            self.indices = _matched(queries, search, settings.style_shares(len(styles)), masks)
+            self._start = self._coarser = None  # pictures may be large
+        elif len(self.indices) != self.size[0] * self.size[1] or not (
+            self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
         ):
             raise UsageError("the state to resume is not of these pictures: start again")
-        return targets._replace(
-            neighbors=palette.target(self.indices),
-            units=units_of(targets, palette.mean_squares, settings),
-        )
-
-    def _queries(
-        self, measure: "_Measure", palette: "_Palette", content: np.ndarray, settings: Settings
-    ) -> np.ndarray:
-        """The columns [places, channels] float32 that are looked up: the photo's, blended with
-        those of the picture so far; about their own mean."""
-        columns = palette.scaled(measure.columns(content))
-        if self._start is not None:
-            share = 0.5 if settings.stylization is None else settings.stylization
-            columns *= 1 - share
-            columns += share * palette.scaled(measure.columns(self._start))
-        return columns - columns.mean(0)
+        self.positions = palette.positions(self.indices)
+        self.sheets = [sheet.shape for sheet in palette.sheets]
+        return targets._replace(neighbors=palette.target(self.indices), units=units)
 
 
-class _Measure:
-    """Measures the columns of pictures, tile by tile if they are large; in float32."""
-
-    def __init__(self, network: vgg.Network, settings: Settings, size: int | None):
-        self._network, self._settings, self._size = network, settings, size
-        self._reach = objective.passes_of(network, settings).reach()
-        self._squares = dict.fromkeys(self._reach, 0.0)  # of all features so far
-        self._values = dict.fromkeys(self._reach, 0.0)  # how many these were
-        self.widths: list[int] = []  # the channels of each layer of a column
-
-    def columns(self, picture: np.ndarray) -> np.ndarray:
-        """[places, channels] float32 of a picture [1, H, W, 3] float32 RGB, not yet scaled."""
-        rows, columns = size_in_places(*picture.shape[1:3])
-        grid = Grid(self._reach, self._size or max(picture.shape[1:3]))
-        result: Any = None
-        for tile in grid.tiles(picture.shape[1:3]):
-            box = tf.constant(picture[tile.box])
-            measure = objective.graph(_features, self._network, self._settings, box)
-            features = measure(box)
-            self._add_squares({name: features[name][grid.slices(name, tile)] for name in features})
-            part = neighbors.at_places(features).numpy()
-            if result is None:
-                self.widths = [features[name].shape[-1] for name in NEIGHBOR_LAYERS]
-                result = np.empty((rows, columns, part.shape[-1]), np.float32)
-            _, down, across = grid.slices(ONE_PER_PLACE, tile)
-            top, left = tile.rows[0] // PLACE, tile.columns[0] // PLACE
-            inside = result[top + down.start : top + down.stop, left + across.start :]
-            inside[:, : across.stop - across.start] = part[down, across]
-        return result.reshape(rows * columns, -1)
-
-    def _add_squares(self, features: dict[str, tf.Tensor]) -> None:
-        for name, values in features.items():
-            self._squares[name] += float(tf.reduce_sum(tf.square(values)))
-            self._values[name] += float(tf.size(values))
-
-    def mean_squares(self) -> dict[str, float]:
-        """Of the features of all pictures so far, by layer."""
-        return {name: self._squares[name] / self._values[name] for name in self._squares}
-
-
-def _features(network: vgg.Network, settings: Settings) -> Callable:
-    passes = objective.passes_of(network, settings)
-
-    @tf.function(autograph=False)
-    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        return objective.features_at(passes.reach(), passes, picture, network)
-
-    return features
-
-
-class _Palette:
-    """The columns of all paintings, without the parts that they are not learnt from."""
+class _Queries:
+    """The columns that are looked up, tile by tile: the photo's, blended with those of the picture
+    so far; about their own mean."""
 
     def __init__(
-        self, measure: _Measure, styles: list[np.ndarray], settings: Settings, masks: Masks
+        self,
+        measure: Measure,
+        palette: Palette,
+        content: np.ndarray,
+        start: np.ndarray | None,
+        settings: Settings,
     ):
-        parts: list[np.ndarray] = []
-        self._ranges: list[slice] = []  # of each painting
-        for number, style in enumerate(styles):
-            first = sum(map(len, parts))
-            source = masks.source(number)
-            for turns in range(1 + QUARTER_TURNS * settings.style_rotations):
-                columns = measure.columns(np.rot90(style, turns, (1, 2)))
-                if source is not None:
-                    columns = columns[_is_learnt(np.rot90(source, turns, (1, 2)))]
-                parts.append(columns)
-            self._ranges.append(slice(first, sum(map(len, parts))))
-        self.mean_squares, self._widths = measure.mean_squares(), measure.widths
-        self._columns = np.concatenate(parts)
-        self._scale = _scale(self._columns, self._widths)
-        self._columns *= self._scale
-        self._mean = self._columns.mean(0)
-        self._columns -= self._mean
-        self._columns /= np.linalg.norm(self._columns, axis=1, keepdims=True) + 1e-6
-
-    @property
-    def count(self) -> int:
-        return len(self._columns)
-
-    def scaled(self, columns: np.ndarray) -> np.ndarray:
-        """The columns of another picture, as those of the paintings are scaled; in place."""
-        columns *= self._scale
-        return columns
-
-    def search(
-        self, queries: np.ndarray, style: int, dtype: tf.DType
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The cosine of each query with the nearest column of a painting, and its index."""
-        span = self._ranges[style]
-        cosines, indices = nearest(queries, self._columns[span], dtype)
-        return cosines, indices + span.start
-
-    def target(self, indices: np.ndarray) -> NeighborTarget:
-        ends = np.cumsum(self._widths)[:-1]
-        by_layer = zip(
-            NEIGHBOR_LAYERS,
-            np.split(self._columns, ends, axis=1),
-            np.split(self._mean, ends),
-            np.split(self._scale, ends),
-            strict=True,
+        self._measure, self._palette = measure, palette
+        share = 0.5 if settings.stylization is None else settings.stylization
+        self._pictures = (
+            [(content, 1.0)] if start is None else [(content, 1 - share), (start, share)]
         )
-        columns, means, scales = {}, {}, {}
-        for name, of_layer, mean, scale in by_layer:
-            columns[name] = tf.cast(tf.constant(of_layer), tf.bfloat16)
-            means[name], scales[name] = tf.constant(mean), tf.constant(scale[0])
-        return NeighborTarget(columns, means, scales, tf.constant(indices))
+        self.size = size_in_places(content.shape[1], content.shape[2])
+        sums, count = 0.0, self.size[0] * self.size[1]
+        for _, columns in self._blended():
+            sums = sums + columns.sum((0, 1), dtype=np.float64)
+        self._mean = np.asarray(sums / count, np.float32)
+
+    def __iter__(self) -> Iterator[tuple[Box, np.ndarray]]:
+        """For each tile which places it covers, and their columns [rows, columns, channels]."""
+        for where, columns in self._blended():
+            yield where, columns - self._mean
+
+    def _blended(self) -> Iterator[tuple[Box, np.ndarray]]:
+        each = [self._measure.tiles(picture) for picture, _ in self._pictures]
+        shares = [share for _, share in self._pictures]
+        for tiles in zip(*each, strict=True):
+            (where, first), *others = tiles
+            columns = shares[0] * self._palette.scaled(first)
+            for (_, other), share in zip(others, shares[1:], strict=True):
+                columns += share * self._palette.scaled(other)
+            yield where, columns
 
 
-def _scale(columns: np.ndarray, widths: list[int]) -> np.ndarray:
-    """What each channel of columns is multiplied by, so that all layers count alike."""
-    squares = np.einsum("nc,nc->c", columns, columns, dtype=np.float64) / len(columns)
-    layers = np.split(squares, np.cumsum(widths)[:-1])
-    return np.concatenate(
-        [np.full(len(layer), 1 / np.sqrt(layer.sum() + 1e-12), np.float32) for layer in layers]
-    )
+class _Search:
+    """Looks for the nearest columns: among all, or among what the stage before suggests."""
+
+    def __init__(
+        self, palette: Palette, coarser: Matches | None, size: tuple[int, int], dtype: tf.DType
+    ):
+        self._palette, self._dtype = palette, dtype
+        is_large = size[0] * size[1] * len(palette.columns) > MOST_COSINES
+        self._coarser = coarser if is_large and coarser and coarser.positions else None
+        self._size = size
+
+    def nearest(
+        self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray, style: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The cosine of each query [n, channels] with the nearest column of a painting, and its
+        index. rows, columns: [n], of the places that they are from."""
+        span = self._palette.of(style)
+        if self._coarser is None:
+            cosines, indices = nearest(queries, self._palette.columns[span], self._dtype)
+            return cosines, indices + span.start
+        candidates = self._candidates(rows, columns)
+        outside = (candidates < span.start) | (candidates >= span.stop)
+        return nearest_of(queries, self._palette.columns, candidates, outside, span.start)
+
+    def _candidates(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """The indices of the columns that places are compared with, [n, candidates]; -1 for none:
+        what the places around took at the stage before, moved by as much as these are away."""
+        coarser, sheets = self._coarser, self._palette.sheets
+        assert coarser is not None and coarser.positions is not None
+        heights, widths = (np.array(sides) for sides in zip(*coarser.sheets, strict=True))
+        fine = [np.array(sides) for sides in zip(*(s.shape for s in sheets), strict=True)]
+        at_row = (rows + 0.5) * coarser.size[0] / self._size[0]
+        at_column = (columns + 0.5) * coarser.size[1] / self._size[1]
+        result = []
+        for down, across in AROUND:
+            row = np.clip(np.floor(at_row).astype(int) + down, 0, coarser.size[0] - 1)
+            column = np.clip(np.floor(at_column).astype(int) + across, 0, coarser.size[1] - 1)
+            sheet, top, left = (
+                values[row * coarser.size[1] + column] for values in coarser.positions
+            )
+            top = np.floor((top + at_row - row) * fine[0][sheet] / heights[sheet]).astype(int)
+            left = np.floor((left + at_column - column) * fine[1][sheet] / widths[sheet]).astype(
+                int
+            )
+            beside = AROUND if (down, across) == (0, 0) else [(0, 0)]
+            for lower, right in beside:
+                result.append(_at(sheets, sheet, top + lower, left + right))
+        return np.stack(result, 1)
 
 
-def _is_learnt(source: np.ndarray) -> np.ndarray:
-    """[places] bool: the places of a painting that a mask [1, h, w, 1] has more in than out; all
-    that it has the most of where it has none so."""
-    at = _at_places(source)[:, 0]
-    return at >= min(0.5, at.max())
-
-
-def _at_places(mask: np.ndarray) -> np.ndarray:
-    """A mask [1, H, W, masks] as [places, masks]."""
-    places = at_layers(tf.constant(np.ascontiguousarray(mask)), {"places": (PLACE, 0)})
-    assert places is not None
-    return places["places"].numpy().reshape(-1, mask.shape[-1])
-
-
-def _matched(
-    queries: np.ndarray, palette: _Palette, dtype: tf.DType, shares: list[float], masks: Masks
+def _at(
+    sheets: list[np.ndarray], sheet: np.ndarray, row: np.ndarray, column: np.ndarray
 ) -> np.ndarray:
+    """The indices of the columns at these positions, [n]; -1 outside of a painting."""
+    result = np.full(len(sheet), -1)
+    for number, indices in enumerate(sheets):
+        height, width = indices.shape
+        is_in = (sheet == number) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        result[is_in] = indices[row[is_in], column[is_in]]
+    return result
+
+
+def _matched(queries: _Queries, search: _Search, shares: list[float], masks: Masks) -> np.ndarray:
     """The index of the column for each place, [places] int32."""
+    regions = None
     if masks.regions is not None and masks.regions.shape[-1] > 1:
-        chosen = _at_places(masks.regions).argmax(-1)
-        indices = np.zeros(len(queries), np.int32)
+        regions = mask_at_places(masks.regions).argmax(-1)
+    count = 1 if regions is not None else len(shares)
+    cosines = np.zeros((count, *queries.size), np.float32)
+    indices = np.zeros((count, *queries.size), np.int32)
+    for where, columns in queries:
+        rows, across = (index.ravel() for index in np.mgrid[where])
+        flat = columns.reshape(len(rows), -1)
         for style in range(len(shares)):
-            here = chosen == style
-            if here.any():
-                indices[here] = palette.search(queries[here], style, dtype)[1]
-        return indices
-    searched = [palette.search(queries, style, dtype) for style in range(len(shares))]
-    chosen = by_shares(np.stack([cosines for cosines, _ in searched]), shares)
-    return np.choose(chosen, [indices for _, indices in searched]).astype(np.int32)
+            here = slice(None) if regions is None else regions[where].ravel() == style
+            place = (style if regions is None else 0, rows[here], across[here])
+            if len(place[1]):
+                near = search.nearest(flat[here], place[1], place[2], style)
+                cosines[place], indices[place] = near
+    by_style = indices.reshape(count, -1)
+    if count == 1:
+        return by_style[0]
+    chosen = by_shares(cosines.reshape(count, -1), shares)
+    return np.take_along_axis(by_style, chosen[np.newaxis], 0)[0]
 
 
 def by_shares(cosines: np.ndarray, shares: list[float]) -> np.ndarray:
@@ -262,11 +241,34 @@ def nearest(
     for first in range(0, len(queries), rows):
         block = tf.math.l2_normalize(tf.constant(queries[first : first + rows]), -1)
         products = tf.matmul(tf.cast(block, dtype), low, transpose_b=True)
-        best, found = tf.math.top_k(tf.cast(products, tf.float32), count)
+        best, among = tf.math.top_k(tf.cast(products, tf.float32), count)
         if count > 1:
-            found = tf.sort(found, -1)  # so that the first of equally near ones is taken
-            best = tf.einsum("qc,qkc->qk", block, tf.gather(keys, found))
+            among = tf.sort(among, -1)  # so that the first of equally near ones is taken
+            best = tf.einsum("qc,qkc->qk", block, tf.gather(keys, among))
         winner = tf.argmax(best, -1)[:, tf.newaxis]
         cosines.append(tf.gather(best, winner, batch_dims=1)[:, 0].numpy())
-        indices.append(tf.gather(found, winner, batch_dims=1)[:, 0].numpy())
+        indices.append(tf.gather(among, winner, batch_dims=1)[:, 0].numpy())
+    return np.concatenate(cosines), np.concatenate(indices)
+
+
+def nearest_of(
+    queries: np.ndarray,
+    columns: np.ndarray,
+    candidates: np.ndarray,
+    outside: np.ndarray,
+    otherwise: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest`, of each query's own candidates [n, candidates], in float32. outside: which of them
+    do not count. otherwise: the index for a query that has none."""
+    candidates = np.where(outside, otherwise, candidates).astype(np.int32)
+    rows = max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))
+    cosines, indices = [], []
+    for first in range(0, len(queries), rows):
+        part = slice(first, first + rows)
+        block = tf.math.l2_normalize(tf.constant(queries[part]), -1).numpy()
+        near = np.einsum("qc,qkc->qk", block, columns[candidates[part]])
+        near = np.where(outside[part], -2.0, near)
+        winner = near.argmax(1)[:, np.newaxis]
+        cosines.append(np.take_along_axis(near, winner, 1)[:, 0])
+        indices.append(np.take_along_axis(candidates[part], winner, 1)[:, 0])
     return np.concatenate(cosines), np.concatenate(indices)

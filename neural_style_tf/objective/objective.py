@@ -24,7 +24,7 @@ from neural_style_tf.settings import Settings
 # relative to each other is by eye, see docs/quality.md.
 STYLE_UNIT = 600.0
 CONTENT_UNIT = 60_000.0
-MOMENTS_SHARE = 4.0  # how much statistics of the whole painting count next to the nearest columns
+MOMENTS_SHARE = 16.0  # how much statistics of the whole painting count next to the nearest columns
 
 
 class Statistics(NamedTuple):

@@ -192,7 +192,7 @@ class Painter:
             start = resized(self._best().picture, *stage.outer_size).numpy()
         elif self._pictures.initial is not None:
             start = resampling.resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
-        return Matches(start)
+        return Matches(start, self._matches)
 
     def _release_objective(self) -> None:
         """Releases the objective of the stage before, so that its memory is free for the next."""

@@ -43,7 +43,7 @@ def test_each_painting_has_its_share_of_the_places(shares):
     np.testing.assert_allclose(taken, shares, atol=0.01)
     # a painting takes the places where it is nearest, in comparison with the others
     lead = cosines[0] - cosines[1]
-    if 0 < shares[0] and 0 < shares[1] and len(shares) == 2:
+    if shares[0] > 0 and shares[1] > 0 and len(shares) == 2:
         assert lead[chosen == 0].min() >= lead[chosen == 1].max()
 
 

@@ -45,7 +45,7 @@ def unit(values):
 
 
 def test_the_nearest_columns_and_the_loss_are_those_of_brute_force(network, weights, picture):
-    evaluate, losses, matches = objective_of(network, picture, SETTINGS)
+    _, losses, matches = objective_of(network, picture, SETTINGS)
     ours = picture(*SIZE, seed=4)
     value = losses(tf.constant(ours[np.newaxis]))["style"]
 

@@ -70,9 +70,9 @@ class Matches:
         self.size = size_in_places(content.shape[1], content.shape[2])
         units = units_of(targets, palette.mean_squares, settings)
         if self.indices is None:
-            search = _Search(palette, self._coarser, self.size, dtype)
-            queries = _Queries(measure, palette, content, self._start, settings)
-            self.indices = _matched(queries, search, settings.style_shares(len(styles)), masks)
+            search = Search(palette, self._coarser, self.size, dtype)
+            queries = Queries(measure, palette, content, self._start, settings)
+            self.indices = matched(queries, search, settings.style_shares(len(styles)), masks)
             self._start = self._coarser = None  # pictures may be large
         elif len(self.indices) != self.size[0] * self.size[1] or not (
             self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
@@ -83,7 +83,7 @@ class Matches:
         return targets._replace(neighbors=palette.target(self.indices), units=units)
 
 
-class _Queries:
+class Queries:
     """The columns that are looked up, tile by tile: the photo's, blended with those of the picture
     so far; about their own mean."""
 
@@ -122,7 +122,7 @@ class _Queries:
             yield where, columns
 
 
-class _Search:
+class Search:
     """Looks for the nearest columns: among all, or among what the stage before suggests."""
 
     def __init__(
@@ -184,7 +184,7 @@ def _at(
     return result
 
 
-def _matched(queries: _Queries, search: _Search, shares: list[float], masks: Masks) -> np.ndarray:
+def matched(queries: Queries, search: Search, shares: list[float], masks: Masks) -> np.ndarray:
     """The index of the column for each place, [places] int32."""
     regions = None
     if masks.regions is not None and masks.regions.shape[-1] > 1:

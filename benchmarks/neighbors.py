@@ -1,0 +1,105 @@
+"""Neighbours: how long their search takes, and what is lost where not all columns are compared.
+
+    .venv/bin/python benchmarks/neighbors.py [--sizes 256 512] [--precision auto]
+
+For each size, the photo and the painting of the README, at a stage that follows one of half its
+size: seconds to compare all columns, and to compare those around what the stage before took; and
+the mean cosine of the columns that each takes. `--style-loss neighbors` compares all of them up to
+MOST_COSINES, in neural_style_tf/objective/matching.py.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.pictures import reading, resampling, sizes
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], metavar="PIXELS")
+    parser.add_argument("--precision", default="auto")
+    options = parser.parse_args()
+    print(f"On {tensorflow_setup.start(debug=False)}.\n")
+    print("| long side | places | columns | all | cosine | around | cosine | all the same |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for size in options.sizes:
+        print(compared(size, options.precision), flush=True)
+
+
+def pictures(size: int) -> list[np.ndarray]:
+    """The photo and the painting, [1, H, W, 3], for a result of that long side."""
+    photo, painting = (
+        reading.read(EXAMPLES / name).pixels for name in ("china.jpg", "church-at-auvers.jpg")
+    )
+    height, width = sizes.target_size(*photo.shape[:2], Settings(size=size))
+    return [
+        resampling.resize(photo, height, width)[np.newaxis],
+        resampling.resize(painting, *sizes.style_size(*painting.shape[:2], width))[np.newaxis],
+    ]
+
+
+def compared(size: int, precision: str) -> str:
+    """The row of the table."""
+    from neural_style_tf.network import vgg
+    from neural_style_tf.network.precision import feature_dtype
+    from neural_style_tf.objective import matching
+    from neural_style_tf.objective.columns import Measure, Palette
+    from neural_style_tf.pictures.masks import NO_MASKS
+
+    network, settings = vgg.load(BUNDLED_NETWORK), Settings(style_loss="neighbors")
+    dtype = feature_dtype(precision)
+
+    def made(size: int) -> tuple[Palette, matching.Queries]:
+        photo, painting = pictures(size)
+        measure = Measure(network, settings, None)
+        palette = Palette(measure, [painting], settings, NO_MASKS)
+        return palette, matching.Queries(measure, palette, photo, None, settings)
+
+    def matches(
+        of: tuple[Palette, matching.Queries], coarser: matching.Matches | None, most: float
+    ) -> matching.Matches:
+        palette, queries = of
+        matching.MOST_COSINES = most
+        result = matching.Matches()
+        search = matching.Search(palette, coarser, queries.size, dtype)
+        result.indices = matching.matched(queries, search, [1.0], NO_MASKS)
+        result.positions, result.size = palette.positions(result.indices), queries.size
+        result.sheets = [sheet.shape for sheet in palette.sheets]
+        return result
+
+    coarser = matches(made(size // 2), None, np.inf)
+    palette, queries = fine = made(size)
+    seconds_of_all, every = timed(lambda: matches(fine, None, np.inf))
+    seconds_around, around = timed(lambda: matches(fine, coarser, 0))
+    ((_, columns),) = queries
+    flat = columns.reshape(-1, columns.shape[-1])
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    cosines = [
+        float((flat * palette.columns[found.indices]).sum(1).mean()) for found in (every, around)
+    ]
+    same = float(np.mean(every.indices == around.indices))
+    return (
+        f"| {size} | {len(flat)} | {len(palette.columns)} | {seconds_of_all:.1f} s | "
+        f"{cosines[0]:.3f} | {seconds_around:.1f} s | {cosines[1]:.3f} | {100 * same:.0f} % |"
+    )
+
+
+def timed(function: Callable) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+if __name__ == "__main__":
+    main()

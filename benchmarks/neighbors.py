@@ -69,13 +69,9 @@ def compared(size: int, precision: str) -> str:
     def matches(
         of: tuple[Palette, matching.Queries], coarser: matching.Matches | None, most: float
     ) -> matching.Matches:
-        palette, queries = of
         matching.MOST_COSINES = most
-        result = matching.Matches()
-        search = matching.Search(palette, coarser, queries.size, dtype)
-        result.indices = matching.matched(queries, search, [1.0], NO_MASKS)
-        result.positions, result.size = palette.positions(result.indices), queries.size
-        result.sheets = [sheet.shape for sheet in palette.sheets]
+        result = matching.Matches(coarser=coarser)
+        result.look(*of, [1.0], NO_MASKS, dtype)
         return result
 
     coarser = matches(made(size // 2), None, np.inf)

@@ -1,9 +1,10 @@
 """Matching: a photo, the picture so far and paintings -> which of the paintings' columns is nearest
 to each place of the photo. Kolkin et al. 2022, section 3; see neighbors.py.
 
-All columns are compared if they are not too many. Of a larger stage each place is compared with
-what the places around it took at the stage before, and with what is beside that: there the shapes
-are decided already, and neighbouring places continue the same strokes. Barnes et al. 2009,
+All columns are compared if they are not too many. At a larger stage each place is compared with
+what the places around it took at the stage before, and with what is beside that; then again with
+what these take now: the shapes are decided already, and what lies side by side in the painting
+stays together. Barnes et al. 2009,
 "PatchMatch: A Randomized Correspondence Algorithm for Structural Image Editing", section 3.
 """
 
@@ -21,10 +22,11 @@ from neural_style_tf.objective.targets import Targets, units_of
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
 
-MOST_COSINES = 2**30  # more would take over a twentieth of the run: all columns up to 700 pixels
+MOST_COSINES = 2**33  # all columns are compared up to about 1024 pixels
 BLOCK = 2**23  # cosines that are compared at a time
 # Candidates whose cosines are computed again in float32: low precision cannot tell them apart.
 CANDIDATES = 4
+PASSES = 3  # over the places, where not all columns are compared
 AROUND = tuple(itertools.product((-1, 0, 1), repeat=2))
 ROUNDS = 60  # of adjusting how much nearer a painting has to be, until each has its share
 
@@ -70,17 +72,41 @@ class Matches:
         self.size = size_in_places(content.shape[1], content.shape[2])
         units = units_of(targets, palette.mean_squares, settings)
         if self.indices is None:
-            search = Search(palette, self._coarser, self.size, dtype)
             queries = Queries(measure, palette, content, self._start, settings)
-            self.indices = matched(queries, search, settings.style_shares(len(styles)), masks)
+            shares = settings.style_shares(len(styles))
+            self.look(palette, queries, shares, masks, dtype)
             self._start = self._coarser = None  # pictures may be large
         elif len(self.indices) != self.size[0] * self.size[1] or not (
             self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
         ):
             raise UsageError("the state to resume is not of these pictures: start again")
-        self.positions = palette.positions(self.indices)
-        self.sheets = [sheet.shape for sheet in palette.sheets]
+        assert self.indices is not None  # they have been decided
+        self._note(palette, self.indices)
         return targets._replace(neighbors=palette.target(self.indices), units=units)
+
+    def look(
+        self,
+        palette: Palette,
+        queries: "Queries",
+        shares: list[float],
+        masks: Masks,
+        dtype: tf.DType,
+    ) -> None:
+        """Decides which columns the places take."""
+        self.size = queries.size
+        cosines = self.size[0] * self.size[1] * len(palette.columns)
+        around = self._coarser if cosines > MOST_COSINES else None
+        if around is None or around.positions is None:
+            self._note(palette, matched(queries, Search(palette, None, dtype), shares, masks))
+            return
+        for _ in range(PASSES):
+            search = Search(palette, Around(around, self.size), dtype)
+            self._note(palette, matched(queries, search, shares, masks))
+            around = self
+
+    def _note(self, palette: Palette, indices: np.ndarray) -> None:
+        self.indices, self.positions = indices, palette.positions(indices)
+        self.sheets = [sheet.shape for sheet in palette.sheets]
 
 
 class Queries:
@@ -123,15 +149,10 @@ class Queries:
 
 
 class Search:
-    """Looks for the nearest columns: among all, or among what the stage before suggests."""
+    """Looks for the nearest columns: among all, or around what places took before."""
 
-    def __init__(
-        self, palette: Palette, coarser: Matches | None, size: tuple[int, int], dtype: tf.DType
-    ):
-        self._palette, self._dtype = palette, dtype
-        is_large = size[0] * size[1] * len(palette.columns) > MOST_COSINES
-        self._coarser = coarser if is_large and coarser and coarser.positions else None
-        self._size = size
+    def __init__(self, palette: Palette, around: "Around | None", dtype: tf.DType):
+        self._palette, self._around, self._dtype = palette, around, dtype
 
     def nearest(
         self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray, style: int
@@ -139,33 +160,39 @@ class Search:
         """The cosine of each query [n, channels] with the nearest column of a painting, and its
         index. rows, columns: [n], of the places that they are from."""
         span = self._palette.of(style)
-        if self._coarser is None:
+        if self._around is None:
             cosines, indices = nearest(queries, self._palette.columns[span], self._dtype)
             return cosines, indices + span.start
-        candidates = self._candidates(rows, columns)
+        candidates = self._around.candidates(rows, columns, self._palette.sheets)
         outside = (candidates < span.start) | (candidates >= span.stop)
         return nearest_of(queries, self._palette.columns, candidates, outside, span.start)
 
-    def _candidates(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The indices of the columns that places are compared with, [n, candidates]; -1 for none:
-        what the places around took at the stage before, moved by as much as these are away."""
-        coarser, sheets = self._coarser, self._palette.sheets
-        assert coarser is not None and coarser.positions is not None
-        heights, widths = (np.array(sides) for sides in zip(*coarser.sheets, strict=True))
-        fine = [np.array(sides) for sides in zip(*(s.shape for s in sheets), strict=True)]
-        at_row = (rows + 0.5) * coarser.size[0] / self._size[0]
-        at_column = (columns + 0.5) * coarser.size[1] / self._size[1]
+
+class Around:
+    """Which columns are compared with a place: those that the places around it took before, at the
+    stage before or in the last pass, moved by as much as these places are away; and those beside
+    its own."""
+
+    def __init__(self, before: Matches, size: tuple[int, int]):
+        """size: of the picture in places."""
+        assert before.positions is not None  # they have been decided
+        self._size, self._positions, self._before = before.size, before.positions, before.sheets
+        self._ratio = before.size[0] / size[0], before.size[1] / size[1]
+
+    def candidates(
+        self, rows: np.ndarray, columns: np.ndarray, sheets: list[np.ndarray]
+    ) -> np.ndarray:
+        """Their indices, [n, candidates]; -1 for none. rows, columns: [n], of the places. sheets:
+        of the palette."""
+        at_row, at_column = (rows + 0.5) * self._ratio[0], (columns + 0.5) * self._ratio[1]
+        scales = np.array([sheet.shape for sheet in sheets]) / self._before  # [sheets, 2]
         result = []
         for down, across in AROUND:
-            row = np.clip(np.floor(at_row).astype(int) + down, 0, coarser.size[0] - 1)
-            column = np.clip(np.floor(at_column).astype(int) + across, 0, coarser.size[1] - 1)
-            sheet, top, left = (
-                values[row * coarser.size[1] + column] for values in coarser.positions
-            )
-            top = np.floor((top + at_row - row) * fine[0][sheet] / heights[sheet]).astype(int)
-            left = np.floor((left + at_column - column) * fine[1][sheet] / widths[sheet]).astype(
-                int
-            )
+            row = np.clip(at_row.astype(int) + down, 0, self._size[0] - 1)
+            column = np.clip(at_column.astype(int) + across, 0, self._size[1] - 1)
+            sheet, top, left = (of[row * self._size[1] + column] for of in self._positions)
+            top = np.floor((top + at_row - row) * scales[sheet, 0]).astype(int)
+            left = np.floor((left + at_column - column) * scales[sheet, 1]).astype(int)
             beside = AROUND if (down, across) == (0, 0) else [(0, 0)]
             for lower, right in beside:
                 result.append(_at(sheets, sheet, top + lower, left + right))

@@ -89,6 +89,35 @@ def test_turned_copies_are_offered_too(network, picture):
     assert indices.max() >= 80 and indices.max() < 4 * 80
 
 
+@pytest.mark.parametrize("turns", [False, True], ids=["upright", "turned copies"])
+def test_a_large_stage_looks_where_the_one_before_looked(network, picture, turns, monkeypatch):
+    settings = Settings(style_loss="neighbors", style_rotations=turns)
+    photo, painting = picture(24, 32, seed=1), picture(20, 16, seed=2)
+    larger = [image.repeat(4, 0).repeat(4, 1)[np.newaxis] for image in (photo, painting)]
+    small = [image[:, ::2, ::2] for image in larger]
+
+    def matches_of(pictures, coarser=None):
+        matches = Matches(coarser=coarser)
+        memory.make_objective(
+            *(network, pictures[0], pictures[1:], settings, tf.float32, None), matches=matches
+        )
+        return matches
+
+    coarse, exact = matches_of(small), matches_of(larger)
+    looked_at, nearest_of = [], matching.nearest_of
+    monkeypatch.setattr(matching, "nearest_of", lambda *of: looked_at.append(of) or nearest_of(*of))
+    monkeypatch.setattr(matching, "MOST_COSINES", 0)
+    fine = matches_of(larger, coarse)
+    assert len(looked_at) == matching.PASSES
+    queries, columns, candidates, outside, _ = looked_at[-1]
+    assert candidates[~outside].max() < len(columns) and candidates[~outside].min() >= 0
+    assert (fine.indices[:, np.newaxis] == np.where(outside, -1, candidates)).any(1).all()
+    cosines = [(unit(queries) * columns[found.indices]).sum(1) for found in (fine, exact)]
+    assert (cosines[0] <= cosines[1] + 1e-5).all()
+    assert cosines[0].mean() > 0.9 * cosines[1].mean()
+    assert fine.positions.sheet.max() == 3 * turns
+
+
 @pytest.mark.parametrize(
     "indices", [np.zeros(5, np.int32), np.full(192, 10_000, np.int32)], ids=len
 )

@@ -80,6 +80,15 @@ class Passes:
                 stride *= 2
         return remembered + 3 * largest * self._dtype.size
 
+    def channels(self) -> dict[str, int]:
+        """By wanted layer, the number of channels of its features."""
+        by_layer, channels = {}, 3
+        for name, operation in self.operations.items():
+            channels = operation.channels or channels
+            if name in self._wanted:
+                by_layer[name] = channels
+        return by_layer
+
     def reach(self) -> dict[str, tuple[int, int]]:
         """By wanted layer its stride s, and how far its features see, in pixels: the one at index i
         depends on no pixel outside [i s - n, i s + s + n). Returns (s, n)."""

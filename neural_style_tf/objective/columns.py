@@ -26,8 +26,9 @@ class Measure:
         """size: pixels per side of the tiles; None for whole pictures."""
         self._network, self._settings, self._size = network, settings, size
         self._reach = objective.passes_of(network, settings).reach()
-        self._squares = dict.fromkeys(self._reach, 0.0)  # of all features so far
-        self._values = dict.fromkeys(self._reach, 0.0)  # how many these were
+        layers = settings.content_layer_weights()
+        self._squares = dict.fromkeys(layers, 0.0)  # of all features so far
+        self._values = dict.fromkeys(layers, 0.0)  # how many these were
         self.widths: list[int] = []  # the channels of each layer of a column
 
     def tiles(self, picture: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
@@ -36,16 +37,17 @@ class Measure:
         grid = Grid(self._reach, self._size or max(picture.shape[1:3]))
         for tile in grid.tiles(picture.shape[1:3]):
             box = tf.constant(picture[tile.box])
-            features = objective.graph(_features, self._network, self._settings, box)(box)
+            measure = objective.graph(_columns, self._network, self._settings, box)
+            parts, features = measure(box)
             self._count({name: features[name][grid.slices(name, tile)] for name in features})
-            self.widths = [features[name].shape[-1] for name in NEIGHBOR_LAYERS]
+            self.widths = [part.shape[-1] for part in parts]
             _, rows, columns = grid.slices(ONE_PER_PLACE, tile)
             top, left = tile.rows[0] // PLACE, tile.columns[0] // PLACE
             where = (
                 slice(top + rows.start, top + rows.stop),
                 slice(left + columns.start, left + columns.stop),
             )
-            yield where, neighbors.at_places(features)[rows, columns].numpy()
+            yield where, np.concatenate([part[rows, columns] for part in parts], -1)
 
     def whole(self, picture: np.ndarray) -> np.ndarray:
         """The columns of all tiles, [rows, columns, channels]."""
@@ -63,18 +65,19 @@ class Measure:
             self._values[name] += float(tf.size(values))
 
     def mean_squares(self) -> dict[str, float]:
-        """Of the features of all pictures so far, by layer."""
+        """Of the features of all pictures so far, by content layer."""
         return {name: self._squares[name] / self._values[name] for name in self._squares}
 
 
-def _features(network: vgg.Network, settings: Settings) -> Callable:
-    passes = objective.passes_of(network, settings)
+def _columns(network: vgg.Network, settings: Settings) -> Callable:
+    passes, content = objective.passes_of(network, settings), settings.content_layer_weights()
 
     @tf.function(autograph=False)
-    def features(picture: tf.Tensor) -> dict[str, tf.Tensor]:
-        return objective.features_at(passes.reach(), passes, picture, network)
+    def columns(picture: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        features = objective.features_at(passes.reach(), passes, picture, network)
+        return neighbors.at_places(features), {name: features[name] for name in content}
 
-    return features
+    return columns
 
 
 class Positions(NamedTuple):
@@ -130,9 +133,10 @@ class Palette:
             result[:, sheet[rows, columns]] = np.full(len(rows), number), rows, columns
         return Positions(*result[:, indices])
 
-    def scaled(self, columns: np.ndarray) -> np.ndarray:
-        """The columns of another picture, scaled as those of the paintings are."""
-        return columns * self._scale
+    def scale(self, columns: np.ndarray) -> np.ndarray:
+        """Scales the columns of another picture as those of the paintings are; in place."""
+        columns *= self._scale
+        return columns
 
     def target(self, indices: np.ndarray) -> NeighborTarget:
         """The target of places that are moved towards the columns with these indices."""

@@ -135,17 +135,19 @@ class Queries:
     def __iter__(self) -> Iterator[tuple[Box, np.ndarray]]:
         """For each tile which places it covers, and their columns [rows, columns, channels]."""
         for where, columns in self._blended():
-            yield where, columns - self._mean
+            columns -= self._mean
+            yield where, columns
 
     def _blended(self) -> Iterator[tuple[Box, np.ndarray]]:
         each = [self._measure.tiles(picture) for picture, _ in self._pictures]
         shares = [share for _, share in self._pictures]
         for tiles in zip(*each, strict=True):
-            (where, first), *others = tiles
-            columns = shares[0] * self._palette.scaled(first)
+            (where, columns), *others = tiles  # in place: they are as large as the features
+            columns *= shares[0]
             for (_, other), share in zip(others, shares[1:], strict=True):
-                columns += share * self._palette.scaled(other)
-            yield where, columns
+                other *= share
+                columns += other
+            yield where, self._palette.scale(columns)
 
 
 class Search:

@@ -13,7 +13,7 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.machine import memory
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
-from neural_style_tf.objective import objective
+from neural_style_tf.objective import neighbors, objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.objective.tiled import TiledObjective
@@ -24,6 +24,10 @@ from neural_style_tf.settings import SMALLEST_TILE, Settings
 
 Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
+# How many times the columns of the paintings, and those of a tile, are held at the same time while
+# neighbours are looked for: by the peak at 1024 pixels.
+PALETTES = 3
+COLUMNS_BESIDE = 4
 SHARE_OF_FREE = 0.8  # of free memory: estimates are rough, and other programs run
 
 
@@ -50,9 +54,15 @@ def choose_size(
     free = memory.free_memory()
     if free is None:
         return None
-    height, width = sizes[0]
+    (height, width), *styles = sizes
     available = SHARE_OF_FREE * free - pictures_beside * 12 * height * width
-    pixels = available / passes.bytes_per_pixel()
+    per_pixel = passes.bytes_per_pixel()
+    if settings.style_loss == "neighbors":
+        columns = neighbors.bytes_per_pixel(passes)
+        copies = 4 if settings.style_rotations else 1
+        available -= PALETTES * copies * columns * sum(map(math.prod, styles))
+        per_pixel += COLUMNS_BESIDE * columns
+    pixels = available / per_pixel
     if max(height * width for height, width in sizes) <= pixels:
         return None
     grid = Grid(passes.reach(), SMALLEST_TILE)

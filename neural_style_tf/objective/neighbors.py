@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
 from neural_style_tf.settings import NEIGHBOR_LAYERS
 
@@ -42,6 +43,12 @@ def size_in_places(height: int, width: int) -> tuple[int, int]:
     return -(-height // PLACE), -(-width // PLACE)
 
 
+def bytes_per_pixel(passes: Passes) -> float:
+    """Of the columns of a picture, in float32."""
+    channels = passes.channels()
+    return 4 * sum(channels[name] for name in NEIGHBOR_LAYERS) / PLACE**2
+
+
 def place_weights(weights: Mapping[str, tf.Tensor] | None) -> tf.Tensor | None:
     """How much each place counts, [places] float32, 0..1; from the masks of all regions at each
     layer, [1, h, w, regions]. None without masks."""
@@ -50,14 +57,14 @@ def place_weights(weights: Mapping[str, tf.Tensor] | None) -> tf.Tensor | None:
     return tf.reshape(tf.minimum(tf.reduce_sum(weights[ONE_PER_PLACE], -1), 1.0), [-1])
 
 
-def at_places(features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """The columns of a picture, not yet scaled: [rows, columns, channels of all layers] float32.
+def at_places(features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    """The columns of a picture, not yet scaled: of each layer its part [rows, columns, channels].
 
     features: by layer [1, h, w, channels], those of `NEIGHBOR_LAYERS` among them.
     """
     size = _size_of(features)
-    parts = [_at_places(features[name], name, size) for name in NEIGHBOR_LAYERS]
-    return tf.reshape(tf.cast(tf.concat(parts, -1), tf.float32), (*size, -1))
+    parts = (_at_places(features[name], name, size) for name in NEIGHBOR_LAYERS)
+    return [tf.reshape(part, (*size, -1)) for part in parts]
 
 
 def distance(

@@ -62,7 +62,7 @@ def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
 
 def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Settings) -> Units:
     """The units of the losses with these targets. mean_squares: of the paintings' features, by
-    layer."""
+    content layer."""
     content = sum(
         weight * mean_squares[layer] for layer, weight in settings.content_layer_weights().items()
     )

@@ -163,10 +163,10 @@ class Painter:
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
         self._frame = Frame(photo, painted)
-        self._matches = self._matches_of(stage)
+        matches = self._matches_of(stage)
         self._objective, self._losses = memory.make_objective(
             *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
-            *(masks, self._matches),
+            *(masks, matches),
         )
         if self._resume is not None:
             self._restore(stage)
@@ -178,6 +178,7 @@ class Painter:
                 )
                 self._descent = Descent(tf.constant(start[np.newaxis]), self._settings)
             self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
+        self._matches = matches  # only now: after a failure above, states are of the stage before
         if stage is last:
             self._pictures = None  # type: ignore[assignment]
 
@@ -185,10 +186,12 @@ class Painter:
         """How the stage decides which parts of the paintings each place is moved towards."""
         if self._settings.style_loss != "neighbors":
             return None
-        if self._resume is not None:
-            return Matches(indices=np.asarray(self._resume[MATCHES]))
         start = None
-        if self._descent is not None:
+        if self._resume is not None:
+            if MATCHES in self._resume:
+                return Matches(indices=np.asarray(self._resume[MATCHES]))
+            start = np.asarray(self._resume["picture"])  # of a run with other settings
+        elif self._descent is not None:
             start = resized(self._best().picture, *stage.outer_size).numpy()
         elif self._pictures.initial is not None:
             start = resampling.resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
@@ -218,7 +221,7 @@ class Painter:
     def end(self, stage: Stage) -> None:
         """Notes how a stage ended, if later states are to hold it."""
         if self._keep_stages and stage is not self._plan[-1]:
-            self._ends |= continuing.end_of(stage, self._state(stage))
+            self._ends |= continuing.end_of(stage, self._state(self._descent, stage))
 
     def _report_best(self, stage: Stage) -> None:
         """Calls `on_step` for the best picture, with its losses in float32."""
@@ -261,13 +264,12 @@ class Painter:
             lambda: {name: float(loss) for name, loss in scored.losses.items()},
             lambda: stage.image(picture),
             # the failure of a run may be reported by a step of the stage before
-            lambda: self._state(descent.stage or stage) | ends,
+            lambda: self._state(descent, descent.stage or stage) | ends,
         )
 
-    def _state(self, stage: Stage) -> State:
+    def _state(self, descent: Descent, stage: Stage) -> State:
         """The state of the descent, and what else a stage needs to go on."""
-        matches = self._matches
-        state = self._descent.state() | _position(stage, self._plan)
+        state, matches = descent.state() | _position(stage, self._plan), self._matches
         if matches is not None and matches.indices is not None:
             state[MATCHES] = tf.constant(matches.indices)
         return state

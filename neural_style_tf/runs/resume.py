@@ -76,6 +76,9 @@ class Resumed(NamedTuple):
                 *changes,
                 ": leave them as they were, or pass --allow-changes",
             )
+        if changes:  # what was nearest then may not be so now: it is looked up again
+            for name in [name for name in self.state if name.split("/")[-1] == "matches"]:
+                del self.state[name]
 
 
 def inherited_by(own: Mapping[str, Any]) -> tuple[dict[str, Any], Resumed | None]:
@@ -200,3 +203,6 @@ def _check_arrays(state: "Mapping[str, np.ndarray]") -> None:
             raise ValueError(f"{name} is {shortened(state[name])}")
     if state["patience"].shape != (2,):
         raise ValueError("patience is not two numbers")
+    matches = state.get("matches")  # with style_loss="neighbors" alone
+    if matches is not None and (matches.dtype != np.int32 or matches.ndim != 1):
+        raise ValueError(f"matches has the type {matches.dtype} and shape {matches.shape}")

@@ -11,6 +11,7 @@ from PIL import Image
 from shared import PATIENCE, QUICK, error_of, wait_for
 
 from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.painting.descent import Descent
 from neural_style_tf.painting.painter import paint_stages
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import metadata, reading
@@ -73,6 +74,26 @@ def test_every_state_leads_to_the_same_picture(network, pictures, name):
             continue
         again = list(resumed(network, *pictures, resume=states[at], **options))[-1][1]
         np.testing.assert_array_equal(again, whole)
+
+
+def test_a_stage_with_neighbors_that_fails_leaves_the_state_of_the_one_before(
+    network, pictures, monkeypatch
+):
+    options = {"iterations": 8} | RUNS["neighbors"]
+    whole = list(resumed(network, *pictures, **options))[-1][1]
+    steps, begin_stage = [], Descent.begin_stage
+
+    def failing(descent, optimizer, stage):
+        if stage.number == 2:
+            raise MemoryError
+        begin_stage(descent, optimizer, stage)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Descent, "begin_stage", failing)
+        with pytest.raises(MemoryError):
+            list(resumed(network, *pictures, on_step=steps.append, **options))
+    again = list(resumed(network, *pictures, resume=steps[-1].state(), **options))[-1][1]
+    np.testing.assert_array_equal(again, whole)
 
 
 STEADY = {"learning_rate_schedule": "constant", "style_loss": "mean"}
@@ -206,6 +227,19 @@ def test_other_settings_and_inputs_are_named_and_refused(run, folder, resume):
     )
     assert (folder / "out.png").read_bytes() == before
     assert resume("--iterations", 4, "--allow-changes").returncode == 0
+
+
+def test_neighbors_are_looked_up_again_after_a_change(run, folder, resume):
+    assert run("--iterations", 3, *SAVE, "--optimizer", "lbfgs").returncode == 0
+    changed = ["--style-loss", "neighbors", "--allow-changes"]
+    result = resume("--iterations", 4, *changed)  # a run without any
+    assert result.returncode == 0, result.stderr
+    before = states.load(folder / "run.npz").state["matches"]
+    (folder / "other.png").replace(folder / "painting.png")  # too small for all of these
+    result = resume("--iterations", 5, "--allow-changes")
+    assert result.returncode == 0, result.stderr
+    after = states.load(folder / "run.npz").state["matches"]
+    assert after.shape == before.shape and (after != before).any()
 
 
 def test_an_output_that_is_not_the_run_s_is_kept(run, folder, resume):

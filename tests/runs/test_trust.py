@@ -270,6 +270,8 @@ def test_a_saved_run_with_a_damaged_description_is_one_line(saved, resume, name)
         ("patience", np.zeros(5)),
         ("rows", np.zeros((3, 2))),
         ("ends/x/picture", np.zeros(3)),
+        ("matches", np.zeros(130, np.float32)),
+        ("matches", np.zeros((10, 13), np.int32)),
         ("picture", None),
         ("rows", None),
     ],

@@ -215,40 +215,59 @@ def _at(
 
 def matched(queries: Queries, search: Search, shares: list[float], masks: Masks) -> np.ndarray:
     """The index of the column for each place, [places] int32."""
-    regions = None
-    if masks.regions is not None and masks.regions.shape[-1] > 1:
-        regions = mask_at_places(masks.regions).argmax(-1)
-    count = 1 if regions is not None else len(shares)
-    cosines = np.zeros((count, *queries.size), np.float32)
-    indices = np.zeros((count, *queries.size), np.int32)
+    allowed, counts, shares = _divided(queries.size, shares, masks)
+    cosines = np.full(allowed.shape, -np.inf, np.float32)
+    indices = np.zeros(allowed.shape, np.int32)
     for where, columns in queries:
         rows, across = (index.ravel() for index in np.mgrid[where])
         flat = columns.reshape(len(rows), -1)
         for style in range(len(shares)):
-            here = slice(None) if regions is None else regions[where].ravel() == style
-            place = (style if regions is None else 0, rows[here], across[here])
+            here = allowed[style][where].ravel()
+            place = style, rows[here], across[here]
             if len(place[1]):
-                near = search.nearest(flat[here], place[1], place[2], style)
-                cosines[place], indices[place] = near
-    by_style = indices.reshape(count, -1)
-    if count == 1:
+                queried = flat if here.all() else flat[here]  # without a copy if possible
+                cosines[place], indices[place] = search.nearest(queried, *place[1:], style)
+    by_style = indices.reshape(len(shares), -1)
+    if len(shares) == 1:
         return by_style[0]
-    chosen = by_shares(cosines.reshape(count, -1), shares)
+    chosen = by_shares(cosines.reshape(len(shares), -1), shares, counts.ravel())
     return np.take_along_axis(by_style, chosen[np.newaxis], 0)[0]
 
 
-def by_shares(cosines: np.ndarray, shares: list[float]) -> np.ndarray:
-    """Which painting each place takes, [places]: the nearest, but so that each painting has its
-    share of the places.
+def _divided(
+    size: tuple[int, int], shares: list[float], masks: Masks
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Which places may take from each painting, [paintings, rows, columns] bool; how much each
+    place counts, [rows, columns]; and the share of the places that each painting is to have. Where
+    regions overlap their paintings share the places."""
+    counts = np.ones(size)
+    if masks.regions is None:
+        return np.ones((len(shares), *size), bool), counts, shares
+    covered = np.moveaxis(mask_at_places(masks.regions), -1, 0)
+    counts = np.minimum(covered.sum(0, dtype=np.float64), 1)
+    allowed = np.broadcast_to(covered >= covered.max(0) / 2, (len(shares), *size))
+    parts = allowed * np.reshape(shares, (-1, 1, 1))
+    parts = counts * parts / np.maximum(parts.sum(0), 1e-6)
+    wanted = parts.sum((1, 2))
+    return allowed, counts, list(wanted / max(wanted.sum(), 1e-6))
 
-    cosines: [paintings, places], of the nearest column in each. shares: they sum to 1.
+
+def by_shares(cosines: np.ndarray, shares: list[float], counts: np.ndarray) -> np.ndarray:
+    """Which painting each place takes, [places]: the nearest, but so that each painting has its
+    share of the places that count.
+
+    cosines: [paintings, places], of the nearest column in each; minus infinity where a place may
+        not take from it. shares: they sum to 1.
+    counts: [places], 0..1, how much each place counts.
     """
     wanted = np.array(shares)
-    handicaps = np.where(wanted > 0, 0.0, -np.inf)[:, np.newaxis]
+    counts = counts / max(counts.sum(), 1e-6)
+    # only a place that may take from no other takes from a painting without a share
+    handicaps = np.where(wanted > 0, 0.0, -100.0)[:, np.newaxis]
     step = 1.0
     for _ in range(ROUNDS):
         chosen = (cosines + handicaps).argmax(0)
-        taken = np.bincount(chosen, minlength=len(wanted)) / cosines.shape[1]
+        taken = np.bincount(chosen, counts, minlength=len(wanted))
         handicaps[:, 0] += np.where(wanted > 0, step * (wanted - taken), 0.0)
         step *= 0.9
     return (cosines + handicaps).argmax(0)

@@ -68,10 +68,15 @@ def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Sett
     )
     weights = settings.style_layer_weights()
     styles = [
-        sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items())
+        _or_one(sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items()))
         for style in targets.styles
     ]
-    return Units(tf.constant(content, tf.float32), styles)
+    return Units(_or_one(tf.constant(content, tf.float32)), styles)
+
+
+def _or_one(unit: tf.Tensor) -> tf.Tensor:
+    """The unit, or 1 instead of 0: all layers may have the weight 0."""
+    return tf.where(unit > 0, unit, tf.ones_like(unit))
 
 
 def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:

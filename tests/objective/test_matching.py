@@ -38,7 +38,7 @@ def test_of_equally_near_columns_the_first_is_taken(dtype):
 def test_each_painting_has_its_share_of_the_places(shares):
     cosines = np.random.default_rng(2).uniform(-0.2, 0.8, (len(shares), 5000))
     cosines[0] += 0.3  # nearer in all
-    chosen = matching.by_shares(cosines, shares)
+    chosen = matching.by_shares(cosines, shares, np.ones(5000))
     taken = np.bincount(chosen, minlength=len(shares)) / 5000
     np.testing.assert_allclose(taken, shares, atol=0.01)
     # a painting takes the places where it is nearest, in comparison with the others
@@ -72,6 +72,24 @@ def test_each_region_takes_from_its_own_painting(network, picture):
     regions[:, :, 32:, 1] = 1
     indices = indices_of(network, picture, masks=Masks(regions))
     assert (indices[:, :8] < 80).all() and (indices[:, 8:] >= 80).all()
+
+
+def test_only_places_that_count_are_shared():
+    cosines = np.random.default_rng(3).uniform(-0.2, 0.8, (2, 5000))
+    cosines[0, :1000] += 0.5  # nearer where it counts
+    counts = np.repeat([1.0, 0.0], [1000, 4000])
+    chosen = matching.by_shares(cosines, [0.5, 0.5], counts)
+    assert abs(chosen[:1000].mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("everywhere", [0, 1])
+def test_where_regions_overlap_their_paintings_share_the_places(network, picture, everywhere):
+    regions = np.zeros((1, 48, 64, 2), np.float32)
+    regions[..., everywhere] = 1
+    regions[:, :, :32] = 1
+    of_first = indices_of(network, picture, masks=Masks(regions)) < 80
+    assert abs(of_first[:, :8].mean() - 0.5) < 0.03
+    assert (of_first[:, 8:] == (everywhere == 0)).all()
 
 
 def test_nothing_is_taken_from_outside_of_what_is_learnt(network, picture):

@@ -140,6 +140,15 @@ def test_places_outside_the_mask_have_no_neighbours_gradient(network, picture):
     assert not gradient[-4:, -4:].any()  # farther away than relu5_1 sees
 
 
+@pytest.mark.parametrize("which", ["content_layers", "style_layers"])
+def test_layers_without_a_weight_have_no_loss(network, picture, which):
+    settings = Settings(style_loss="neighbors", **{which: {"relu2_1": 0}})
+    evaluate, _, _ = objective_of(network, picture, settings)
+    evaluation = evaluate(tf.constant(picture(*SIZE, seed=4)[np.newaxis]))
+    assert np.isfinite(evaluation.losses["total"]) and np.isfinite(evaluation.gradient).all()
+    assert evaluation.losses["content"] > 0 or which == "content_layers"
+
+
 def test_a_column_that_is_nothing_has_a_finite_gradient():
     target = neighbors.NeighborTarget(
         {name: tf.zeros([1, 2]) for name in NEIGHBOR_LAYERS},

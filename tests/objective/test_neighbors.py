@@ -59,7 +59,7 @@ def test_the_nearest_columns_and_the_loss_are_those_of_brute_force(network, weig
     queries = 0.5 * scaled(picture(*SIZE, seed=1)) + 0.5 * scaled(picture(*SIZE, seed=3))
     cosines = unit(queries - queries.mean(0)) @ unit(palette - mean).T
     chosen = cosines.argmax(1)
-    # equally near but for rounding
+    # equally near, except for rounding
     best = np.take_along_axis(cosines, np.stack([chosen, matches.indices], 1), 1)
     np.testing.assert_allclose(best[:, 0], best[:, 1], atol=1e-5)
     assert (chosen == matches.indices).mean() > 0.99
@@ -122,7 +122,7 @@ def test_tiles_are_the_whole_picture(network, picture, has_mask):
         )
         evaluations.append((evaluate(ours), losses(ours)))
         indices.append(matches.indices)
-    assert (indices[0] == indices[1]).mean() > 0.99  # but for rounding
+    assert (indices[0] == indices[1]).mean() > 0.99  # except for rounding
     (whole, exact), (tiled, exact_of_tiles) = evaluations
     for name, loss in whole.losses.items():
         np.testing.assert_allclose(tiled.losses[name], loss, rtol=1e-4)

@@ -66,32 +66,31 @@ def compared(size: int, precision: str) -> str:
         palette = Palette(measure, [painting], settings, NO_MASKS)
         return palette, matching.Queries(measure, palette, photo, None, settings)
 
-    def matches(
-        of: tuple[Palette, matching.Queries], coarser: matching.Matches | None, most: float
-    ) -> matching.Matches:
+    def look_up(
+        palette: Palette, queries: matching.Queries, coarser: matching.Matches | None, most: float
+    ) -> np.ndarray:
         matching.MOST_COSINES = most
-        result = matching.Matches(coarser=coarser)
-        result.look(*of, [1.0], NO_MASKS, dtype)
-        return result
+        return matching.Matches(coarser=coarser).looked_up(palette, queries, [1.0], NO_MASKS, dtype)
 
-    coarser = matches(made(size // 2), None, np.inf)
-    palette, queries = fine = made(size)
-    seconds_of_all, every = timed(lambda: matches(fine, None, np.inf))
-    seconds_around, around = timed(lambda: matches(fine, coarser, 0))
+    coarser = matching.Matches()
+    palette, queries = made(size // 2)
+    indices = look_up(palette, queries, None, np.inf)
+    coarser.found = matching.found(palette, indices, queries.size)
+    palette, queries = made(size)
+    seconds_of_all, every = timed(lambda: look_up(palette, queries, None, np.inf))
+    seconds_around, around = timed(lambda: look_up(palette, queries, coarser, 0))
     ((_, columns),) = queries
     flat = columns.reshape(-1, columns.shape[-1])
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    cosines = [
-        float((flat * palette.columns[found.indices]).sum(1).mean()) for found in (every, around)
-    ]
-    same = float(np.mean(every.indices == around.indices))
+    cosines = [float((flat * palette.columns[found]).sum(1).mean()) for found in (every, around)]
+    same = float(np.mean(every == around))
     return (
         f"| {size} | {len(flat)} | {len(palette.columns)} | {seconds_of_all:.1f} s | "
         f"{cosines[0]:.3f} | {seconds_around:.1f} s | {cosines[1]:.3f} | {100 * same:.0f} % |"
     )
 
 
-def timed(function: Callable) -> tuple[float, object]:
+def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result

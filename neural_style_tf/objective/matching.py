@@ -10,6 +10,7 @@ stays together. Barnes et al. 2009,
 
 import itertools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,14 @@ AROUND = tuple(itertools.product((-1, 0, 1), repeat=2))
 ROUNDS = 60  # of adjusting how much nearer a painting has to be, until each has its share
 
 
+class Found(NamedTuple):
+    """Where the columns are that the places of a picture take."""
+
+    positions: Positions  # in the paintings
+    size: tuple[int, int]  # of the picture in places
+    sheets: list[tuple[int, ...]]  # the sizes of the paintings in places
+
+
 class Matches:
     """Which column each place of a stage is moved towards; decided once, when the stage begins.
 
@@ -46,9 +55,7 @@ class Matches:
         indices: np.ndarray | None = None,
     ):
         self._start, self._coarser, self.indices = start, coarser, indices
-        self.positions: Positions | None = None  # of these columns in the paintings
-        self.size = (0, 0)  # of the picture in places
-        self.sheets: list[tuple[int, ...]] = []  # the sizes of the paintings in places
+        self.found: Found | None = None  # where these are
 
     def added_to(
         self,
@@ -69,44 +76,42 @@ class Matches:
         """
         measure = Measure(network, settings, size)
         palette = Palette(measure, styles, settings, masks)
-        self.size = size_in_places(content.shape[1], content.shape[2])
         units = units_of(targets, palette.mean_squares, settings)
+        places = size_in_places(content.shape[1], content.shape[2])
         if self.indices is None:
             queries = Queries(measure, palette, content, self._start, settings)
             shares = settings.style_shares(len(styles))
-            self.look(palette, queries, shares, masks, dtype)
+            self.indices = self.looked_up(palette, queries, shares, masks, dtype)
             self._start = self._coarser = None  # pictures may be large
-        elif len(self.indices) != self.size[0] * self.size[1] or not (
+        elif len(self.indices) != places[0] * places[1] or not (
             self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
         ):
             raise UsageError("the state to resume is not of these pictures: start again")
-        assert self.indices is not None  # they have been decided
-        self._note(palette, self.indices)
+        self.found = found(palette, self.indices, places)
         return targets._replace(neighbors=palette.target(self.indices), units=units)
 
-    def look(
+    def looked_up(
         self,
         palette: Palette,
         queries: "Queries",
         shares: list[float],
         masks: Masks,
         dtype: tf.DType,
-    ) -> None:
-        """Decides which columns the places take."""
-        self.size = queries.size
-        cosines = self.size[0] * self.size[1] * len(palette.columns)
-        around = self._coarser if cosines > MOST_COSINES else None
-        if around is None or around.positions is None:
-            self._note(palette, matched(queries, Search(palette, None, dtype), shares, masks))
-            return
+    ) -> np.ndarray:
+        """The index of the column that each place takes, [places] int32."""
+        cosines = queries.size[0] * queries.size[1] * len(palette.columns)
+        before = self._coarser.found if self._coarser and cosines > MOST_COSINES else None
+        if before is None:
+            return matched(queries, Search(palette, None, dtype), shares, masks)
         for _ in range(PASSES):
-            search = Search(palette, Around(around, self.size), dtype)
-            self._note(palette, matched(queries, search, shares, masks))
-            around = self
+            search = Search(palette, Around(before, queries.size), dtype)
+            indices = matched(queries, search, shares, masks)
+            before = found(palette, indices, queries.size)
+        return indices
 
-    def _note(self, palette: Palette, indices: np.ndarray) -> None:
-        self.indices, self.positions = indices, palette.positions(indices)
-        self.sheets = [sheet.shape for sheet in palette.sheets]
+
+def found(palette: Palette, indices: np.ndarray, size: tuple[int, int]) -> Found:
+    return Found(palette.positions(indices), size, [sheet.shape for sheet in palette.sheets])
 
 
 class Queries:
@@ -175,9 +180,8 @@ class Around:
     stage before or in the last pass, moved by as much as these places are away; and those beside
     its own."""
 
-    def __init__(self, before: Matches, size: tuple[int, int]):
+    def __init__(self, before: Found, size: tuple[int, int]):
         """size: of the picture in places."""
-        assert before.positions is not None  # they have been decided
         self._size, self._positions, self._before = before.size, before.positions, before.sheets
         self._ratio = before.size[0] / size[0], before.size[1] / size[1]
 

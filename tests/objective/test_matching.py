@@ -130,10 +130,10 @@ def test_a_large_stage_looks_where_the_one_before_looked(network, picture, turns
     queries, columns, candidates, outside, _ = looked_at[-1]
     assert candidates[~outside].max() < len(columns) and candidates[~outside].min() >= 0
     assert (fine.indices[:, np.newaxis] == np.where(outside, -1, candidates)).any(1).all()
-    cosines = [(unit(queries) * columns[found.indices]).sum(1) for found in (fine, exact)]
+    cosines = [(unit(queries) * columns[of.indices]).sum(1) for of in (fine, exact)]
     assert (cosines[0] <= cosines[1] + 1e-5).all()
     assert cosines[0].mean() > 0.9 * cosines[1].mean()
-    assert fine.positions.sheet.max() == 3 * turns
+    assert fine.found.positions.sheet.max() == 3 * turns
 
 
 @pytest.mark.parametrize(

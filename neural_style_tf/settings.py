@@ -228,10 +228,12 @@ class Settings:
             )
         if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
             raise cannot_be_combined("stylization", "style_weight")
-        if self.style_loss == "neighbors" and self.content_loss != "mean":
-            raise UsageError(
-                *names("style_loss"), " neighbors needs ", *names("content_loss"), " mean"
-            )
+        # its losses are relative: others have another size, or no effect
+        for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
+            if self.style_loss == "neighbors" and getattr(self, name) != only:
+                raise UsageError(
+                    *names("style_loss"), " neighbors needs ", *names(name), f" {only}"
+                )
         if self.style_rotations and self.style_loss != "neighbors":
             raise UsageError(
                 *names("style_rotations"), " needs ", *names("style_loss"), " neighbors"

@@ -62,6 +62,15 @@ WRONG = [
         {"style_layers": ["relu4_2"], "style_layer_weight_exp": 2},
         "style_layer_weight_exp and style_layers cannot be combined: use one of them",
     ),
+    (
+        {"style_loss": "neighbors", "content_loss": "sum"},
+        "style_loss neighbors needs content_loss mean",
+    ),
+    (
+        {"style_loss": "neighbors", "layer_reduction": "mean"},
+        "style_loss neighbors needs layer_reduction sum",
+    ),
+    ({"style_rotations": True}, "style_rotations needs style_loss neighbors"),
     ({"noise_range": [3, 1]}, "noise_range is 3 1: use a low and a higher number"),
     ({"noise_range": [3]}, "noise_range is 3: use a low and a higher number"),
     ({"max_seconds": 0}, "max_seconds is 0: use a number above 0"),

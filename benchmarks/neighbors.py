@@ -75,14 +75,16 @@ def compared(size: int, precision: str) -> str:
     coarser = matching.Matches()
     palette, queries = made(size // 2)
     indices = look_up(palette, queries, None, np.inf)
-    coarser.found = matching.found(palette, indices, queries.size)
+    coarser.chosen = matching.chosen_at(palette, indices, queries.size)
     palette, queries = made(size)
     seconds_of_all, every = timed(lambda: look_up(palette, queries, None, np.inf))
     seconds_around, around = timed(lambda: look_up(palette, queries, coarser, 0))
     ((_, columns),) = queries
     flat = columns.reshape(-1, columns.shape[-1])
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    cosines = [float((flat * palette.columns[found]).sum(1).mean()) for found in (every, around)]
+    cosines = [
+        float((flat * palette.columns[indices]).sum(1).mean()) for indices in (every, around)
+    ]
     same = float(np.mean(every == around))
     return (
         f"| {size} | {len(flat)} | {len(palette.columns)} | {seconds_of_all:.1f} s | "

@@ -129,7 +129,7 @@ class Settings:
         "how the statistics of features are compared, see docs/tuning.md",
         kind=str, choices=("moments", "neighbors", "mean", "layer", "picture", "wasserstein"))
     style_rotations: bool = setting(False, "losses",
-        "neighbors: offer copies of the styles turned by 90, 180 and 270 degrees, too", kind=bool)
+        "neighbors: also offer copies of the styles turned by 90, 180 and 270 degrees", kind=bool)
     tv_loss: str = setting("squares", "losses",
         "smoothness: mean of squared differences, or sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"))

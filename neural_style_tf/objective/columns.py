@@ -89,7 +89,7 @@ class Positions(NamedTuple):
 
 
 class Palette:
-    """The columns of all paintings, without the parts that they are not learnt from."""
+    """The columns of all paintings, except where a source mask leaves them out."""
 
     def __init__(
         self, measure: Measure, styles: list[np.ndarray], settings: Settings, masks: Masks

@@ -32,7 +32,7 @@ AROUND = tuple(itertools.product((-1, 0, 1), repeat=2))
 ROUNDS = 60  # of adjusting how much nearer a painting has to be, until each has its share
 
 
-class Found(NamedTuple):
+class Chosen(NamedTuple):
     """Where the columns are that the places of a picture take."""
 
     positions: Positions  # in the paintings
@@ -55,7 +55,7 @@ class Matches:
         indices: np.ndarray | None = None,
     ):
         self._start, self._coarser, self.indices = start, coarser, indices
-        self.found: Found | None = None  # where these are
+        self.chosen: Chosen | None = None  # where these are
 
     def added_to(
         self,
@@ -87,7 +87,7 @@ class Matches:
             self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
         ):
             raise UsageError("the state to resume is not of these pictures: start again")
-        self.found = found(palette, self.indices, places)
+        self.chosen = chosen_at(palette, self.indices, places)
         return targets._replace(neighbors=palette.target(self.indices), units=units)
 
     def looked_up(
@@ -100,18 +100,24 @@ class Matches:
     ) -> np.ndarray:
         """The index of the column that each place takes, [places] int32."""
         cosines = queries.size[0] * queries.size[1] * len(palette.columns)
-        before = self._coarser.found if self._coarser and cosines > MOST_COSINES else None
+        before = self._coarser.chosen if self._coarser and cosines > MOST_COSINES else None
         if before is None:
-            return matched(queries, Search(palette, None, dtype), shares, masks)
+            # some of the columns, if there are too many; an odd step does not stay in line
+            step = 1 if cosines <= MOST_COSINES else int(cosines // MOST_COSINES) + 1 | 1
+            indices = matched(queries, Search(palette, None, dtype, step), shares, masks)
+            if step == 1:
+                return indices
+            before = chosen_at(palette, indices, queries.size)
         for _ in range(PASSES):
             search = Search(palette, Around(before, queries.size), dtype)
             indices = matched(queries, search, shares, masks)
-            before = found(palette, indices, queries.size)
+            before = chosen_at(palette, indices, queries.size)
         return indices
 
 
-def found(palette: Palette, indices: np.ndarray, size: tuple[int, int]) -> Found:
-    return Found(palette.positions(indices), size, [sheet.shape for sheet in palette.sheets])
+def chosen_at(palette: Palette, indices: np.ndarray, size: tuple[int, int]) -> Chosen:
+    """Where the columns are that a picture takes. indices: [places]. size: in places."""
+    return Chosen(palette.positions(indices), size, [sheet.shape for sheet in palette.sheets])
 
 
 class Queries:
@@ -156,10 +162,11 @@ class Queries:
 
 
 class Search:
-    """Looks for the nearest columns: among all, or around what places took before."""
+    """Looks for the nearest columns: among each `step`th of all, or around what places took
+    before."""
 
-    def __init__(self, palette: Palette, around: "Around | None", dtype: tf.DType):
-        self._palette, self._around, self._dtype = palette, around, dtype
+    def __init__(self, palette: Palette, around: "Around | None", dtype: tf.DType, step: int = 1):
+        self._palette, self._around, self._dtype, self._step = palette, around, dtype, step
 
     def nearest(
         self, queries: np.ndarray, rows: np.ndarray, columns: np.ndarray, style: int
@@ -168,8 +175,9 @@ class Search:
         index. rows, columns: [n], of the places that they are from."""
         span = self._palette.of(style)
         if self._around is None:
-            cosines, indices = nearest(queries, self._palette.columns[span], self._dtype)
-            return cosines, indices + span.start
+            columns = self._palette.columns[span.start : span.stop : self._step]
+            cosines, indices = nearest(queries, columns, self._dtype)
+            return cosines, indices * self._step + span.start
         candidates = self._around.candidates(rows, columns, self._palette.sheets)
         outside = (candidates < span.start) | (candidates >= span.stop)
         return nearest_of(queries, self._palette.columns, candidates, outside, span.start)
@@ -180,7 +188,7 @@ class Around:
     stage before or in the last pass, moved by as much as these places are away; and those beside
     its own."""
 
-    def __init__(self, before: Found, size: tuple[int, int]):
+    def __init__(self, before: Chosen, size: tuple[int, int]):
         """size: of the picture in places."""
         self._size, self._positions, self._before = before.size, before.positions, before.sheets
         self._ratio = before.size[0] / size[0], before.size[1] / size[1]

@@ -192,7 +192,8 @@ class Painter:
                 return Matches(indices=np.asarray(self._resume[MATCHES]))
             start = np.asarray(self._resume["picture"])  # of a run with other settings
         elif self._descent is not None:
-            start = resized(self._best().picture, *stage.outer_size).numpy()
+            best = resized(self._best().picture, *stage.outer_size)
+            start = self._frame.picture(best).numpy()
         elif self._pictures.initial is not None:
             start = resampling.resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
         return Matches(start, self._matches)

@@ -133,7 +133,17 @@ def test_a_large_stage_looks_where_the_one_before_looked(network, picture, turns
     cosines = [(unit(queries) * columns[of.indices]).sum(1) for of in (fine, exact)]
     assert (cosines[0] <= cosines[1] + 1e-5).all()
     assert cosines[0].mean() > 0.9 * cosines[1].mean()
-    assert fine.found.positions.sheet.max() == 3 * turns
+    assert fine.chosen.positions.sheet.max() == 3 * turns
+
+
+def test_a_large_first_stage_begins_with_some_of_the_columns(network, picture, monkeypatch):
+    size = {"size": (96, 80), "styles": 1}
+    exact = indices_of(network, picture, **size)
+    monkeypatch.setattr(matching, "MOST_COSINES", 20 * 24 * 80 // 4)
+    some = indices_of(network, picture, **size)
+    assert some.min() >= 0 and some.max() < 80
+    assert len(np.unique(some)) > 80 / 5  # more than every fifth, since what is beside was tried
+    assert (some == exact).mean() > 0.3
 
 
 @pytest.mark.parametrize(

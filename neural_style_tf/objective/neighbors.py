@@ -118,13 +118,14 @@ def _compared(
     features: Mapping[str, tf.Tensor], target: NeighborTarget
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The cosine of each place's column with its target, and the length of the column, [places]."""
-    products = squares = tf.zeros(())
+    products, squares = [], []
     for name in NEIGHBOR_LAYERS:
         own = _column(features, target, name)
-        products += tf.reduce_sum(own * _nearest(target, name), -1)
-        squares += tf.reduce_sum(tf.square(own), -1)
-    lengths = tf.sqrt(squares + LEAST_SQUARE)
-    return products / lengths, lengths
+        products.append(tf.reduce_sum(own * _nearest(target, name), -1))
+        squares.append(tf.reduce_sum(tf.square(own), -1))
+    # not one added to the other: TensorFlow may add them in an order that differs between runs
+    lengths = tf.sqrt(tf.reduce_sum(tf.stack(squares), 0) + LEAST_SQUARE)
+    return tf.reduce_sum(tf.stack(products), 0) / lengths, lengths
 
 
 def _column(features: Mapping[str, tf.Tensor], target: NeighborTarget, name: str) -> tf.Tensor:

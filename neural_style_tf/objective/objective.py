@@ -301,9 +301,16 @@ def gradients_of(
             parts.append(losses.distance_gradient(features[name], targets.content[name], slope))
         if name in near:
             parts.append(near[name]())
-        return sum(parts[1:], parts[0])
+        return functools.reduce(_added, parts)
 
     return {name: functools.partial(gradient, name) for name in features}
+
+
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})
+def _added(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """The sum of two gradients. On its own: TensorFlow joins three or more additions that follow
+    each other, to save memory, and then adds in an order that differs between runs."""
+    return left + right
 
 
 def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> tf.Tensor:

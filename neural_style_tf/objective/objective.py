@@ -110,7 +110,7 @@ def graph(
     are called with them. Those of large pictures are not kept for another run."""
     leaves = tf.nest.flatten(arguments)
     shapes = [leaf.shape for leaf in leaves if isinstance(leaf, tf.Tensor)]
-    # of pictures and features: the columns of paintings are no more work to trace for being many
+    # of pictures and features: more columns of paintings do not make tracing longer
     if sum(shape.num_elements() for shape in shapes if shape.rank == 4) > graphs.LARGE_PICTURE:
         return make(network, settings, *options)
     numbers = [leaf for leaf in leaves if not isinstance(leaf, tf.Tensor)]

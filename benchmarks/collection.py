@@ -42,13 +42,13 @@ def find(paths: Sequence[str]) -> list[Path]:
     Raises `SystemExit` if there are none, or two that differ only in their folder or ending.
     """
     try:
-        found = sorted((Path(path) for path in find_pictures(paths)), key=lambda path: path.stem)
+        pictures = sorted((Path(path) for path in find_pictures(paths)), key=lambda path: path.stem)
     except UserError as error:
         raise SystemExit(str(error)) from error
-    for before, after in itertools.pairwise(found):
+    for before, after in itertools.pairwise(pictures):
         if before.stem == after.stem:
             raise SystemExit(f"{before} and {after} have the same name: rename one of them")
-    return found
+    return pictures
 
 
 def choose_pairs(

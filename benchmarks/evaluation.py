@@ -18,10 +18,10 @@ from benchmarks import collection, judge, sheets, trade_off
 from benchmarks.collection import Pair, Variant
 from benchmarks.trade_off import Curve
 from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.settings import DEFAULT_STYLIZATION
 
 SIZES = [256]
 KNOBS = [0.2, 0.35, 0.5, 0.65, 0.8]  # values of --stylization
-DEFAULT_KNOB = 0.5
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def report(
     )
     judge.print_means(rows)
     if len(rows) > 1:
-        default = f"{options.losses[0]} {DEFAULT_KNOB:g}" if options.losses else ""
+        default = f"{options.losses[0]} {DEFAULT_STYLIZATION:g}" if options.losses else ""
         judge.print_differences(rows, default if default in rows else next(iter(rows)))
     print_deviations(rows, pairs)
     folder = options.folder / str(size)

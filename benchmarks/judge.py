@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import confidence, distances, judge_network, surface
+from benchmarks.collection import SEPARATOR
 from benchmarks.confidence import Interval
 from benchmarks.kept import Kept
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import colors, reading, resampling, sizes
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-SEPARATOR = "--"
 
 Rows = dict[str, dict[str, np.ndarray]]  # by set and measure, [pairs]
 
@@ -73,9 +73,9 @@ def common_names(folders: dict[str, Path]) -> list[str]:
         raise SystemExit(
             f"no PHOTO--PAINTING.png in all of {', '.join(map(str, folders.values()))}"
         )
-    for name, found in zip(folders, named, strict=True):
-        if len(found) > len(names):
-            print(f"{name}: {len(found) - len(names)} pictures left out", file=sys.stderr)
+    for name, pictures in zip(folders, named, strict=True):
+        if len(pictures) > len(names):
+            print(f"{name}: {len(pictures) - len(names)} pictures left out", file=sys.stderr)
     return names
 
 

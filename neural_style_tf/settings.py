@@ -32,6 +32,7 @@ ADAM_SETTINGS = (
 )
 
 DEFAULT_STYLE_WEIGHT = 5000.0
+DEFAULT_STYLIZATION = 0.5
 STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 
 MAX_MEGAPIXELS = 200.0  # of an input picture, by default
@@ -281,19 +282,23 @@ class Settings:
                     f" for {count} style{'s' * (count != 1)}: pass one number per style",
                 )
 
+    def balance(self) -> float:
+        """Between photo and painting, 0 to 1: `stylization`, or the default."""
+        return DEFAULT_STYLIZATION if self.stylization is None else self.stylization
+
     def weight_of_style(self) -> float:
         """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
         except with neighbors."""
-        if self.stylization is None or self.style_loss == "neighbors":
+        if self.style_loss == "neighbors":
             return self.style_weight
-        return self.style_weight * STYLIZATION_RANGE ** (2 * self.stylization - 1)
+        return self.style_weight * STYLIZATION_RANGE ** (2 * self.balance() - 1)
 
     def weight_of_content(self) -> float:
         """The weight of the content loss: with neighbors, 0.1 more `stylization` lowers it two and
         a half times, and smoothness keeps its effect on the style."""
-        if self.stylization is None or self.style_loss != "neighbors":
+        if self.style_loss != "neighbors":
             return self.content_weight
-        return self.content_weight * STYLIZATION_RANGE ** (1 - 2 * self.stylization)
+        return self.content_weight * STYLIZATION_RANGE ** (1 - 2 * self.balance())
 
     def statistics(self) -> str:
         """Which statistics of the features are compared, a `style_loss`; for "neighbors", those

@@ -14,8 +14,6 @@ from neural_style_tf.objective.tiles import Grid
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
-QUARTER_TURNS = 3  # copies of a painting, each turned by 90 degrees more
-
 Box = tuple[slice, slice]  # rows and columns of places
 
 
@@ -101,7 +99,7 @@ class Palette:
         count = 0
         for number, style in enumerate(styles):
             first, source = count, masks.source(number)
-            for turns in range(1 + QUARTER_TURNS * settings.style_rotations):
+            for turns in range(neighbors.copies_of_each(settings)):
                 columns = measure.whole(np.rot90(style, turns, (1, 2)))
                 learnt = np.ones(columns.shape[:2], bool)
                 if source is not None:

@@ -133,7 +133,7 @@ class Queries:
         settings: Settings,
     ):
         self._measure, self._palette = measure, palette
-        share = 0.5 if settings.stylization is None else settings.stylization
+        share = settings.balance()
         self._pictures = (
             [(content, 1.0)] if start is None else [(content, 1 - share), (start, share)]
         )
@@ -175,8 +175,8 @@ class Search:
         index. rows, columns: [n], of the places that they are from."""
         span = self._palette.of(style)
         if self._around is None:
-            columns = self._palette.columns[span.start : span.stop : self._step]
-            cosines, indices = nearest(queries, columns, self._dtype)
+            some = self._palette.columns[span.start : span.stop : self._step]
+            cosines, indices = nearest(queries, some, self._dtype)
             return cosines, indices * self._step + span.start
         candidates = self._around.candidates(rows, columns, self._palette.sheets)
         outside = (candidates < span.start) | (candidates >= span.stop)

@@ -59,8 +59,8 @@ def choose_size(
     per_pixel = passes.bytes_per_pixel()
     if settings.style_loss == "neighbors":
         columns = neighbors.bytes_per_pixel(passes)
-        copies = 4 if settings.style_rotations else 1
-        available -= PALETTES * copies * columns * sum(map(math.prod, styles))
+        palette = columns * neighbors.copies_of_each(settings) * sum(map(math.prod, styles))
+        available -= PALETTES * palette
         per_pixel += COLUMNS_BESIDE * columns
     pixels = available / per_pixel
     if max(height * width for height, width in sizes) <= pixels:

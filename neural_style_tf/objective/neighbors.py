@@ -15,14 +15,14 @@ import tensorflow as tf
 
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
-from neural_style_tf.settings import NEIGHBOR_LAYERS
+from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 PLACE = 4  # pixels per side
 ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
 HALVING = AveragePooling(1.0)
-LEAST_SQUARE = (
-    1e-12  # added to the squared lengths of columns: they are near 1 if anything is there
-)
+# Added to the squared lengths of columns: they are near 1 if anything is there.
+LEAST_SQUARE = 1e-12
+QUARTER_TURNS = 3  # copies of a painting, each turned by 90 degrees more
 
 
 class NeighborTarget(NamedTuple):
@@ -41,6 +41,11 @@ class NeighborTarget(NamedTuple):
 def size_in_places(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of places in a picture of that size in pixels."""
     return -(-height // PLACE), -(-width // PLACE)
+
+
+def copies_of_each(settings: Settings) -> int:
+    """How many copies of a painting are offered, itself and those that are turned."""
+    return 1 + QUARTER_TURNS * settings.style_rotations
 
 
 def bytes_per_pixel(passes: Passes) -> float:

@@ -239,7 +239,7 @@ def compare(
             pairs.append((gram, targets.styles[number][layer]))
     style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
     style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
-    if targets.neighbors is not None and targets.units is not None:
+    if targets.units is not None:
         content = CONTENT_UNIT * content / targets.units.content
         rows, columns = neighbors.size_in_places(shape[1], shape[2])
         style = STYLE_UNIT * (statistics.neighbors / (rows * columns) + MOMENTS_SHARE * style)

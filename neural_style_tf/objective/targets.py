@@ -18,7 +18,7 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
     neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
-    units: "Units | None" = None  # likewise
+    units: "Units | None" = None  # with neighbors, and only then
 
 
 class Units(NamedTuple):

@@ -27,11 +27,9 @@ from neural_style_tf.painting.frame import Frame
 from neural_style_tf.painting.stage_optimizer import optimizer_of
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.start import starting_picture
-from neural_style_tf.painting.step import Step
+from neural_style_tf.painting.step import MATCHES, Step
 from neural_style_tf.pictures import resampling
 from neural_style_tf.settings import Settings
-
-MATCHES = "matches"  # in a state: the indices of the nearest columns
 
 Images = Iterator[tuple[int | None, np.ndarray]]
 

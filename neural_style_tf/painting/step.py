@@ -8,6 +8,7 @@ from neural_style_tf.painting.stages import Stage
 if TYPE_CHECKING:
     import numpy as np
 
+MATCHES = "matches"  # in a state: which columns its places take, with `style_loss="neighbors"`
 LOSSES = ("content", "style", "tv", "total")  # the names of what `Step.losses` returns
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError, UserError, shortened
+from neural_style_tf.painting.step import MATCHES
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs import provenance
@@ -77,7 +78,7 @@ class Resumed(NamedTuple):
                 ": leave them as they were, or pass --allow-changes",
             )
         if changes:  # what was nearest then may not be so now: it is looked up again
-            for name in [name for name in self.state if name.split("/")[-1] == "matches"]:
+            for name in _matches_in(self.state):
                 del self.state[name]
 
 
@@ -94,6 +95,11 @@ def inherited_by(own: Mapping[str, Any]) -> tuple[dict[str, Any], Resumed | None
     if picture is not None:
         return provenance.options_of(picture, own), None
     return {}, None
+
+
+def _matches_in(state: Mapping[str, Any]) -> list[str]:
+    """The names of the matches of the stage and of those before it."""
+    return [name for name in state if name.rpartition("/")[2] == MATCHES]
 
 
 def _whole(description: provenance.Description) -> provenance.Description:
@@ -203,6 +209,7 @@ def _check_arrays(state: "Mapping[str, np.ndarray]") -> None:
             raise ValueError(f"{name} is {shortened(state[name])}")
     if state["patience"].shape != (2,):
         raise ValueError("patience is not two numbers")
-    matches = state.get("matches")  # with style_loss="neighbors" alone
-    if matches is not None and (matches.dtype != np.int32 or matches.ndim != 1):
-        raise ValueError(f"matches has the type {matches.dtype} and shape {matches.shape}")
+    for name in _matches_in(state):
+        matches = state[name]
+        if matches.dtype != np.int32 or matches.ndim != 1:
+            raise ValueError(f"{name} has the type {matches.dtype} and shape {matches.shape}")

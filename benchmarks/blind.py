@@ -31,6 +31,7 @@ from scipy.stats import binomtest
 
 from benchmarks import judge, sheets
 from neural_style_tf.pictures import reading, resampling, sizes
+from neural_style_tf.settings import Settings
 
 POINTS = ("line", "texture", "palette", "shapes", "flat regions", "borders", "faces", "choice")
 SIDES = ("left", "right")
@@ -99,7 +100,9 @@ def sheet(photo_path: Path, painting_path: Path, results: Sequence[Path]) -> Ima
     height, width = left.shape[:2]
     photo = resampling.resize(reading.read(photo_path).pixels, height, width)
     painting = reading.read(painting_path).pixels
-    painting = resampling.resize(painting, *sizes.style_size(*painting.shape[:2], width))
+    painting = resampling.resize(
+        painting, *sizes.of_style(painting.shape[:2], (height, width), Settings()).size
+    )
     above, below = (
         [Image.fromarray(np.round(pixels).astype(np.uint8)) for pixels in row]
         for row in ((photo, painting), (left, right))

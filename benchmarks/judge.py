@@ -33,6 +33,7 @@ from benchmarks.confidence import Interval
 from benchmarks.kept import Kept
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import colors, reading, resampling, sizes
+from neural_style_tf.settings import Settings
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -123,7 +124,7 @@ def measures(
     picture = reading.read(picture_path).pixels
     height, width = picture.shape[:2]
     photo, photo_features = resized(photo_path, height, width, weights)
-    painting_size = sizes.style_size(*size_of(painting_path), width)
+    painting_size = sizes.of_style(size_of(painting_path), (height, width), Settings()).size
     painting, painting_features = resized(painting_path, *painting_size, weights)
     network = judge_network.load(weights)
     features = judge_network.features(network, picture)

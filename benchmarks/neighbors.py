@@ -45,7 +45,9 @@ def pictures(size: int) -> list[np.ndarray]:
     height, width = sizes.target_size(*photo.shape[:2], Settings(size=size))
     return [
         resampling.resize(photo, height, width)[np.newaxis],
-        resampling.resize(painting, *sizes.style_size(*painting.shape[:2], width))[np.newaxis],
+        resampling.resize(
+            painting, *sizes.of_style(painting.shape[:2], (height, width), Settings()).size
+        )[np.newaxis],
     ]
 
 

@@ -119,7 +119,8 @@ def pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """An example photo at that size and its painting, as the command line sizes it."""
     photo, painting = (reading.read(ROOT / name).pixels for name in names)
-    size = sizes.style_size(*painting.shape[:2], width, 1)
+    settings = Settings(style_scales=(1,))
+    size = sizes.of_style(painting.shape[:2], (height, width), settings).size
     return resampling.resize(photo, height, width), resampling.resize(painting, *size)
 
 

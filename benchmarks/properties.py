@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.distances import sliced_wasserstein
 from neural_style_tf.pictures import colors, reading, resampling, sizes
-from neural_style_tf.settings import BUNDLED_NETWORK
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
     from neural_style_tf.network import vgg
@@ -40,7 +40,9 @@ def measures(path: Path, photo_path: Path, painting_path: Path) -> dict[str, flo
     height, width = picture.shape[:2]
     photo = resampling.resize(reading.read(photo_path).pixels, height, width)
     painting = reading.read(painting_path).pixels
-    painting = resampling.resize(painting, *sizes.style_size(*painting.shape[:2], width))
+    painting = resampling.resize(
+        painting, *sizes.of_style(painting.shape[:2], (height, width), Settings()).size
+    )
     return {
         "style": style_distance(picture, painting),
         "affinity": affinity_divergence(picture, photo),

@@ -41,6 +41,7 @@ LONGEST_SIDE = 1_000_000  # pixels; beyond what any machine holds, but still a n
 # Settings that exclude each other: one that is set stands in for the inherited others.
 EXCLUSIVE = (
     ({"size"}, {"width", "height"}),
+    ({"style_size"}, {"style_scales", "style_fit"}),
     ({"stylization"}, {"style_weight"}),
     ({"content_layers"}, {"content_weight_blend"}),
     ({"style_layers"}, {"style_layer_weight_exp"}),
@@ -82,15 +83,19 @@ class Settings:
         "paint in N stages from coarse to fine, each twice the size",
         kind=str, unit="auto, N or off", metavar="SCALES", resolved=True)
     style_scales: tuple[float, ...] | None = setting(None, "size",
-        "width of each style, as a share of the result's: larger means larger strokes",
-        brief="size of the strokes: 0.5 finer, 1.5 larger",
+        "size of the strokes; at 1 a style has as many pixels as the result",
+        brief="stroke size; 1: styles as large as the result",
         kind=float, many=True, unit="default at most 1", above=0)
+    style_size: tuple[int, ...] | None = setting(None, "size",
+        "instead of --style-scales: long side of the styles",
+        kind=int, many=True, unit="pixels, one for all or one per style",
+        at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     style_stages: str = setting("scale", "size",
         "scale the styles with the stages, or keep their size: larger strokes",
         kind=str, choices=("scale", "fixed"))
-    style_fit: str = setting("keep", "size",
-        "keep a style's proportions, or stretch it to the result's",
-        kind=str, choices=("keep", "stretch"))
+    style_fit: str = setting("area", "size",
+        "match a style's area or width to the result's, or stretch it to the result",
+        kind=str, choices=("area", "width", "stretch"))
 
     content_weight: float = setting(5.0, "balance", "weight of the content loss",
         kind=float, at_least=0)
@@ -254,6 +259,12 @@ class Settings:
                 raise UsageError(
                     *names("noise_range"), f" is {values}: use a low and a higher number"
                 )
+        if self.style_size is not None and self.style_scales is not None:
+            raise cannot_be_combined("style_size", "style_scales")
+        if self.style_size is not None and self.style_fit != "area":
+            raise cannot_be_combined("style_size", "style_fit")
+        if self.style_scales is not None and self.style_fit == "stretch":
+            raise cannot_be_combined("style_scales", "style_fit")
         if self.content_layers is not None and self.content_weight_blend != 1:
             raise cannot_be_combined("content_weight_blend", "content_layers")
         if self.style_layers is not None and self.style_layer_weight_exp != 1:
@@ -273,13 +284,15 @@ class Settings:
 
     def check_styles(self, count: int) -> None:
         """Raises `UsageError` unless what is set per style is set for `count` styles."""
-        for name in ("style_scales", "style_blend_weights"):
+        for name in ("style_scales", "style_size", "style_blend_weights"):
             values = getattr(self, name)
-            if values is not None and len(values) != count:
+            one_for_all = name == "style_size"
+            if values is not None and len(values) not in (count, one_for_all or count):
                 raise UsageError(
                     f"got {len(values)} ",
                     *names(name),
                     f" for {count} style{'s' * (count != 1)}: pass one number per style",
+                    *[", or one for all"] * one_for_all,
                 )
 
     def balance(self) -> float:

@@ -194,6 +194,9 @@ def test_optimizers_and_stops_are_the_published_ones():
     sizes = {name: (runs[name].width, runs[name].height) for name in PROGRAMS}
     assert sizes["average-pooling"] == (800, 600) and sizes["keras-noise"] == (400, 300)
     assert sizes["keras-vgg16"] == (512, 512)
+    fits = {name: runs[name].style_fit for name in PROGRAMS}
+    # it makes a painting as wide as the result; the others stretch it
+    assert fits == dict.fromkeys(PROGRAMS, "stretch") | {"prisma": "width"}
 
 
 @pytest.mark.slow

@@ -17,6 +17,24 @@ WRONG = [
     ({"size": 15}, "size is 15: use 16 or more"),
     ({"size": 99, "width": 50}, "size is the long side: use it alone, or use width and height"),
     ({"style_scales": [1, 0]}, "style_scales is 0: use a number above 0"),
+    ({"style_size": [8]}, "style_size is 8: use 16 or more"),
+    ({"style_size": 300}, "style_size is 300: use a list of numbers"),
+    (
+        {"style_size": [300], "style_scales": [1]},
+        "style_size and style_scales cannot be combined: use one of them",
+    ),
+    (
+        {"style_size": [300], "style_fit": "width"},
+        "style_size and style_fit cannot be combined: use one of them",
+    ),
+    (
+        {"style_scales": [1], "style_fit": "stretch"},
+        "style_scales and style_fit cannot be combined: use one of them",
+    ),
+    (
+        {"style_fit": "keep"},
+        "style_fit 'keep' is unknown: choose area, width or stretch",
+    ),
     ({"content_weight": float("nan")}, "content_weight is nan: use a finite number"),
     ({"style_weight": float("inf")}, "style_weight is inf: use a finite number"),
     ({"tv_weight": -1}, "tv_weight is -1: use 0 or more"),
@@ -146,6 +164,16 @@ def test_there_is_one_value_a_style(name, values, styles):
     plural = "s" if styles > 1 else ""
     assert str(error.value) == (
         f"got {len(values)} {name} for {styles} style{plural}: pass one number per style"
+    )
+
+
+def test_one_style_size_is_for_all_styles():
+    Settings(style_size=[300]).check_styles(3)
+    Settings(style_size=[300, 200, 100]).check_styles(3)
+    with pytest.raises(UsageError) as error:
+        Settings(style_size=[300, 200]).check_styles(3)
+    assert str(error.value) == (
+        "got 2 style_size for 3 styles: pass one number per style, or one for all"
     )
 
 

@@ -13,6 +13,7 @@ class SettingsOptions(TypedDict, total=False):
     size: int | None
     scales: str | int
     style_scales: Sequence[float] | None
+    style_size: Sequence[int] | None
     style_stages: str
     style_fit: str
     content_weight: float

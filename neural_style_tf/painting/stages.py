@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
+from neural_style_tf.pictures import sizes
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 if TYPE_CHECKING:
@@ -95,14 +96,21 @@ def style_size(
 ) -> tuple[int, int]:
     """Height and width of a style at a stage; `height` and `width` are those at the last stage.
 
-    A style that is narrower than the last picture, without a scale in the settings, was too small
-    to be enlarged to it. At every stage it is as wide as the picture, but never enlarged.
+    A style that is smaller than the last picture, without a size in the settings, was too small to
+    be enlarged to it. At every stage it is as large as the picture, but never enlarged. Both sides
+    shrink alike, and no side below `SMALLEST_SIDE`.
     """
     if settings.style_stages == "fixed":
         return height, width
     share = stage.width / last.width
-    if settings.style_scales is None and width < last.width:
-        share = min(1.0, stage.width / width)
+    by_width = settings.style_fit == "width"
+    side, side_at_stage, last_side = (
+        sizes.side_of(size, by_width)
+        for size in ((height, width), (stage.height, stage.width), (last.height, last.width))
+    )
+    if settings.style_scales is None and settings.style_size is None and side < last_side:
+        share = min(1.0, side_at_stage / side)
+    share = max(share, min(1.0, SMALLEST_SIDE / min(height, width)))
     return max(SMALLEST_SIDE, round(height * share)), max(SMALLEST_SIDE, round(width * share))
 
 

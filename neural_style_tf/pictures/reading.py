@@ -9,10 +9,11 @@ import numpy as np
 from neural_style_tf.machine import streams
 from neural_style_tf.pictures import decoding, limits, opening, orientation, resampling
 from neural_style_tf.pictures.files import StrPath
+from neural_style_tf.pictures.sizes import Placement
 from neural_style_tf.settings import MAX_MEGAPIXELS
 
-# The height and width to read a picture at, from those of the file.
-SizeOf = Callable[[int, int], tuple[int, int]]
+# The height and width to read a picture at, or how it is brought to a size, from those of the file.
+SizeOf = Callable[[int, int], tuple[int, int] | Placement]
 
 
 class Picture(NamedTuple):
@@ -68,13 +69,15 @@ def _read(
     with opening.quiet_pillow(), opening.open_image(path, decodes=True) as image:
         limits.check_megapixels(path, image, max_megapixels)
         target = source if size_of is None else size_of(*source)
-        limits.check_memory(path, image, source, target, max_megapixels)
+        placement = target if isinstance(target, Placement) else Placement(target)
+        limits.check_memory(path, image, source, placement.full_size, max_megapixels)
         with (
             opening.reporting_broken(path),
             streams.silenced() if image.format == "TIFF" else contextlib.nullcontext(),
         ):
             image.load()
-        return resampling.at_size(decoding.bands(path, image, source, join), source, target, top)
+        bands = decoding.bands(path, image, source, join)
+        return resampling.placed(bands, source, placement, top)
 
 
 def _over_white(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

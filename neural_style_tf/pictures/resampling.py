@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from neural_style_tf.pictures.sizes import Box, Placement
+
 if TYPE_CHECKING:
     import scipy.sparse
 
@@ -35,12 +37,32 @@ def with_bleed(pixels: np.ndarray, bleed: int) -> np.ndarray:
     return np.pad(pixels, [(bleed, bleed)] * 2 + [(0, 0)] * (pixels.ndim - 2), "symmetric")
 
 
+def placed(
+    bands: Iterator[np.ndarray], source: tuple[int, int], placement: Placement, top: float
+) -> np.ndarray:
+    """A picture from its bands of rows, brought to a size as `placement` says; otherwise as
+    `at_size` returns it."""
+    result = at_size(bands, source, placement.size, top, placement.box)
+    if not any(map(any, placement.mirrored)):
+        return result
+    return np.pad(result, (*placement.mirrored, (0, 0)), "symmetric")
+
+
 def at_size(
-    bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int], top: float
+    bands: Iterator[np.ndarray],
+    source: tuple[int, int],
+    target: tuple[int, int],
+    top: float,
+    box: Box | None = None,
 ) -> np.ndarray:
     """A picture from its bands of rows at another size, [H, W, C] float32, 0..`top`, as `resize`
     returns it for the whole. Alpha, the last of two or four channels, is left out if all of it
-    is 1."""
+    is 1.
+
+    box: top, left, height and width of the part that is brought to that size, in the picture's
+    pixels, not all whole numbers; by default all of it. A part of exactly that size is cut out at
+    whole pixels.
+    """
     opaque = True
 
     def checked_bands() -> Iterator[np.ndarray]:
@@ -49,17 +71,31 @@ def at_size(
             opaque = opaque and band.shape[-1] in (2, 4) and band[..., -1].min() == 1
             yield band
 
-    if source == target:
-        result = _whole(checked_bands(), source)
+    box = box or (0, 0, *source)
+    if box[2:] == target:
+        result = _whole(_cut_out(checked_bands(), int(box[0]), int(box[1]), *target), target)
     else:
         is_large = source[0] * source[1] > MAX_RESIZED_BY_PILLOW
         resized = _by_weights if is_large else _by_pillow
-        result = resized(checked_bands(), source, target)
+        result = resized(checked_bands(), source, target, box)
         # Lanczos leaves the range beside hard edges.
         np.clip(result, 0, top, out=result)
         if result.shape[-1] in (2, 4):
             np.clip(result[..., -1], 0, 1, out=result[..., -1])
     return result[..., :-1] if opaque else result
+
+
+def _cut_out(
+    bands: Iterator[np.ndarray], top: int, left: int, height: int, width: int
+) -> Iterator[np.ndarray]:
+    """The bands of a part of the picture."""
+    above = 0
+    for band in bands:
+        rows = slice(max(0, top - above), max(0, top + height - above))
+        above += len(band)
+        part = band[rows, left : left + width]
+        if len(part):
+            yield part
 
 
 def _whole(bands: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -73,21 +109,21 @@ def _whole(bands: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 
 
 def _by_pillow(
-    bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int]
+    bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int], box: Box
 ) -> np.ndarray:
     """Equal to `resize` bit for bit: Pillow resizes a whole channel at a time."""
     whole = _whole(bands, source)
     result = np.empty((*target, whole.shape[-1]), np.float32)
     for channel in range(whole.shape[-1]):
-        result[..., channel] = _resize_channel(whole[..., channel], *target)
+        result[..., channel] = _resize_channel(whole[..., channel], *target, box)
     return result
 
 
 def _by_weights(
-    bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int]
+    bands: Iterator[np.ndarray], source: tuple[int, int], target: tuple[int, int], box: Box
 ) -> np.ndarray:
     """Equal to `resize` up to rounding, in a tenth of the time; holds the result and a band."""
-    across, down = _lanczos_weights(source[1], target[1]), _lanczos_weights(source[0], target[0])
+    down, across = (_lanczos_weights(source[i], target[i], box[i], box[i + 2]) for i in range(2))
     result, top = None, 0
     for band in bands:
         height, width, channels = band.shape
@@ -105,14 +141,17 @@ def _by_weights(
     return result.reshape(*target, -1)
 
 
-def _lanczos_weights(length: int, new_length: int) -> "scipy.sparse.csc_array":
-    """The matrix [new_length, length] that resamples a row: Lanczos with three lobes, stretched
-    where it shrinks, as precompute_coeffs of Pillow's Resample.c has it."""
+def _lanczos_weights(
+    length: int, new_length: int, start: float, part: float
+) -> "scipy.sparse.csc_array":
+    """The matrix [new_length, length] that resamples a part of a row, from `start` and `part` long:
+    Lanczos with three lobes, stretched where it shrinks, as precompute_coeffs of Pillow's
+    Resample.c has it."""
     import scipy.sparse  # late: few pictures are that large
 
-    scale = length / new_length
+    scale = part / new_length
     stretch = max(scale, 1)
-    centers = (np.arange(new_length) + 0.5) * scale
+    centers = start + (np.arange(new_length) + 0.5) * scale
     first = np.maximum(centers - 3 * stretch + 0.5, 0).astype(int)
     last = np.minimum(centers + 3 * stretch + 0.5, length).astype(int)
     samples = first[:, np.newaxis] + np.arange((last - first).max())
@@ -126,6 +165,11 @@ def _lanczos_weights(length: int, new_length: int) -> "scipy.sparse.csc_array":
     return scipy.sparse.csc_array((weights[inside].astype(np.float32), indices), shape)
 
 
-def _resize_channel(channel: np.ndarray, height: int, width: int) -> np.ndarray:
+def _resize_channel(
+    channel: np.ndarray, height: int, width: int, box: Box | None = None
+) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(channel, dtype=np.float32))  # mode F
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    top, left, rows, columns = box or (0, 0, *channel.shape)
+    ends = min(left + columns, channel.shape[1]), min(top + rows, channel.shape[0])  # rounding
+    lanczos = Image.Resampling.LANCZOS
+    return np.asarray(image.resize((width, height), lanczos, (left, top, *ends)))

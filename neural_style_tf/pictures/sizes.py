@@ -1,15 +1,50 @@
-"""Sizes: of the result, and of a painting beside it."""
+"""Sizes: of the result, and of a painting beside it; and how a picture is brought to a size."""
 
 import math
+from typing import Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 MAX_ENLARGEMENT = 2  # times, of a painting, by default: an enlarged one has no fine strokes
-ALWAYS_AS_WIDE = 512  # pixels; up to here even a small painting is made as wide as the result
+# Pixels, the side of a square; up to here even a small painting is made as large as the result.
+ALWAYS_AS_LARGE = 512
+# Times the pixels of the result: a painting that is enlarged because it is too narrow for the
+# network is cropped to this.
+MOST_OF_A_NARROW_PAINTING = 4
+
+Size = tuple[int, int]  # height, width
+Box = tuple[float, float, float, float]  # top, left, height, width
 
 
-def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
+class Placement(NamedTuple):
+    """How a picture is brought to a size: a part of it is resized, and mirrored beyond its edges.
+
+    size: height and width of that part in the result. box: its top, left, height and width in the
+    picture, in pixels, not all whole numbers; None for all of it. mirrored: rows above and below,
+    and columns to the left and right, that are filled with its mirror image.
+    """
+
+    size: Size
+    box: Box | None = None
+    mirrored: tuple[Size, Size] = ((0, 0), (0, 0))
+
+    @property
+    def full_size(self) -> Size:
+        """Height and width, including what is mirrored."""
+        (height, width), (rows, columns) = self.size, self.mirrored
+        return height + sum(rows), width + sum(columns)
+
+    def scaled(self, source: Size, other: Size) -> "Placement":
+        """The same for a mask. source, other: sizes of the files of the picture and of the mask."""
+        if self.box is None:
+            return self
+        down, across = other[0] / source[0], other[1] / source[1]
+        top, left, height, width = self.box
+        return self._replace(box=(top * down, left * across, height * down, width * across))
+
+
+def target_size(height: int, width: int, settings: Settings) -> Size:
     """Height and width of the result for a content of `height` by `width`.
 
     Raises `UsageError` if a side would be under `SMALLEST_SIDE`.
@@ -26,38 +61,95 @@ def target_size(height: int, width: int, settings: Settings) -> tuple[int, int]:
     wanted = side if value is None else value
     result = max(1, _divide(height * wanted, side)), max(1, _divide(width * wanted, side))
     if min(result) < SMALLEST_SIDE:
-        # The first whole value for which the short side rounds up to SMALLEST_SIDE.
-        smallest = -(-(2 * SMALLEST_SIDE - 1) * side // (2 * min(height, width)))
-        smallest = max(smallest, SMALLEST_SIDE)
         cause = ["the content"] if value is None else [SettingName(name), f" {value}"]
-        advice = [": use ", SettingName(name), f" {smallest} or more"]
+        advice = [": use ", SettingName(name), f" {_smallest(side, height, width)} or more"]
         raise UsageError(*cause, _too_small(*result), *advice)
     return result
 
 
-def style_size(
-    style_height: int, style_width: int, content_width: int, scale: float | None = None
-) -> tuple[int, int]:
-    """Height and width of a style that is `scale` times as wide as the content.
+def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) -> Placement:
+    """How a painting is brought to its size beside a result.
 
-    Without a scale it is as wide as the content, but above `ALWAYS_AS_WIDE` pixels it is enlarged
-    at most `MAX_ENLARGEMENT` times.
+    By default it has as many pixels as the result, so that strokes do not depend on which way up
+    the two are; but above `ALWAYS_AS_LARGE` it is enlarged at most `MAX_ENLARGEMENT` times. One
+    that is too narrow for the network is enlarged until it is not, and cropped if that makes it
+    large.
 
-    Raises `UsageError` if a side would be under `SMALLEST_SIDE`.
+    painting, result: height and width. number: of the painting, from 0, in the settings.
+
+    Raises `UsageError` if a size or scale in the settings makes a side under `SMALLEST_SIDE`.
     """
-    if scale is None:
-        widest = max(MAX_ENLARGEMENT * style_width, ALWAYS_AS_WIDE)
-        scale = min(1.0, widest / content_width)
-    scaled_width = scale * content_width
-    scaled_height = scaled_width * style_height / style_width
-    result = max(1, _round(scaled_height)), max(1, _round(scaled_width))
-    if min(result) < SMALLEST_SIDE:
-        short_per_scale = min(1, style_height / style_width) * content_width
-        smallest = _round_up((SMALLEST_SIDE - 0.5) / short_per_scale)
-        scales = SettingName("style_scales")
-        advice = [": use ", scales, f" {smallest:g} or more"]
-        raise UsageError(scales, f" {scale:g}", _too_small(*result), *advice)
-    return result
+    if settings.style_fit == "stretch":
+        return Placement(result)
+    if settings.style_size is not None:
+        return Placement(_with_long_side(painting, _of(settings.style_size, number)))
+    by_width = settings.style_fit == "width"
+    if settings.style_scales is not None:
+        scale = _of(settings.style_scales, number)
+        size = _rounded(*_scaled(painting, result, scale, by_width))
+        if min(size) < SMALLEST_SIDE:
+            short_per_scale = min(_scaled(painting, result, 1, by_width))
+            smallest = _round_up((SMALLEST_SIDE - 0.5) / short_per_scale)
+            scales = SettingName("style_scales")
+            advice = [": use ", scales, f" {smallest:g} or more"]
+            raise UsageError(scales, f" {scale:g}", _too_small(*size), *advice)
+        return Placement(size)
+    side, side_of_result = (side_of(size, by_width) for size in (painting, result))
+    largest = max(MAX_ENLARGEMENT * side, ALWAYS_AS_LARGE)
+    size = _rounded(*_scaled(painting, result, min(1.0, largest / side_of_result), by_width))
+    return Placement(size) if min(size) >= SMALLEST_SIDE else _enlarged(painting, result)
+
+
+def side_of(size: Size, by_width: bool) -> float:
+    """What is compared of two sizes: the width, or the side of a square that has their area."""
+    return size[1] if by_width else math.sqrt(size[0] * size[1])
+
+
+def _scaled(painting: Size, result: Size, scale: float, by_width: bool) -> tuple[float, float]:
+    """A painting that is `scale` times as large as the result: height and width, not rounded."""
+    height, width = painting
+    if by_width:
+        scaled_width = scale * result[1]
+        return scaled_width * height / width, scaled_width
+    area = result[0] * result[1]
+    return scale * math.sqrt(area * height / width), scale * math.sqrt(area * width / height)
+
+
+def _with_long_side(painting: Size, long_side: int) -> Size:
+    height, width = painting
+    longest = max(painting)
+    size = _divide(height * long_side, longest), _divide(width * long_side, longest)
+    if min(size) < SMALLEST_SIDE:
+        option, smallest = SettingName("style_size"), _smallest(longest, height, width)
+        advice = [": use ", option, f" {smallest} or more"]
+        raise UsageError(option, f" {long_side}", _too_small(*size), *advice)
+    return size
+
+
+def _enlarged(painting: Size, result: Size) -> Placement:
+    """A painting whose short side is as long as the network needs: the middle of a long one."""
+    short, long = min(painting), max(painting)
+    most = MOST_OF_A_NARROW_PAINTING * result[0] * result[1] // SMALLEST_SIDE
+    scaled_long = max(SMALLEST_SIDE, _divide(long * SMALLEST_SIDE, short))
+    kept = min(scaled_long, most)
+    is_high = painting[0] == long
+    size = (kept, SMALLEST_SIDE) if is_high else (SMALLEST_SIDE, kept)
+    if kept == scaled_long:
+        return Placement(size)
+    kept_of_file = short * kept / SMALLEST_SIDE
+    start = (long - kept_of_file) / 2
+    box = (start, 0, kept_of_file, short) if is_high else (0, start, short, kept_of_file)
+    return Placement(size, box)
+
+
+def _of(values: tuple[Any, ...], number: int) -> Any:
+    """The value of a painting, of one per painting or one for all."""
+    return values[number] if len(values) > 1 else values[0]
+
+
+def _smallest(side: int, height: int, width: int) -> int:
+    """The first whole length of `side` for which the short side rounds up to `SMALLEST_SIDE`."""
+    return max(SMALLEST_SIDE, -(-(2 * SMALLEST_SIDE - 1) * side // (2 * min(height, width))))
 
 
 def _divide(dividend: int, divisor: int) -> int:
@@ -65,8 +157,9 @@ def _divide(dividend: int, divisor: int) -> int:
     return (2 * dividend + divisor) // (2 * divisor)
 
 
-def _round(value: float) -> int:
-    return math.floor(value + 0.5)
+def _rounded(height: float, width: float) -> Size:
+    """Both to the nearest whole number, halves up."""
+    return max(1, math.floor(height + 0.5)), max(1, math.floor(width + 0.5))
 
 
 def _round_up(value: float) -> float:

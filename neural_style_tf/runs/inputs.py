@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.machine import memory, recent
 from neural_style_tf.painting import stages
-from neural_style_tf.pictures import files
+from neural_style_tf.pictures import files, sizes
+from neural_style_tf.pictures.sizes import Placement, Size
 from neural_style_tf.runs.options import RunOptions
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ class Pictures:
         self.styles, self.masks = [], {}
 
 
+class Read(NamedTuple):
+    """A picture, and how it came to its size."""
+
+    pixels: "np.ndarray"  # [H, W, 3] float32 RGB, 0..255, at the size of the run
+    alpha: "np.ndarray | None"  # [H, W] float32, 0..1
+    file_size: Size  # height and width
+    placement: Placement
+
+
 def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
     settings = options.settings
@@ -49,34 +59,32 @@ def load(options: RunOptions) -> Pictures:
     size = height, width = content.pixels.shape[:2]
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     styles, sources = _load_styles(options, size)
+    most = options.max_megapixels
     masks = {
-        "content_mask": load_mask(options.content_mask, content.size, size, options.max_megapixels),
+        "content_mask": load_mask(options.content_mask, content, most),
         "style_masks": options.style_masks
-        and [
-            load_mask(path, content.size, size, options.max_megapixels)
-            for path in options.style_masks
-        ],
+        and [load_mask(path, content, most) for path in options.style_masks],
         "style_source_masks": sources if options.style_source_masks else None,
     }
-    initial = _load_initial(options, size)
+    initial = _load_initial(options, content)
     return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
 
 
-def _load_content(options: RunOptions) -> "_Read":
+def _load_content(options: RunOptions) -> Read:
     """The photo, at the size of the result, which is checked before anything is enlarged to it."""
-    from neural_style_tf.pictures import sizes, writing
+    from neural_style_tf.pictures import writing
 
     settings = options.settings
 
-    def size_of_result(height: int, width: int) -> tuple[int, int]:
+    def place(height: int, width: int) -> Placement:
         size = sizes.target_size(height, width, settings)
         writing.check_output_size(options.output, *size)
         _check_memory(*size)
-        return size
+        return Placement(size)
 
     extension = os.path.splitext(options.output)[1]
     key = settings.size, settings.width, settings.height, extension
-    return _read(options.content, options.max_megapixels, size_of_result, key)
+    return _read(options.content, options.max_megapixels, place, key)
 
 
 def _load_styles(
@@ -84,32 +92,27 @@ def _load_styles(
 ) -> "tuple[list[np.ndarray], list[np.ndarray | None]]":
     """The paintings, each at its size in the run, and the masks of what is learnt of them. size:
     height and width of the result."""
-    from neural_style_tf.pictures import sizes
-
     settings, count = options.settings, len(options.styles)
-    scales = settings.style_scales or [None] * count
     mask_paths = options.style_source_masks or [None] * count
     styles, sources = [], []
-    for path, scale, mask_path in zip(options.styles, scales, mask_paths, strict=True):
+    for number, (path, mask_path) in enumerate(zip(options.styles, mask_paths, strict=True)):
 
-        def size_of_style(height: int, width: int, scale: float | None = scale) -> tuple[int, int]:
-            if settings.style_fit == "stretch":
-                return size
-            return sizes.style_size(height, width, size[1], scale)
+        def place(height: int, width: int, number: int = number) -> Placement:
+            return sizes.of_style((height, width), size, settings, number)
 
-        key = size if settings.style_fit == "stretch" else (size[1], scale)
-        style = _read(path, options.max_megapixels, size_of_style, key)
+        chosen = settings.style_fit, settings.style_scales, settings.style_size
+        style = _read(path, options.max_megapixels, place, (size, chosen, number))
         styles.append(style.pixels)
-        shape = style.pixels.shape[:2]
-        sources.append(load_mask(mask_path, style.size, shape, options.max_megapixels))
+        sources.append(load_mask(mask_path, style, options.max_megapixels))
     return styles, sources
 
 
-def _load_initial(options: RunOptions, size: tuple[int, int]) -> "np.ndarray | None":
+def _load_initial(options: RunOptions, content: Read) -> "np.ndarray | None":
     from neural_style_tf.pictures import reading
 
     if not options.initial:
         return None
+    size = content.placement.full_size
     return reading.read(options.initial, options.max_megapixels, lambda *_: size).pixels
 
 
@@ -123,50 +126,42 @@ def _check_memory(height: int, width: int) -> None:
         )
 
 
-class _Read(NamedTuple):
-    pixels: "np.ndarray"  # [H, W, 3] float32 RGB, 0..255, at the size of the run
-    alpha: "np.ndarray | None"  # [H, W] float32, 0..1
-    size: tuple[int, int]  # height and width that the file has
-
-
 def _read(
     path: str,
     max_megapixels: float,
-    size: Callable[[int, int], tuple[int, int]],
+    place: Callable[[int, int], Placement],
     depends_on: tuple,
-) -> _Read:
-    """A picture brought to the size that `size` makes of its own. depends_on: all that `size`
-    depends on: pictures that a batch reads again are found by it."""
+) -> Read:
+    """A picture brought to a size as `place` says for that of its file. depends_on: all that
+    `place` depends on: pictures that a batch reads again are found by it."""
     from neural_style_tf.pictures import reading
 
-    def read() -> _Read:
-        return _Read(*reading.read(path, max_megapixels, size), reading.size(path))
+    def read() -> Read:
+        picture, size = reading.read(path, max_megapixels, place), reading.size(path)
+        return Read(*picture, size, place(*size))
 
     key = (*files.version(path), max_megapixels, *depends_on)
     return recent.pictures.get(key, read, lambda picture: picture.pixels.nbytes)
 
 
-def load_mask(
-    path: str | None, of: tuple[int, int], size: tuple[int, int], max_megapixels: float
-) -> "np.ndarray | None":
-    """The mask of a picture whose file has height and width `of`, brought to `size`; None without
-    one.
-    Raises `UserError` unless it has the picture's proportions, and something white."""
+def load_mask(path: str | None, picture: Read, max_megapixels: float) -> "np.ndarray | None":
+    """The mask of a picture, brought to its size as the picture was; None without one. Raises
+    `UserError` unless it has the picture's proportions, and something white."""
     from neural_style_tf.pictures import reading
 
     if path is None or path == NO_MASK:
         return None
 
-    def size_of(mask_height: int, mask_width: int) -> tuple[int, int]:
-        height, width = of
+    def place(mask_height: int, mask_width: int) -> Placement:
+        height, width = picture.file_size
         if abs(mask_width * height / (mask_height * width) - 1) > MASK_TOLERANCE:
             raise UsageError(
                 f"mask {path} is {mask_width}x{mask_height} and its picture {width}x{height}: "
                 "give it the same proportions"
             )
-        return size
+        return picture.placement.scaled(picture.file_size, (mask_height, mask_width))
 
-    mask = reading.read_mask(path, max_megapixels, size_of)
+    mask = reading.read_mask(path, max_megapixels, place)
     if not mask.any():
         raise UsageError(f"mask {path} is all black: paint white what counts")
     return mask

@@ -134,6 +134,7 @@ def checked(description: Any, source: str) -> Description:
     if not isinstance(description, dict):
         raise _damaged(source, "not a description of a picture")
     _check_known(description, source)
+    description = _with_present_names(description)
     digests = description.get("sha256")
     if not isinstance(digests, dict) or digests.keys() - set(recorded_inputs()):
         raise _damaged(source, f"sha256 is {shortened(digests)}")
@@ -155,6 +156,13 @@ def checked(description: Any, source: str) -> Description:
 
 def _damaged(source: str, what: str) -> UserError:
     return UserError(f"the metadata of {source} is damaged ({what}): use another file")
+
+
+def _with_present_names(description: Description) -> Description:
+    """What an earlier version wrote, in the words of this one: `style_fit` "keep" made a painting
+    as wide as the result."""
+    is_by_width = description.get("style_fit") == "keep"
+    return description | ({"style_fit": "width"} if is_by_width else {})
 
 
 def _check_known(description: Description, source: str) -> None:

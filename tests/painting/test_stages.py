@@ -105,8 +105,10 @@ def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer)
 @pytest.mark.parametrize(
     "options, first",
     [
-        ({"style_scales": [1.25, 0.25]}, [(20, 50), (16, 16)]),
-        ({}, [(20, 50), (18, 20)]),  # what is small beside the picture is not made smaller
+        ({"style_scales": [1.25, 0.25]}, [(20, 50), (16, 18)]),
+        ({"style_size": [100, 20]}, [(20, 50), (16, 18)]),
+        ({"style_fit": "width"}, [(20, 50), (18, 20)]),
+        ({}, [(23, 57), (18, 20)]),  # what is small beside the picture is not made smaller
         ({"style_stages": "fixed"}, [(40, 100), (18, 20)]),
     ],
 )
@@ -123,6 +125,16 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
     options = {"scales": 2, "iterations": 3} | TWO_BLOCKS | options
     list(stylize(network, picture(64, 80), styles, **options))
     assert sizes == [[(40, 48), *first], [(80, 96), (40, 100), (18, 20)]]  # with bleed
+
+
+@pytest.mark.parametrize("style_fit", ["area", "width"])
+def test_a_narrow_style_keeps_its_proportions_at_every_stage(style_fit):
+    settings = Settings(scales=3, style_fit=style_fit)
+    first, *_, last = stages.plan(256, 256, settings)
+    size = stages.style_size(40, 1600, first, last, settings)
+    assert size == (16, 640)  # a quarter would be 10 high
+    higher = (1600, 40) if style_fit == "width" else (640, 16)  # it is narrower than the stage
+    assert stages.style_size(1600, 40, first, last, settings) == higher
 
 
 def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture, monkeypatch):

@@ -86,34 +86,116 @@ def test_the_smallest_size_that_is_named_is_the_smallest(height, width, name):
             sizes.target_size(height, width, Settings(**{name: smallest - 1}))
 
 
-def test_style_size():
-    assert sizes.style_size(200, 300, content_width=450, scale=1.0) == (300, 450)
-    assert sizes.style_size(200, 300, content_width=450, scale=0.5) == (150, 225)
-    assert sizes.style_size(301, 100, content_width=50, scale=1.0) == (151, 50)
+def of_style(painting, result, **options):
+    return sizes.of_style(painting, result, Settings(**options))
+
+
+def test_a_style_has_as_many_pixels_as_the_result():
+    assert of_style((200, 300), (300, 450)).size == (300, 450)
+    assert of_style((450, 300), (300, 450)).size == (450, 300)
+    assert of_style((450, 300), (300, 450), style_scales=[0.5]).size == (225, 150)
+    assert of_style((100, 400), (200, 200)).size == (100, 400)
+    assert of_style((100, 400), (200, 200), style_scales=[2]).size == (200, 800)
+
+
+@given(st.tuples(*[st.integers(16, 1500)] * 2), st.tuples(*[st.integers(16, 1500)] * 2))
+def test_strokes_do_not_depend_on_which_way_up_the_photo_is(painting, result):
+    upright, turned = of_style(painting, result), of_style(painting, result[::-1])
+    assert upright == turned
+    assert of_style(painting[::-1], result).size == upright.size[::-1]
+
+
+def test_a_style_is_as_wide_as_the_result_or_stretched_to_it_on_request():
+    assert of_style((450, 300), (300, 450), style_fit="width").size == (675, 450)
+    assert of_style((301, 100), (90, 50), style_fit="width").size == (151, 50)
+    half = {"style_fit": "width", "style_scales": [0.5]}
+    assert of_style((450, 300), (300, 450), **half).size == (338, 225)
+    assert of_style((450, 300), (300, 450), style_fit="stretch").size == (300, 450)
+
+
+def test_the_long_side_of_a_style_is_set_for_all_or_for_each():
+    assert of_style((450, 300), (64, 64), style_size=[600]).size == (600, 400)
+    assert of_style((300, 450), (64, 64), style_size=[37]).size == (25, 37)
+    each = Settings(style_size=[90, 60])
+    assert sizes.of_style((450, 300), (64, 64), each, 0).size == (90, 60)
+    assert sizes.of_style((450, 300), (64, 64), each, 1).size == (60, 40)
 
 
 def test_a_painting_is_not_enlarged_until_its_strokes_are_gone_unless_asked_for():
-    assert sizes.style_size(500, 400, content_width=640) == (800, 640)
-    assert sizes.style_size(500, 400, content_width=4096) == (1000, 800)
-    assert sizes.style_size(500, 400, content_width=4096, scale=1.0) == (5120, 4096)
-    assert sizes.style_size(1000, 1000, content_width=450) == (450, 450)
-    assert sizes.style_size(2, 2, content_width=4096) == (512, 512)
+    assert of_style((500, 500), (640, 640)).size == (640, 640)
+    assert of_style((500, 400), (4096, 4096)).size == (1000, 800)
+    assert of_style((500, 400), (2000, 8000), style_scales=[1]).size == (4472, 3578)
+    assert of_style((500, 400), (4096, 4096), style_size=[3000]).size == (3000, 2400)
+    assert of_style((1000, 1000), (450, 450)).size == (450, 450)
+    assert of_style((2, 2), (4096, 4096)).size == (512, 512)
+    assert of_style((500, 400), (64, 4096), style_fit="width").size == (1000, 800)
+
+
+@pytest.mark.parametrize("style_fit", ["area", "width"])
+def test_a_narrow_painting_is_enlarged_for_the_network_and_cropped_if_that_makes_it_large(
+    style_fit,
+):
+    def of_style(painting, result):
+        return sizes.of_style(painting, result, Settings(style_fit=style_fit))
+
+    assert of_style((10, 500), (64, 64)) == sizes.Placement((16, 800))
+    assert of_style((10, 1600), (64, 64)) == sizes.Placement((16, 1024), (0, 480, 10, 640))
+    if style_fit == "area":
+        assert of_style((1600, 10), (64, 64)) == sizes.Placement((1024, 16), (480, 0, 640, 10))
+
+
+@given(st.integers(1, 500_000), st.integers(1, 500_000), st.integers(16, 600), st.booleans())
+def test_no_painting_is_refused_or_large_without_a_size_in_the_settings(
+    height, width, side, is_wide
+):
+    result = (side, 2 * side) if is_wide else (side, side)
+    placement = of_style((height, width), result)
+    assert min(placement.size) >= SMALLEST_SIDE
+    pixels = placement.size[0] * placement.size[1]
+    assert pixels <= max(4, (1 + 1 / min(placement.size)) ** 2) * result[0] * result[1]
 
 
 def test_style_size_too_small():
-    message = error_of(sizes.style_size, 100, 400, 200, 0.25, kind=UsageError)
+    message = error_of(of_style, (100, 400), (200, 200), style_scales=[0.1], kind=UsageError)
     assert message == (
-        "style_scales 0.25 makes a picture 50 wide and 13 high, but a side needs 16 pixels: "
-        "use style_scales 0.31 or more"
+        "style_scales 0.1 makes a picture 40 wide and 10 high, but a side needs 16 pixels: "
+        "use style_scales 0.155 or more"
+    )
+    message = error_of(of_style, (100, 400), (200, 200), style_size=[50], kind=UsageError)
+    assert message == (
+        "style_size 50 makes a picture 50 wide and 13 high, but a side needs 16 pixels: "
+        "use style_size 62 or more"
     )
 
 
-@given(st.integers(1, 500), st.integers(1, 500), st.integers(16, 3000), st.floats(1e-6, 4))
-def test_the_smallest_scale_that_is_named_works(height, width, content_width, scale):
+@pytest.mark.parametrize("style_fit", ["area", "width"])
+@given(
+    st.tuples(*[st.integers(1, 500)] * 2),
+    st.tuples(*[st.integers(16, 3000)] * 2),
+    st.floats(1e-6, 4),
+)
+def test_the_smallest_scale_that_is_named_works(style_fit, painting, result, scale):
+    def size_at(scale):
+        return of_style(painting, result, style_fit=style_fit, style_scales=[scale])
+
     try:
-        sizes.style_size(height, width, content_width, scale)
+        size_at(scale)
     except UsageError as error:
         smallest = float(re.search(r"use style_scales (\S+) or more", str(error))[1])
-        sizes.style_size(height, width, content_width, smallest)
+        size_at(smallest)
         with pytest.raises(UsageError):
-            sizes.style_size(height, width, content_width, smallest * 0.98)
+            size_at(smallest * 0.98)
+
+
+@given(st.tuples(*[st.integers(1, 500)] * 2))
+def test_the_smallest_style_size_that_is_named_works(painting):
+    def size_at(long_side):
+        return of_style(painting, (64, 64), style_size=[long_side])
+
+    try:
+        size_at(SMALLEST_SIDE)
+    except UsageError as error:
+        smallest = int(re.search(r"use style_size (\d+) or more", str(error))[1])
+        assert min(size_at(smallest).size) == SMALLEST_SIDE
+        with pytest.raises(UsageError):
+            size_at(smallest - 1)

@@ -9,6 +9,8 @@ from shared import error_of
 
 from neural_style_tf.commands.parser import parse
 from neural_style_tf.pictures import metadata, writing
+from neural_style_tf.runs import provenance
+from neural_style_tf.runs.options import RunOptions
 
 
 def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line):
@@ -26,6 +28,17 @@ def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line)
     more = ["--style-masks", "mask.png", "-"]
     assert run("@my.args", *more, styles=styles, output="recipe.png").returncode == 0
     assert (folder / "recipe.png").read_bytes() == (folder / "out.png").read_bytes()
+
+
+def test_a_picture_of_an_earlier_version_is_painted_as_it_was(folder, monkeypatch):
+    """Its paintings were as wide as the result, which it called "keep"."""
+    monkeypatch.chdir(folder)
+    before = RunOptions(content="photo.png", styles=["painting.png"], output="out.png")
+    described = provenance.describe(before.with_settings(style_fit="width"))
+    earlier = {**described, "style_fit": "keep"}
+    del earlier["style_size"]  # which it did not have
+    assert provenance.checked(earlier, "out.png")["style_fit"] == "width"
+    assert provenance.is_same(provenance.checked(earlier, "out.png"), described)
 
 
 def sha256(path):

@@ -59,9 +59,10 @@ def pixels_of(path, **options):
     return pixels
 
 
-def png(bits, color_type, rows, height, width, transparent=None):
-    """The bytes of a PNG of any kind, also of those that Pillow cannot write."""
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))]
+def png(bits, color_type, rows, height, width, transparent=None, more=()):
+    """The bytes of a PNG of any kind, also of those that Pillow cannot write. more: chunks, each
+    its name and content."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)), *more]
     if transparent is not None:
         chunks.append((b"tRNS", transparent))
     chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -69,6 +70,66 @@ def png(bits, color_type, rows, height, width, transparent=None):
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
+
+
+def png_of(samples, *more, **options):
+    """The bytes of a PNG with these samples: [H, W, 1 to 4], uint8 or uint16."""
+    height, width, channels = samples.shape
+    bits, color_type = 8 * samples.dtype.itemsize, {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    big = samples.astype(samples.dtype.newbyteorder(">"))
+    rows = b"".join(b"\0" + row.tobytes() for row in big)
+    return png(bits, color_type, rows, height, width, more=more, **options)
+
+
+def deep_noise(channels=3, seed=0):
+    """[H, W, channels] uint16: every bit of it counts."""
+    random = np.random.default_rng(seed)
+    return random.integers(0, 65_536, (HEIGHT, WIDTH, channels), dtype=np.uint16)
+
+
+UNASSOCIATED = {338: 2}  # the sample after the colours is alpha
+
+
+def tiff_of(samples, order="<", compression=1, planes=False, more=None):
+    """The bytes of a TIFF with these samples, [H, W, C], in one strip, or in one per channel.
+    more: tags of one short number each."""
+    height, width, channels = samples.shape
+    data = samples.astype(samples.dtype.newbyteorder(order))
+    strips = [data.tobytes()]
+    if planes:
+        strips = [data[..., channel].tobytes() for channel in range(channels)]
+    if compression == 8:
+        strips = [zlib.compress(strip) for strip in strips]
+    offsets = np.cumsum([8, *map(len, strips)]).tolist()
+    end = offsets[-1] + offsets[-1] % 2
+    kinds = {2: "H", 4: "I"}
+    bits, form = 8 * samples.dtype.itemsize, {"f": 3, "u": 1}[samples.dtype.kind]
+    tags = {
+        256: (4, [width]),
+        257: (4, [height]),
+        258: (3, [bits] * channels),
+        259: (3, [compression]),
+        262: (3, [2 if channels > 2 else 1]),
+        273: (4, offsets[:-1]),
+        277: (3, [channels]),
+        278: (4, [height]),
+        279: (4, [*map(len, strips)]),
+        284: (3, [2 if planes else 1]),
+        339: (3, [form] * channels),
+        **{tag: (3, [value]) for tag, value in (more or {}).items()},
+    }
+    entries, behind, place = b"", b"", end + 2 + 12 * len(tags) + 4
+    for tag, (kind, values) in sorted(tags.items()):
+        content = struct.pack(f"{order}{len(values)}{kinds[{3: 2, 4: 4}[kind]]}", *values)
+        entries += struct.pack(f"{order}HHI", tag, kind, len(values))
+        if len(content) > 4:
+            entries += struct.pack(f"{order}I", place + len(behind))
+            behind += content
+        else:
+            entries += content.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, end)
+    body = b"".join(strips).ljust(end - 8, b"\0")
+    return head + body + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + behind
 
 
 def error_of(call, *arguments, kind=UserError, **options):

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.pictures import opening, orientation, profiles
+from neural_style_tf.pictures import deep, matrix_profiles, opening, orientation, profiles
+from neural_style_tf.pictures.color_coding import Coding
 from neural_style_tf.pictures.files import StrPath
 
 # The mode that a picture is converted to if the samples of its own are not colours. A palette may
@@ -31,18 +32,29 @@ BAND_PIXELS = 1 << 20  # in float32 at a time
 Join = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
+class Decoded(NamedTuple):
+    """A decoded picture, and what is to be known for its colours."""
+
+    image: ImageFile.ImageFile
+    coding: Coding
+    depth: deep.Depth | None = None  # of 16 bits
+    low: ImageFile.ImageFile | None = None  # the low bytes of colours of 16 bits
+
+
 def bands(
-    path: StrPath, image: ImageFile.ImageFile, size: tuple[int, int], join: Join
+    path: StrPath, decoded: Decoded, size: tuple[int, int], join: Join
 ) -> Iterator[np.ndarray]:
     """The rows of a decoded picture, upright, in bands [r, W, C] float32, with the channels of
     `join`. Raises `UserError` for a file that is broken, or was changed while it was read."""
     height, width = size
+    image, low = decoded.image, decoded.low
     turned = orientation.of_image(image)
     sideways = turned in orientation.SIDEWAYS
-    if (image.width, image.height) != ((height, width) if sideways else (width, height)):
+    wanted = (height, width) if sideways else (width, height)
+    if image.size != wanted or (low is not None and low.size != wanted):
         raise UserError(f"{path} is broken, or was changed as it was read: get a fresh copy")
     with opening.reporting_broken(path):
-        samples_of = _sampler(image)
+        samples_of = _sampler(decoded)
     rows = max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
@@ -51,55 +63,98 @@ def bands(
             first, last = height - bottom, height - top
         box = (first, 0, last, width) if sideways else (0, first, width, last)
         with opening.reporting_broken(path):
-            colors, alpha = samples_of(image.crop(box))
+            colors, alpha = samples_of(image.crop(box), None if low is None else low.crop(box))
         turn = orientation.UPRIGHT[turned]
         yield join(turn(colors), None if alpha is None else turn(alpha))
-    image.close()  # frees memory for the caller
+    for part in (image, low):  # frees memory for the caller
+        if part is not None:
+            part.close()
 
 
-_Sampler = Callable[[Image.Image], tuple[np.ndarray, np.ndarray | None]]
+# A part of the picture, and its low bytes if it has 16 bits, to colours and alpha.
+_Sampler = Callable[[Image.Image, Image.Image | None], tuple[np.ndarray, np.ndarray | None]]
+# Colours in the space of a file, float32, 0..255, to sRGB.
+_Convert = Callable[[np.ndarray], np.ndarray]
 
 
-def _sampler(image: Image.Image) -> _Sampler:
+def _sampler(decoded: Decoded) -> _Sampler:
     """A function from a part of a picture to its colours, [r, w, 1 or 3] float32 sRGB, 0..255, and
     its alpha, [r, w, 1] float32, 0..1, or None."""
-    profile, key = image.info.get("icc_profile"), image.info.get("transparency")
+    image, coding, depth, _ = decoded
+    key = image.info.get("transparency")
+    if depth is not None:
+        return _deep_sampler(depth, coding, key)
     mode = _DECODED_AS.get(image.mode, image.mode)
     if key is not None:
         mode = _DECODED_WITH_KEY_AS.get(image.mode, mode)
     if mode in ("RGB", "RGBA", "CMYK"):
-        return _color_sampler(mode, profile)
-    return _grey_sampler(mode, profile, _white(image), key)
+        return _color_sampler(mode, coding)
+    return _grey_sampler(mode, coding, _white(image), key)
 
 
-def _color_sampler(mode: str, profile: bytes | None) -> _Sampler:
+def _color_sampler(mode: str, coding: Coding) -> _Sampler:
     inks = "CMYK" if mode == "CMYK" else "RGB"
-    transform = profiles.to_srgb(inks, profile)
+    transform = profiles.to_srgb(inks, coding.profile)
+    is_srgb = transform is not None or coding.space is None or inks == "CMYK"
 
-    def sample(part: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    def sample(part: Image.Image, _: Image.Image | None) -> tuple[np.ndarray, np.ndarray | None]:
         part, alpha = part.convert(mode), None
         if mode == "RGBA":
             alpha = np.asarray(part.getchannel("A"), np.float32)[..., np.newaxis] / 255
         part = part.convert(inks)
         part = part.convert("RGB") if transform is None else transform.apply(part)
-        return np.asarray(part, dtype=np.float32), alpha
+        colors = np.asarray(part, dtype=np.float32)
+        return colors if is_srgb or not coding.space else coding.space.to_srgb(colors), alpha
 
     return sample
 
 
-def _grey_sampler(mode: str, profile: bytes | None, white: int, key: Any) -> _Sampler:
-    curve = profiles.grey_curve(profile)
+def _deep_sampler(depth: deep.Depth, coding: Coding, key: Any) -> _Sampler:
+    convert = _grey_to_srgb(coding) if depth.is_grey else _deep_to_srgb(coding)
 
-    def sample(part: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    def sample(high: Image.Image, low: Image.Image | None) -> tuple[np.ndarray, np.ndarray | None]:
+        colors, alpha = deep.joined(depth, high, low, key)
+        colors = convert(colors)
+        return colors[..., np.newaxis] if depth.is_grey else colors, alpha
+
+    return sample
+
+
+def _deep_to_srgb(coding: Coding) -> _Convert:
+    """The conversion of colours with fractions. A profile with tables is applied to 8 bits."""
+    profile = coding.profile
+    space = coding.space
+    if profile and profile != profiles.srgb_profile():
+        read = matrix_profiles.read(profile)
+        transform = None if read else profiles.to_srgb("RGB", profile)
+        if transform is not None:
+            return lambda colors: profiles.applied(transform, colors)
+        space = read or space
+    return space.to_srgb if space else lambda colors: colors
+
+
+def _grey_to_srgb(coding: Coding) -> _Convert:
+    """A grey picture may carry the profile of its coloured siblings."""
+    profile, space = coding.profile, coding.space
+    if profile:
+        read = matrix_profiles.read_grey(profile) or matrix_profiles.read(profile)
+        curve = None if read else profiles.grey_curve(profile)
+        if curve is not None:
+            return lambda grey: np.interp(grey, np.arange(256), curve).astype(np.float32)
+        space = read or space
+    return space.grey_to_srgb if space else lambda grey: grey
+
+
+def _grey_sampler(mode: str, coding: Coding, white: int, key: Any) -> _Sampler:
+    convert = _grey_to_srgb(coding)
+
+    def sample(part: Image.Image, _: Image.Image | None) -> tuple[np.ndarray, np.ndarray | None]:
         samples, alpha = np.asarray(part if mode == part.mode else part.convert(mode)), None
         if mode == "LA":
             alpha, samples = samples[..., 1:].astype(np.float32) / 255, samples[..., 0]
         elif key is not None:
             alpha = (samples != key).astype(np.float32)[..., np.newaxis]
-        grey = _levels(samples, white)
-        if curve is not None:
-            grey = np.interp(grey, np.arange(256), curve).astype(np.float32)
-        return grey[..., np.newaxis], alpha
+        return convert(_levels(samples, white))[..., np.newaxis], alpha
 
     return sample
 

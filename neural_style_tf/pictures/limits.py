@@ -7,7 +7,7 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
 from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.machine import memory
-from neural_style_tf.pictures import decoding, opening, resampling
+from neural_style_tf.pictures import decoding, deep, opening, resampling
 from neural_style_tf.pictures.files import StrPath
 
 MAX_PIXELS_PER_SIDE = 500_000  # of an input picture
@@ -17,7 +17,7 @@ _BYTES_PER_PIXEL_OF_LIMIT = 5
 _ALWAYS_DECODED_BYTES = 1_000_000_000
 _MAX_UNPACKED = 1000
 _MAX_RUN_LENGTH_PIXELS = 30_000_000  # of a BMP: Pillow decodes them in Python, 10 per microsecond
-_BAND_BYTES = 64 * decoding.BAND_PIXELS  # including all copies
+_BAND_BYTES = 96 * decoding.BAND_PIXELS  # including all copies
 
 
 def check_max_megapixels(max_megapixels: float) -> None:
@@ -85,6 +85,10 @@ def _decoding_bytes(image: ImageFile.ImageFile) -> int:
     """An estimate of the memory that Pillow takes to decode, in bytes."""
     pixels = image.height * image.width
     stored = 1 if image.mode in ("1", "L", "P") else 2 if image.mode.startswith("I;16") else 4
+    if deep.of(image) is not None:  # it is decoded twice
+        stored *= 2
+    if image.format in ("AVIF", "HEIF"):  # planes, colours of up to 16 bits, and two copies
+        return (stored + 20) * pixels
     if image.format == "WEBP":  # two canvases, a copy, and the lossless decoder's own
         return (stored + 16) * pixels
     if image.format == "BMP" and _is_run_length_bmp(image):

@@ -69,7 +69,7 @@ def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.Image
     """
     with files.open_to_read(path) as file, _enough_memory(path):
         try:
-            beginning = file.read(16)
+            beginning = file.read(formats.BEGINNING_BYTES)
             file.seek(0)
             beginnings = formats.BEGINNINGS.items()
             name = next(name for name, known in beginnings if known.match(beginning))
@@ -77,12 +77,21 @@ def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.Image
             image = formats.READERS[name](file)
             image.info["scans"] = scans
         except (StopIteration, *BROKEN) as error:
-            raise UserError(
-                f"{path} is not a picture, or a broken one: "
-                "use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
-            ) from error
+            raise UserError(f"{path} {_why_unreadable(error)}") from error
         with image:
             yield image
+
+
+def _why_unreadable(error: Exception) -> str:
+    if str(error) == "unknown pixel mode":  # as Pillow says of a TIFF
+        return (
+            "is a TIFF of a kind that is not read, such as 32 bits per colour: save it with 8 or "
+            "16 bits"
+        )
+    return (
+        "is not a picture, or a broken one: "
+        "use a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC file"
+    )
 
 
 @contextlib.contextmanager

@@ -45,6 +45,12 @@ def to_srgb(mode: str, profile: bytes | None) -> Any:
         return None
 
 
+def applied(transform: Any, colors: np.ndarray) -> np.ndarray:
+    """The colours, [H, W, 3] float32, 0..255, converted with 8 bits."""
+    image = Image.fromarray(np.rint(colors).astype(np.uint8))
+    return np.asarray(transform.apply(image), dtype=np.float32)
+
+
 def _without_programs(profile: bytes) -> bytes:
     """The profile without its multi-process elements (ICC.1:2022, 9.2.16 to 9.2.23, D2B0 to B2D3).
 

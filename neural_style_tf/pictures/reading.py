@@ -5,9 +5,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from PIL import ImageFile
 
 from neural_style_tf.machine import streams
-from neural_style_tf.pictures import decoding, limits, opening, orientation, resampling
+from neural_style_tf.pictures import (
+    color_coding,
+    decoding,
+    deep,
+    limits,
+    opening,
+    orientation,
+    resampling,
+)
 from neural_style_tf.pictures.files import StrPath
 from neural_style_tf.pictures.sizes import Placement
 from neural_style_tf.settings import MAX_MEGAPIXELS
@@ -71,13 +80,29 @@ def _read(
         target = source if size_of is None else size_of(*source)
         placement = target if isinstance(target, Placement) else Placement(target)
         limits.check_memory(path, image, source, placement.full_size, max_megapixels)
-        with (
-            opening.reporting_broken(path),
-            streams.silenced() if image.format == "TIFF" else contextlib.nullcontext(),
-        ):
-            image.load()
-        bands = decoding.bands(path, image, source, join)
-        return resampling.placed(bands, source, placement, top)
+        coding, depth = color_coding.of(path, image), deep.of(image)
+        _load(path, image, depth)
+        with contextlib.ExitStack() as stack:
+            low = None
+            if depth is not None and not depth.is_grey:
+                low = stack.enter_context(opening.open_image(path))
+                _load(path, low, depth, low=True)
+            decoded = decoding.Decoded(image, coding, depth, low)
+            bands = decoding.bands(path, decoded, source, join)
+            return resampling.placed(bands, source, placement, top)
+
+
+def _load(
+    path: StrPath, image: ImageFile.ImageFile, depth: deep.Depth | None, low: bool = False
+) -> None:
+    """Decodes a picture; of one with 16 bits, the high or the low bytes."""
+    with (
+        opening.reporting_broken(path),
+        streams.silenced() if image.format == "TIFF" else contextlib.nullcontext(),
+    ):
+        if depth is not None:
+            deep.keep(image, low)
+        image.load()
 
 
 def _over_white(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

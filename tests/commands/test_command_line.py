@@ -339,7 +339,7 @@ def test_broken_pictures_are_reported_in_one_line(run, folder):
         "empty.png": "empty.png is empty: get a fresh copy",
         "folder.png": "folder.png is a folder: name a file inside it",
         "text.png": "text.png is not a picture, or a broken one: "
-        "use a JPEG, PNG, WebP, TIFF, BMP or GIF file",
+        "use a JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC file",
     }
     for name, message in messages.items():
         assert error_of(run(content=name), 1) == message

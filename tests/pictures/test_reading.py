@@ -62,9 +62,8 @@ def test_permission_denied(tmp_path, monkeypatch):
 def test_not_a_picture(tmp_path, content):
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
-    expected = (
-        f"{path} is not a picture, or a broken one: use a JPEG, PNG, WebP, TIFF, BMP or GIF file"
-    )
+    formats = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF or HEIC"
+    expected = f"{path} is not a picture, or a broken one: use a {formats} file"
     assert error_of(reading.read, path) == expected
     assert error_of(metadata.read, path) == expected
 

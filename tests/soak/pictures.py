@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, features
+from samples import deep_noise, p3_profile, png_of, tiff_of
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import formats, metadata, opening, reading, writing
@@ -106,6 +107,10 @@ def originals() -> list[tuple[str, bytes]]:
         *[saved(soft.convert(mode), "PNG") for mode in ("LA", "RGBA")],
         *[saved(soft, "PNG", **rich), saved(deep, "PNG", **rich), saved(noise, "PNG", **frames)],
         *[saved(noise, "PNG", pnginfo=texts()), saved(noise, "PNG", transparency=(1, 2, 3))],
+        *[(".png", png_of(deep_noise(channels), *COLOR_CHUNKS)) for channels in (2, 3, 4)],
+        (".png", png_of(deep_noise(3), (b"iCCP", b"p\0\0" + zlib.compress(p3_profile())))),
+        *[(".tif", deep_tiff(order, *rest)) for order in "<>" for rest in ((1,), (8,), (1, True))],
+        *[saved(image, "AVIF", **rich) for image in (noise, soft) if features.check("avif")],
         *[(".png", interlaced(depth, kind)) for depth, kind in ((8, 2), (16, 6), (1, 0), (4, 0))],
         *[saved(noise.convert(mode), "JPEG", **rich) for mode in ("L", "RGB", "CMYK")],
         *[saved(noise, "JPEG", progressive=True, comment=b"comment"), saved(noise, "JPEG")],
@@ -125,6 +130,11 @@ def originals() -> list[tuple[str, bytes]]:
     return files
 
 
+COLOR_CHUNKS = (
+    (b"cICP", bytes((12, 13, 0, 1))),
+    (b"gAMA", struct.pack(">I", 60_000)),
+    (b"cHRM", struct.pack(">8I", 31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)),
+)
 TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")
 
 
@@ -138,6 +148,10 @@ def ours(ending: str) -> tuple[str, bytes]:
     """A picture with metadata, long enough for several segments of a JPEG."""
     options = writing._encoder_options("out", formats.FORMATS[ending], {"styles": ["x"] * 20_000})
     return ending, writing._encode(f"out{ending}", np.zeros((16, 24, 3), np.uint8), options)
+
+
+def deep_tiff(order: str, compression: int, planes: bool = False) -> bytes:
+    return tiff_of(deep_noise(3), order, compression, planes)
 
 
 def texts() -> PngImagePlugin.PngInfo:

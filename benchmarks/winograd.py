@@ -60,7 +60,7 @@ def ways(
     import tensorflow as tf
 
     from neural_style_tf.network import winograd
-    from neural_style_tf.network.formats import Layer
+    from neural_style_tf.network.layers import Layer
     from neural_style_tf.network.operations import Convolution
 
     dtype = tf.as_dtype(precision)

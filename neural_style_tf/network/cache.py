@@ -22,7 +22,7 @@ SMALLEST = 5_000_000  # bytes of a network's file: smaller ones are read as fast
 MAX_NETWORKS = 4
 MAX_BYTES = 2_500_000_000  # of an entry
 
-FORMAT = b"neural-style network 2\n"
+FORMAT = b"neural-style network 3\n"  # in version 2, all .pth files were read as torchvision's
 DIGEST_BYTES = hashlib.sha256().digest_size
 _FORMER = re.compile(r"[0-9a-f]{16}\.npz")  # how version 1 named its files
 

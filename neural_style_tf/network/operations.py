@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import winograd
-from neural_style_tf.network.formats import Layer
+from neural_style_tf.network.layers import Layer
 
 # Factors that bring the output of a pooling to the magnitude that max pooling gives: K. Crowson,
 # style-transfer-pytorch.

@@ -8,11 +8,11 @@ it would take as much code. NumPy's `.npz` is a zip archive, which has more ways
 
 import json
 import math
-from typing import Any
 
 import numpy as np
 
-from neural_style_tf.network.formats import Layer, Weights
+from neural_style_tf.network import layers
+from neural_style_tf.network.layers import Layer, Weights
 
 ALIGNMENT = 64  # bytes: the values begin at a multiple of this
 LENGTH_BYTES = 4
@@ -45,7 +45,7 @@ def unpack(data: bytes) -> Weights:
     try:
         about = json.loads(data[LENGTH_BYTES:begin])
         arrays = _arrays(data, begin, [shape for pair in about["shapes"] for shape in pair])
-        layers = [
+        found = [
             Layer(str(name), "conv", arrays.pop(0), arrays.pop(0))
             if kind == "conv"
             else Layer(str(name), str(kind))
@@ -53,8 +53,8 @@ def unpack(data: bytes) -> Weights:
         ]
         if arrays:
             raise ValueError("arrays without a layer")
-        mean_pixel, scale = _pixel(about["mean_pixel"]), _pixel(about["scale"])
-        return Weights(layers, mean_pixel, scale, str(about["title"]))
+        mean_pixel, scale = layers.pixel(about["mean_pixel"]), layers.pixel(about["scale"])
+        return Weights(found, mean_pixel, scale, str(about["title"]))
     except (LookupError, OverflowError, RecursionError, TypeError) as error:
         raise ValueError(f"not a packed network: {error}") from error
 
@@ -73,11 +73,3 @@ def _arrays(data: bytes, begin: int, shapes: list[list[int]]) -> list[np.ndarray
     if begin != len(data):
         raise ValueError("not as long as the shapes say")
     return arrays
-
-
-def _pixel(values: Any) -> np.ndarray:
-    """[3] float32."""
-    pixel = np.array(values, np.float32)
-    if pixel.shape != (3,):
-        raise ValueError("not a pixel")
-    return pixel

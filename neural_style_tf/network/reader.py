@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import formats, packed
-from neural_style_tf.network.formats import Weights
+from neural_style_tf.network.layers import Weights
 from neural_style_tf.pictures import files
 
 PACKAGE_FOLDER = str(Path(__file__).resolve().parents[2])

@@ -16,14 +16,14 @@ from neural_style_tf.errors import UserError, nearest
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import cache, weights
 from neural_style_tf.network.backprop import Passes
-from neural_style_tf.network.formats import Layer
+from neural_style_tf.network.layers import Layer
 from neural_style_tf.settings import BUNDLED_NETWORK
 
 
 class Network(NamedTuple):
     """The convolutional part of a VGG, ready to run.
 
-    layers: convolutions hold TensorFlow tensors, see `formats.Layer`.
+    layers: convolutions hold TensorFlow tensors, see `layers.Layer`.
     mean_pixel: [3] float32 RGB, 0..255, which `preprocess` subtracts.
     title: which network it is, in words.
     scale: [3] float32, which the published network divides by next. Here the first kernel includes
@@ -42,8 +42,8 @@ class Network(NamedTuple):
 
 
 def load(path: str | Path = BUNDLED_NETWORK) -> Network:
-    """The network in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file; without an
-    argument, the bundled VGG-19.
+    """The network in a MatConvNet `.mat`, Keras `.h5`, PyTorch `.pth` or `.safetensors` file;
+    without an argument, the bundled VGG-19.
 
     path: a file, or `vgg19` or `vgg16` for the networks that Keras publishes, which are downloaded
         if necessary.

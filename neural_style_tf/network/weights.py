@@ -13,7 +13,7 @@ import numpy as np
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import downloads, formats, reader
-from neural_style_tf.network.formats import Layer, Weights
+from neural_style_tf.network.layers import Layer, Weights
 from neural_style_tf.pictures import files
 from neural_style_tf.settings import BUNDLED_NETWORK
 
@@ -74,11 +74,10 @@ def folders() -> list[Path]:
 
 
 def read(path: str | Path) -> Weights:
-    """The weights in a MatConvNet `.mat`, Keras `.h5` or torchvision `.pth` file. The format is
-    recognized by the content, whatever the name.
+    """The weights in a MatConvNet `.mat`, Keras `.h5`, PyTorch `.pth` or `.safetensors` file. The
+    format is recognized by the content, whatever the name.
 
-    Raises `UserError` for a file that is missing, broken or not a VGG, and for a `.pth` file if
-    torch is missing or too old.
+    Raises `UserError` for a file that is missing, broken or not a VGG.
     """
     with open_to_read(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -87,7 +86,7 @@ def read(path: str | Path) -> Weights:
         digest = _digest(file)
         network = _recent.get(digest, lambda: _read(path, file, size, digest), _bytes_of)
     _check(path, network)
-    return network._replace(title=KNOWN_FILES.get(digest, f"the network {Path(path).name}"))
+    return network._replace(title=KNOWN_FILES.get(digest, _title(path, network)))
 
 
 def open_to_read(path: str | Path) -> BinaryIO:
@@ -152,6 +151,12 @@ def _read(path: str | Path, file: BinaryIO, size: int, digest: str) -> Weights:
         if hashlib.sha256(data).hexdigest() == digest:  # it may have changed in the meantime
             return formats.read(path, data)
     return reader.read(path, file, size)
+
+
+def _title(path: str | Path, network: Weights) -> str:
+    """Which file it is, and how it was recognized where its format does not say that."""
+    recognized = f" ({network.title})" if network.title else ""
+    return f"the network {Path(path).name}{recognized}"
 
 
 def _bytes_of(network: Weights) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.errors import UsageError
+from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.network import vgg
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
@@ -29,7 +29,7 @@ from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.start import starting_picture
 from neural_style_tf.painting.step import MATCHES, Step
 from neural_style_tf.pictures import resampling
-from neural_style_tf.settings import Settings
+from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 Images = Iterator[tuple[int | None, np.ndarray]]
 
@@ -77,8 +77,21 @@ def _load(network: str | Path | vgg.Network, settings: Settings) -> vgg.Network:
         network = vgg.load(network)
     if not settings.normalization:
         network = vgg.without_normalization(network)
-    vgg.check_layers(network, settings.layers())
+    check_layers(network, settings)
     return network
+
+
+def check_layers(network: vgg.Network, settings: Settings) -> None:
+    """Raises `UserError` unless the network has all layers that the settings name or imply."""
+    if settings.style_loss == "neighbors":
+        missing = [name for name in NEIGHBOR_LAYERS if name not in network.names]
+        if missing:
+            raise UserError(
+                SettingName("style_loss"),
+                f" neighbors needs the layer {missing[0]}, and {network.title} has none: choose a "
+                "VGG-16 or a VGG-19",
+            )
+    vgg.check_layers(network, settings.layers())
 
 
 def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[Stage]:

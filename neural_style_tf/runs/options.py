@@ -92,7 +92,7 @@ class RunOptions:
     style_source_masks: tuple[str, ...] | None = _input(None,
         "one mask per style, with its proportions: white is learnt; - for all of it", many=True)
     network: str = _input(str(BUNDLED_NETWORK),
-        "VGG weights (.mat .h5 .pth), or vgg19 or vgg16 for Keras's (default: bundled)",
+        "VGG weights (.mat .h5 .pth .safetensors), or vgg19 or vgg16: Keras's (default: bundled)",
         recipe=True)
     settings_from: str | None = _input(None,
         "paint with the settings and inputs of a picture that this program made",

@@ -93,7 +93,7 @@ class PaintingRun:
 
         settings, resumed, plan = self._settings, self._resumed, self._pictures.plan
         self._network = vgg.load(self._options.network)
-        vgg.check_layers(self._network, settings.layers())
+        painter.check_layers(self._network, settings)
         precision = feature_dtype(settings.precision)
         self._state = None
         if resumed:

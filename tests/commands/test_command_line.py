@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
+import torch_writer
 from PIL import Image
 from shared import COMMAND, PATIENCE, PAUSING, ROOT, error_of, size_of, start, wait_for
 
@@ -300,7 +302,8 @@ WRONG = {
         ["--network", "photo.png"],
         1,
         "network photo.png has an unknown format: "
-        "choose a MatConvNet .mat, a Keras VGG .h5 or a torchvision VGG .pth file",
+        "choose a MatConvNet .mat, a Keras VGG .h5, a PyTorch VGG .pth or a safetensors VGG "
+        ".safetensors file",
     ),
     "initial": (["--initial", "none"], 1, "no file none: check the name"),
     "not finite": (
@@ -525,3 +528,16 @@ def test_whatever_is_wrong_is_one_line(program, tmp_path, monkeypatch, capsys):
     assert program.main([*inputs, "--styles", "b", "@\ud83d"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")
+
+
+def test_the_same_weights_in_another_format_paint_the_same_picture(run, folder, weights):
+    state = {}
+    for name, (kernel, bias) in weights.items():
+        state |= {f"{name}.kernel": kernel, f"{name}.bias": bias}
+    about = {"mean_pixel": json.dumps(reference.MEAN_PIXEL), "scale": "[1, 1, 1]"}
+    (folder / "same.safetensors").write_bytes(torch_writer.safetensors(state, about))
+    assert run("--iterations", 3).returncode == 0
+    result = run("--iterations", 3, "--network", "same.safetensors", output="same.png")
+    assert "with the network same.safetensors (normalized as its file says)" in result.stderr
+    pictures = [np.asarray(Image.open(folder / name), int) for name in ("out.png", "same.png")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1

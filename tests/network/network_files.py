@@ -1,13 +1,12 @@
-"""What tests of several network formats share: files of Keras and torchvision, written from the
-values of a tiny network."""
-
-import pickle
+"""What tests of several network formats share: files of Keras, torchvision and safetensors, written
+from the values of a tiny network."""
 
 import h5py
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+import torch_writer
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.network import vgg
@@ -26,43 +25,22 @@ KERAS_PATHS = {
     "new": ("{0}/{0}/kernel:0", "{0}/{0}/bias:0"),
     "whole model": ("model_weights/{0}/{0}/kernel:0", "model_weights/{0}/{0}/bias:0"),
 }
-LEGACY_PTH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02"  # from vgg19-dcbb9e9d.pth
+H5_HEAD = b"\x89HDF\r\n\x1a\n"
+# A stand-in for h5py, of which only the code that opens a file matters.
+STAND_IN_FOR_H5PY = """
+import os, time
 
-STAND_IN_FOR_TORCH = """
-import pickle
+class Dataset: pass
 
-__version__ = "2.6.0+cpu"
-
-
-class Tensor:
-    def __init__(self, array):
-        self.array = array
-
-    def detach(self):
-        return self
-
-    def float(self):
-        return Tensor(self.array.astype("f4"))
-
-    def numpy(self):
-        return self.array
-
-
-def load(file, map_location, weights_only):
-    assert (map_location, weights_only) == ("cpu", True)
-    state = pickle.loads(file.read()[SKIPPED:])
-    if isinstance(state, Exception):
-        raise state
-    if not isinstance(state, dict):
-        return state
-    return {name: Tensor(item) if hasattr(item, "dtype") else item for name, item in state.items()}
+class File:
+    def __init__(self, file, mode):
+        CODE
 """
 
 
-def save_state(path, state):
-    """Writes a file that looks like torch's. The stand-in returns the state, or raises it if it is
-    an exception."""
-    path.write_bytes(LEGACY_PTH + pickle.dumps(state))
+def save_broken_h5(path):
+    """Writes a file that begins like those of Keras."""
+    path.write_bytes(H5_HEAD + bytes(1000))
     return path
 
 
@@ -86,14 +64,20 @@ def save_h5(path, values, shape="old", top=False):
 
 def state_dict(values, depth=19):
     state = {}
-    for index, (kernel, bias) in zip(TORCHVISION_INDICES[depth], values.values(), strict=True):
+    for index, (kernel, bias) in zip(TORCHVISION_INDICES[depth], values.values(), strict=False):
         state[f"features.{index}.weight"] = kernel.transpose(3, 2, 0, 1)  # [out, in, h, w]
         state[f"features.{index}.bias"] = bias
-    return state | {"classifier.0.weight": np.zeros((4, 8)), "classifier.0.bias": np.zeros(4)}
+    return state | {"classifier.0.weight": np.zeros((4, 8), "f4")}
 
 
 def save_pth(path, values, depth=19):
-    return save_state(path, state_dict(values, depth))
+    path.write_bytes(torch_writer.archive(state_dict(values, depth)))
+    return path
+
+
+def save_safetensors(path, arrays, about=None):
+    path.write_bytes(torch_writer.safetensors(arrays, about))
+    return path
 
 
 def assert_features(network, expected, image):

@@ -8,39 +8,32 @@ import h5py
 import numpy as np
 import pytest
 import reference
-from network_files import (
-    LEGACY_PTH,
-    STAND_IN_FOR_TORCH,
-    error_of,
-    save_pth,
-    save_state,
-)
+from network_files import error_of, save_broken_h5, save_h5
 
 from neural_style_tf.network import cache, reader, vgg, weights
 
 BEHAVIOURS = {
-    "crash": ("os.kill(os.getpid(), 11)", "the reader of .pth files crashed on it (SIGSEGV)"),
-    "end": ("os._exit(3)", "the reader of .pth files crashed on it (exit status 3)"),
-    "lie": ("os.write(OUTPUT, b'W' + bytes(8)); os._exit(0)", "the reader of .pth files crashed on "
+    "crash": ("os.kill(os.getpid(), 11)", "the reader of .h5 files crashed on it (SIGSEGV)"),
+    "end": ("os._exit(3)", "the reader of .h5 files crashed on it (exit status 3)"),
+    "lie": ("os.write(OUTPUT, b'W' + bytes(8)); os._exit(0)", "the reader of .h5 files crashed on "
             "it (exit status 0)"),
     "promise": ("os.write(OUTPUT, b'W' + b'\\xff' * 8); os._exit(0)",
-                "the reader of .pth files crashed on it (exit status 0)"),
+                "the reader of .h5 files crashed on it (exit status 0)"),
     "work": ("while True: pass", "reading it takes more than 2 s"),
     "wait": ("time.sleep(600)", "reading it takes more than 2 s"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BEHAVIOURS)
-def test_whatever_the_library_does_is_reported_in_one_line(tmp_path, stand_in, monkeypatch, what):
+def test_whatever_the_library_does_is_reported_in_one_line(tmp_path, opens, monkeypatch, what):
     code, message = BEHAVIOURS[what]
     if what in ("work", "wait"):  # a crash is reported as one, however long it takes
         monkeypatch.setattr(reader, "SECONDS", 0.5)
         monkeypatch.setattr(reader, "WAIT_SECONDS", 1.5)
     else:
         monkeypatch.setattr(reader, "WAIT_SECONDS", 60)
-    code = code.replace("OUTPUT", "3")  # the first descriptor that is free in the child
-    stand_in(f"import os, time\n__version__ = '2.6'\ndef load(*_, **__):\n    {code}\n")
-    path = save_state(tmp_path / "network.pth", {})
+    opens(code.replace("OUTPUT", "3"))  # the first descriptor that is free in the child
+    path = save_broken_h5(tmp_path / "network.h5")
     began = time.monotonic()
     assert error_of(weights.read, path) == (
         f"network {path} is broken: {message}: download it again or choose another network"
@@ -48,26 +41,44 @@ def test_whatever_the_library_does_is_reported_in_one_line(tmp_path, stand_in, m
     assert time.monotonic() - began < 60
 
 
-def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, stand_in):
-    stand_in("__version__ = '2.6'\ndef load(*_, **__):\n    bytearray(10**9)\n")
-    path = save_state(tmp_path / "network.pth", {})
+def test_a_file_may_take_memory_in_proportion_to_its_size(tmp_path, opens):
+    opens("bytearray(10**9)")
+    path = save_broken_h5(tmp_path / "network.h5")
     assert error_of(weights.read, path) == (
         f"network {path} is broken (it unpacks to far more than a VGG has): download it again or "
         "choose another network"
     )
 
 
-def test_the_library_writes_no_file_and_may_print(tmp_path, stand_in):
-    code = STAND_IN_FOR_TORCH.replace("SKIPPED", str(len(LEGACY_PTH)))
-    stand_in(code.replace("    state =", "    print('hello')\n    state ="))
-    path = save_pth(tmp_path / "network.pth", reference.tiny_weights())
-    assert len(weights.read(path).layers) == 36
+def test_the_library_writes_no_file(tmp_path, opens):
     file = tmp_path / "written"
-    write = f"with open({str(file)!r}, 'w') as file: file.write('x')"
-    stand_in(f"__version__ = '2.6'\ndef load(*_, **__):\n    {write}")
-    path = save_state(path, {})
-    assert "not a .pth file (OSError)" in error_of(weights.read, path)
+    opens(f"open({str(file)!r}, 'wb', buffering=0).write(b'x')")
+    path = save_broken_h5(tmp_path / "network.h5")
+    assert "not a .h5 file (OSError)" in error_of(weights.read, path)
     assert not file.exists() or not file.read_text()
+
+
+def test_what_the_library_prints_is_not_in_the_answer(tmp_path, stand_in):
+    stand_in(
+        "import sys\nsys.path.remove(__file__.rpartition('/h5py/')[0])\n"
+        "del sys.modules['h5py']\nprint('hello')\nimport h5py\n"
+    )
+    path = save_h5(tmp_path / "network.h5", reference.tiny_weights())
+    assert len(weights.read(path).layers) == 36
+
+
+def test_a_library_that_is_missing_or_cannot_be_imported_is_reported_in_one_line(
+    tmp_path, stand_in
+):
+    path = save_broken_h5(tmp_path / "network.h5")
+    stand_in('raise ModuleNotFoundError("No module named h5py", name="h5py")')
+    message = f"network {path} needs h5py: pip install neural-style-tf"
+    assert error_of(weights.read, path) == message
+    stand_in('raise OSError("libhdf5.so: cannot open shared object file")')
+    assert error_of(weights.read, path) == (
+        f"network {path} needs h5py, which cannot be imported here (libhdf5.so: cannot open shared "
+        "object file): install it again"
+    )
 
 
 def test_a_network_is_read_from_any_folder_and_once_for_equal_files(tmp_path, monkeypatch):

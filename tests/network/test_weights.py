@@ -134,7 +134,7 @@ def test_an_invalid_mean_pixel_is_reported_in_one_line(mat):
         assert message in error_of(weights.read, path)
 
 
-def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path, torch):
+def test_layers_that_do_not_fit_are_refused_in_every_format(tmp_path):
     values = reference.tiny_weights()
     gray = values["conv1_1"][0][:, :, :1], values["conv1_1"][1]
     short = values["conv2_1"][0][:, :, :-1], values["conv2_1"][1]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from shared import PATIENCE, ROOT
 from variants import TWO_BLOCKS
 
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import graphs
@@ -339,3 +339,15 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
         losses.append(judge(tf.constant(image[np.newaxis])))
     assert losses[0]["style"] > losses[1]["style"] > losses[2]["style"]
     assert losses[0]["content"] < losses[1]["content"] < losses[2]["content"]
+
+
+def test_neighbours_of_a_network_without_their_layers_are_refused_before_the_first_step(
+    shallow, picture
+):
+    photo, painting = picture(), picture(seed=1)
+    with pytest.raises(UserError) as error:
+        stylize(network=shallow, content=photo, styles=[painting], style_loss="neighbors")
+    assert message_of(error.value) == (
+        "--style-loss neighbors needs the layer relu1_2, and the network shallow.mat has none: "
+        "choose a VGG-16 or a VGG-19"
+    )

@@ -27,11 +27,12 @@ import numpy as np
 import reference
 import scipy.io
 import scipy.sparse
+import torch_writer
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import user_cache
 from neural_style_tf.machine.recent import LRUCache
-from neural_style_tf.network import cache, formats, packed, reader, weights
+from neural_style_tf.network import cache, formats, packed, reader, torch_files, weights
 from soak import limits
 from soak.engine import Soak
 
@@ -128,7 +129,7 @@ def _in_child(folder: Path, seed: int, first: int) -> Iterator[tuple[int, str | 
 
 def _serve(folder: Path, seed: int, first: int, end: int, connection: Connection) -> None:
     """What the child does: makes attempts within the program's limits, and sends what is wrong."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # torch warns about broken files
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for form in formats.FORMATS:
         if any(folder.glob(f"*{form.extension}")):
             formats.import_library("", form)
@@ -211,7 +212,7 @@ def _source(folder: Path) -> Path:
 
 
 def _write_sources(folder: Path) -> list[str]:
-    """Writes a tiny network in every format; returns the files' names. torch's need torch."""
+    """Writes a tiny network in every format; returns the files' names."""
     values = reference.tiny_weights(channels=(2, 3))
     for layout in ("new", "beta16"):
         path = reference.save_mat(folder / f"{layout}.mat", values, layout)
@@ -224,9 +225,12 @@ def _write_sources(folder: Path) -> list[str]:
     arrays = {f"{name}_{index}": array for name, pair in values.items()
               for index, array in enumerate(pair)}  # fmt: skip
     np.savez(folder / "arrays.npz", **arrays)
-    header = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
-    (folder / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
-    _write_torch(folder, values)
+    state = _state(values)
+    about = {"mean_pixel": "[1,2,3]", "scale": "[1,1,1]"}
+    (folder / "a.safetensors").write_bytes(torch_writer.safetensors(state))
+    (folder / "b.safetensors").write_bytes(torch_writer.safetensors(state, about))
+    (folder / "zip.pth").write_bytes(torch_writer.archive(state))
+    (folder / "legacy.pth").write_bytes(torch_writer.legacy({"state_dict": state}))
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -240,17 +244,13 @@ def _write_h5(path: Path, values: dict, options: dict, **file_options: Any) -> N
                 file[place].attrs["note"] = "text"
 
 
-def _write_torch(folder: Path, values: dict) -> None:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return
+def _state(values: dict) -> dict[str, Any]:
+    """A tiny network as torchvision names its arrays."""
     state = {}
     for index, (kernel, bias) in zip((0, 2, 5, 7), values.values(), strict=True):
-        state[f"features.{index}.weight"] = torch.tensor(kernel.transpose(3, 2, 0, 1).copy())
-        state[f"features.{index}.bias"] = torch.tensor(bias)
-    torch.save(state, folder / "zip.pth")
-    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+        state[f"features.{index}.weight"] = kernel.transpose(3, 2, 0, 1)
+        state[f"features.{index}.bias"] = bias
+    return state
 
 
 # Mutations
@@ -460,18 +460,18 @@ def _bend_array(chance: random.Random, file: h5py.File, place: str) -> None:
 
 def _bent_pth(chance: random.Random, path: Path) -> bytes:
     """A state of torch with other tensors, or none."""
-    import torch
-
-    state = torch.load(path, weights_only=True)
+    state: dict[Any, Any] = torch_files.read(path.read_bytes())
     for _ in range(chance.randrange(1, 4)):
         name = chance.choice(sorted(map(str, state)))
-        tensor = torch.ones(chance.choice([(), (3,), (3, 3, 3, 3), (2, 3, 3, 3), (0, 3, 3, 3)]))
-        others = [tensor.to(kind) for kind in (torch.half, torch.bool, torch.complex64, torch.int8)]
-        huge = torch.ones(1).expand(chance.choice([10**6, 10**10]), 3, 3, 3)
-        sparse = tensor.to_sparse() if tensor.dim() else tensor
-        value = chance.choice([tensor, *others, huge, sparse, 3, "word", None, {}, [tensor]])
+        shape = chance.choice([(), (3,), (3, 3, 3, 3), (2, 3, 3, 3), (0, 3, 3, 3)])
+        tensor = np.ones(shape, chance.choice(["f8", "f4", "f2", "i8", "u1"]))
+        huge = torch_writer.Raw(tensor, 0, (chance.choice([10**6, 10**10]), 3, 3, 3), (0, 0, 0, 0))
+        far = torch_writer.Raw(tensor, chance.choice(INTERESTING), (1, 1), (-1, 2**62))
+        short = torch_writer.BFloat16(tensor)
+        value = chance.choice([tensor, short, huge, far, 3, "word", None, {}, [tensor], state])
         state[chance.choice([name, name + "x", 7, "features.1.weight"])] = value
-    return _written(lambda buffer: torch.save(state, buffer), path)
+    write = chance.choice([torch_writer.archive, torch_writer.legacy])
+    return _written(lambda buffer: buffer.write(write(state)), path)
 
 
 def _written(write: Any, path: Path) -> bytes:

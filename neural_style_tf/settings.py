@@ -79,6 +79,9 @@ class Settings:
     size: int | None = setting(None, "size", "long side of the result",
         brief="long side in pixels (default: the photo's)",
         kind=int, unit="pixels; default the photo's", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
+    fit: str | None = setting(None, "size",
+        "with --width and --height: crop the photo, mirror its edges, or stretch it",
+        kind=str, choices=("crop", "pad", "stretch"), unit="default crop")
     scales: str = setting("auto", "size",
         "paint in N stages from coarse to fine, each twice the size",
         kind=str, unit="auto, N or off", metavar="SCALES", resolved=True)
@@ -232,6 +235,8 @@ class Settings:
                 " is the long side: use it alone, or use ",
                 *names("width", "height"),
             )
+        if self.fit is not None and (self.width is None or self.height is None):
+            raise UsageError(*names("fit"), " needs ", *names("width", "height"))
         if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
             raise cannot_be_combined("stylization", "style_weight")
         # its losses are relative: others have another size, or no effect
@@ -294,6 +299,10 @@ class Settings:
                     f" for {count} style{'s' * (count != 1)}: pass one number per style",
                     *[", or one for all"] * one_for_all,
                 )
+
+    def fit_of_pictures(self) -> str:
+        """How a picture is brought to other proportions: `fit`, or the default."""
+        return self.fit or "crop"
 
     def balance(self) -> float:
         """Between photo and painting, 0 to 1: `stylization`, or the default."""

@@ -195,6 +195,8 @@ def test_optimizers_and_stops_are_the_published_ones():
     assert sizes["average-pooling"] == (800, 600) and sizes["keras-noise"] == (400, 300)
     assert sizes["keras-vgg16"] == (512, 512)
     fits = {name: runs[name].style_fit for name in PROGRAMS}
+    for name in ("average-pooling", "keras-noise", "keras-vgg16"):
+        assert runs[name].fit == "stretch"
     # it makes a painting as wide as the result; the others stretch it
     assert fits == dict.fromkeys(PROGRAMS, "stretch") | {"prisma": "width"}
 

@@ -16,6 +16,8 @@ WRONG = [
     ({"height": -40}, "height is -40: use 16 or more"),
     ({"size": 15}, "size is 15: use 16 or more"),
     ({"size": 99, "width": 50}, "size is the long side: use it alone, or use width and height"),
+    ({"fit": "crop"}, "fit needs width and height"),
+    ({"fit": "pad", "width": 90}, "fit needs width and height"),
     ({"style_scales": [1, 0]}, "style_scales is 0: use a number above 0"),
     ({"style_size": [8]}, "style_size is 8: use 16 or more"),
     ({"style_size": 300}, "style_size is 300: use a list of numbers"),

@@ -11,6 +11,7 @@ class SettingsOptions(TypedDict, total=False):
     width: int | None
     height: int | None
     size: int | None
+    fit: str | None
     scales: str | int
     style_scales: Sequence[float] | None
     style_size: Sequence[int] | None

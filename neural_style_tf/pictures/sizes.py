@@ -67,6 +67,58 @@ def target_size(height: int, width: int, settings: Settings) -> Size:
     return result
 
 
+def of_content(file: Size, settings: Settings) -> Placement:
+    """How a photo is brought to the size of the result. Raises `UsageError` as `target_size` does.
+
+    file: height and width that its file has.
+    """
+    return fitted(file, target_size(*file, settings), settings.fit_of_pictures())
+
+
+def fitted(file: Size, target: Size, fit: str) -> Placement:
+    """How a picture is brought to a size of other proportions.
+
+    fit: "crop" keeps the middle, as large as it can be; "pad" keeps all of it, and mirrors it
+    beyond its edges, where another colour would make the network see an edge, and its repeated edge
+    would be painted as streaks; "stretch" changes its proportions. Proportions that differ by no
+    more than the rounding of one side are taken for equal.
+    """
+    (height, width), (target_height, target_width) = file, target
+    surplus = width * target_height - height * target_width  # above 0: the picture is too wide
+    if fit == "stretch" or 2 * abs(surplus) <= max(file):
+        return Placement(target)
+    if fit == "pad":
+        if surplus > 0:
+            inner = max(1, _divide(height * target_width, width)), target_width
+        else:
+            inner = target_height, max(1, _divide(width * target_height, height))
+        rows, columns = (_halves(target[i] - inner[i]) for i in range(2))
+        return Placement(inner, None, (rows, columns))
+    if surplus > 0:
+        kept = height * target_width / target_height
+        return Placement(target, (0, (width - kept) / 2, height, kept))
+    kept = width * target_height / target_width
+    return Placement(target, ((height - kept) / 2, 0, kept, width))
+
+
+def deviation(size: Size, other: Size) -> float:
+    """How far the proportions of two pictures differ: 0.01 if one is wider by 1 %."""
+    return abs(size[1] * other[0] / (size[0] * other[1]) - 1)
+
+
+def in_words(file: Size, placement: Placement) -> str:
+    """cropped from 800x600; nothing for a picture that keeps its proportions."""
+    if placement.box:
+        done = "cropped"
+    elif any(map(any, placement.mirrored)):
+        done = "padded"
+    elif fitted(file, placement.size, "crop").box:
+        done = "stretched"
+    else:
+        return ""
+    return f"{done} from {file[1]}x{file[0]}"
+
+
 def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) -> Placement:
     """How a painting is brought to its size beside a result.
 
@@ -150,6 +202,11 @@ def _of(values: tuple[Any, ...], number: int) -> Any:
 def _smallest(side: int, height: int, width: int) -> int:
     """The first whole length of `side` for which the short side rounds up to `SMALLEST_SIDE`."""
     return max(SMALLEST_SIDE, -(-(2 * SMALLEST_SIDE - 1) * side // (2 * min(height, width))))
+
+
+def _halves(pixels: int) -> Size:
+    """Before and after."""
+    return pixels // 2, pixels - pixels // 2
 
 
 def _divide(dividend: int, divisor: int) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NO_MASK = "-"  # in the place of a style's
 PICTURES_HELD = 6  # of the result's size, [H, W, 3] float32, by a run that makes do with the least
-MASK_TOLERANCE = 0.02  # of its proportions against its picture's: they come in whole pixels
+PROPORTIONS_TOLERANCE = 0.02  # of a mask against its picture: they come in whole pixels
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Pictures:
     initial: "np.ndarray | None"
     masks: "dict[str, Any]"  # as `stylize` takes them
     plan: "list[Stage]"
+    fit: str = ""  # what was done to the photo's proportions, in words
 
     def let_go(self) -> None:
         """Of all pictures: the run that has them lets each go when it is done with it."""
@@ -67,7 +68,8 @@ def load(options: RunOptions) -> Pictures:
         "style_source_masks": sources if options.style_source_masks else None,
     }
     initial = _load_initial(options, content)
-    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan)
+    fit = sizes.in_words(content.file_size, content.placement)
+    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, fit)
 
 
 def _load_content(options: RunOptions) -> Read:
@@ -77,13 +79,13 @@ def _load_content(options: RunOptions) -> Read:
     settings = options.settings
 
     def place(height: int, width: int) -> Placement:
-        size = sizes.target_size(height, width, settings)
-        writing.check_output_size(options.output, *size)
-        _check_memory(*size)
-        return Placement(size)
+        placement = sizes.of_content((height, width), settings)
+        writing.check_output_size(options.output, *placement.full_size)
+        _check_memory(*placement.full_size)
+        return placement
 
     extension = os.path.splitext(options.output)[1]
-    key = settings.size, settings.width, settings.height, extension
+    key = settings.size, settings.width, settings.height, settings.fit, extension
     return _read(options.content, options.max_megapixels, place, key)
 
 
@@ -112,8 +114,27 @@ def _load_initial(options: RunOptions, content: Read) -> "np.ndarray | None":
 
     if not options.initial:
         return None
-    size = content.placement.full_size
-    return reading.read(options.initial, options.max_megapixels, lambda *_: size).pixels
+
+    def place(height: int, width: int) -> Placement:
+        size = height, width
+        placement = _placed_with(content, size)
+        fit = options.settings.fit_of_pictures()
+        return placement or sizes.fitted(size, content.placement.full_size, fit)
+
+    return reading.read(options.initial, options.max_megapixels, place).pixels
+
+
+def _placed_with(picture: Read, size: Size) -> Placement | None:
+    """How what belongs to a picture, a mask or the start of a run, is brought to its size: as the
+    picture is, if it has the proportions of its file, or whole, if it has those of the picture as
+    it is painted. None for other proportions."""
+    result = picture.placement.full_size
+    of_file, of_result = (sizes.deviation(size, other) for other in (picture.file_size, result))
+    if min(of_file, of_result) > PROPORTIONS_TOLERANCE:
+        return None
+    if of_result < of_file:
+        return Placement(result)
+    return picture.placement.scaled(picture.file_size, size)
 
 
 def _check_memory(height: int, width: int) -> None:
@@ -146,20 +167,22 @@ def _read(
 
 def load_mask(path: str | None, picture: Read, max_megapixels: float) -> "np.ndarray | None":
     """The mask of a picture, brought to its size as the picture was; None without one. Raises
-    `UserError` unless it has the picture's proportions, and something white."""
+    `UserError` unless it has the proportions of the picture's file, or of the picture as it is
+    painted, and something white."""
     from neural_style_tf.pictures import reading
 
     if path is None or path == NO_MASK:
         return None
 
     def place(mask_height: int, mask_width: int) -> Placement:
-        height, width = picture.file_size
-        if abs(mask_width * height / (mask_height * width) - 1) > MASK_TOLERANCE:
+        placement = _placed_with(picture, (mask_height, mask_width))
+        if placement is None:
+            height, width = picture.file_size
             raise UsageError(
                 f"mask {path} is {mask_width}x{mask_height} and its picture {width}x{height}: "
                 "give it the same proportions"
             )
-        return picture.placement.scaled(picture.file_size, (mask_height, mask_width))
+        return placement
 
     mask = reading.read_mask(path, max_megapixels, place)
     if not mask.any():

@@ -119,8 +119,9 @@ class PaintingRun:
         """Says what is going to be painted, and where a resumed run continues."""
         sizes = ", then ".join(map(_size_in_words, self._plan))
         network = self._network.title
+        fit = self._pictures.fit and f", {self._pictures.fit},"
         self._progress.note(
-            f"{sizes} on {self._device} in {self._settings.precision} with {network}"
+            f"{sizes}{fit} on {self._device} in {self._settings.precision} with {network}"
         )
         if not self._resumed:
             return

@@ -160,9 +160,13 @@ def _damaged(source: str, what: str) -> UserError:
 
 def _with_present_names(description: Description) -> Description:
     """What an earlier version wrote, in the words of this one: `style_fit` "keep" made a painting
-    as wide as the result."""
-    is_by_width = description.get("style_fit") == "keep"
-    return description | ({"style_fit": "width"} if is_by_width else {})
+    as wide as the result, and a photo was stretched to `width` and `height`."""
+    changed: Description = {}
+    if description.get("style_fit") == "keep":
+        changed["style_fit"] = "width"
+    if "fit" not in description and None not in map(description.get, ("width", "height")):
+        changed["fit"] = "stretch"
+    return description | changed
 
 
 def _check_known(description: Description, source: str) -> None:

@@ -10,6 +10,7 @@ from samples import HEIGHT, WIDTH, noise, p3_profile, picture, rgba_picture, sta
 from shared import ROOT
 
 from neural_style_tf.pictures import decoding, reading, resampling
+from neural_style_tf.pictures.sizes import Placement
 
 SIZES = [(20, 28), (20, 100), (97, 30), (97, 131), (HEIGHT, 20), (20, WIDTH), (HEIGHT, WIDTH)]
 
@@ -135,3 +136,46 @@ def test_resize_keeps_to_the_range(top, shape):
     resized = resampling.resize(hard, 97, 131)
     assert resized.shape == (97, 131, *shape[2:]) and resized.dtype == np.float32
     assert resized.min() == 0 and resized.max() == top
+
+
+BOXES = [  # of a picture of 40x56: with whole and broken edges, reduced, enlarged and cut out
+    ((20, 20), (0, 8, 40, 40)),
+    ((30, 64), (5.25, 3.5, 18.75, 40)),
+    ((17, 31), (11.5, 24.5, 17, 31)),
+]
+
+
+@pytest.mark.parametrize("size, box", BOXES)
+@pytest.mark.parametrize("most, tolerance", [(0, 0.01), (1 << 20, 0)])
+@pytest.mark.parametrize("band", [1, 1000])
+def test_a_part_of_a_picture_is_what_pillow_makes_of_it(
+    tmp_path, monkeypatch, size, box, most, tolerance, band
+):
+    monkeypatch.setattr(resampling, "MAX_RESIZED_BY_PILLOW", most)
+    monkeypatch.setattr(decoding, "BAND_PIXELS", band)
+    path = write(tmp_path / "soft.png", Image.fromarray(rgba_picture()[0]))
+    whole = reading.read(path).pixels
+    read = reading.read(path, size_of=lambda *_: Placement(size, box))
+    top, left, height, width = box
+    for channel in range(3):
+        if (height, width) == size:
+            expected = whole[11:28, 24:55, channel]
+        else:
+            edges = (left, top, left + width, top + height)
+            image = Image.fromarray(np.ascontiguousarray(whole[..., channel]))
+            expected = image.resize(size[::-1], Image.Resampling.LANCZOS, edges)
+            expected = np.asarray(expected).clip(0, 255)
+        np.testing.assert_allclose(read.pixels[..., channel], expected, atol=tolerance)
+    assert read.alpha.shape == size
+
+
+def test_what_is_padded_is_mirrored(tmp_path):
+    path = write(tmp_path / "rgb.png", noise())
+    whole = reading.read(path).pixels
+    mirrored = ((3, 4), (2, 0))
+    padded = reading.read(path, size_of=lambda *size: Placement(size, None, mirrored)).pixels
+    assert padded.shape == (HEIGHT + 7, WIDTH + 2, 3)
+    np.testing.assert_array_equal(padded[3:-4, 2:], whole)
+    np.testing.assert_array_equal(padded[2::-1, 2:], whole[:3])
+    np.testing.assert_array_equal(padded[-4:, 2:], whole[:-5:-1])
+    np.testing.assert_array_equal(padded[3:-4, 1::-1], whole[:, :2])

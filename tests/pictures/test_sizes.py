@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +85,54 @@ def test_the_smallest_size_that_is_named_is_the_smallest(height, width, name):
         assert min(works) == SMALLEST_SIDE
         with pytest.raises(UsageError):
             sizes.target_size(height, width, Settings(**{name: smallest - 1}))
+
+
+@pytest.mark.parametrize(
+    "fit, wide, high",
+    [
+        ("crop", ((500, 500), (0, 100, 600, 600)), ((300, 400), (200, 0, 450, 600))),
+        (
+            "pad",
+            ((375, 500), None, ((62, 63), (0, 0))),
+            ((300, 212), None, ((0, 0), (94, 94))),
+        ),
+        ("stretch", ((500, 500),), ((300, 400),)),
+    ],
+)
+def test_a_photo_of_other_proportions_is_cropped_padded_or_stretched(fit, wide, high):
+    assert sizes.fitted((600, 800), (500, 500), fit) == sizes.Placement(*wide)
+    assert sizes.fitted((850, 600), (300, 400), fit) == sizes.Placement(*high)
+    settings = Settings(width=500, height=500, fit=fit)
+    assert sizes.of_content((600, 800), settings) == sizes.Placement(*wide)
+    done = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[fit]
+    assert sizes.in_words((600, 800), sizes.Placement(*wide)) == f"{done} from 800x600"
+
+
+@given(
+    st.tuples(*[st.integers(1, 2000)] * 2),
+    st.tuples(*[st.integers(16, 2000)] * 2),
+    st.sampled_from(["crop", "pad", "stretch"]),
+)
+def test_every_fit_has_the_size_and_takes_a_part_of_the_file(file, target, fit):
+    placement = sizes.fitted(file, target, fit)
+    assert placement.full_size == target and min(placement.size) >= 1
+    top, left, height, width = placement.box or (0, 0, *file)
+    assert 0 <= top < top + height <= file[0] + 1e-9
+    assert 0 <= left < left + width <= file[1] + 1e-9
+    if fit == "crop" and placement.box:
+        np.testing.assert_allclose(width * target[0], height * target[1])
+        assert height == file[0] or width == file[1]
+
+
+@given(st.tuples(*[st.integers(16, 2000)] * 2), st.integers(16, 2000))
+def test_rounding_is_no_other_proportion(file, width):
+    try:
+        target = sizes.target_size(*file, Settings(width=width))
+    except UsageError:
+        return
+    for fit in ("crop", "pad", "stretch"):
+        placement = sizes.fitted(file, target, fit)
+        assert placement == sizes.Placement(target) and sizes.in_words(file, placement) == ""
 
 
 def of_style(painting, result, **options):

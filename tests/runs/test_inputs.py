@@ -105,3 +105,103 @@ def test_the_long_side_of_styles_is_set(files):
     photo, one, other = files("photo.png", 64, 64), files("a.png", 30, 60), files("b.png", 60, 40)
     assert shapes(load(photo, one, other, style_size=[90]).styles) == [(45, 90), (90, 60)]
     assert shapes(load(photo, one, other, style_size=[90, 30]).styles) == [(45, 90), (30, 20)]
+
+
+THIRDS = np.repeat(np.repeat([[40, 120, 200]], 30, 0), 30, 1)  # [30, 90]: dark, grey, light
+
+
+@pytest.fixture
+def thirds(tmp_path):
+    """A function that writes a picture of three squares side by side, and returns its path."""
+
+    def write(name, levels=THIRDS):
+        writing.save(tmp_path / name, np.stack([levels] * 3, -1).astype(np.float32))
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "fit, columns",
+    [
+        (None, {4: 120, 15: 120, 25: 120}),
+        ("crop", {4: 120, 15: 120, 25: 120}),
+        ("pad", {0: 40, 4: 40, 15: 120, 25: 200}),
+        ("stretch", {0: 40, 4: 40, 15: 120, 25: 200}),
+    ],
+)
+def test_a_photo_is_fitted_with_its_masks_and_its_start(thirds, fit, columns):
+    """To 30x30: a third of it, all of it with its mirror image, or all of it narrower."""
+    files = {name: thirds(f"{name}.png") for name in ("photo", "initial")}
+    files["mask"] = thirds("mask.png", THIRDS[:10, ::3])  # a third of the photo's size
+    options = RunOptions(
+        content=files["photo"],
+        styles=[files["photo"]],
+        output="out.png",
+        initial=files["initial"],
+        content_mask=files["mask"],
+        style_masks=[files["mask"]],
+        settings=Settings(width=30, height=30, fit=fit, style_fit="stretch"),
+    )
+    pictures = inputs.load(options)
+    masks = 255 * pictures.masks["content_mask"], 255 * pictures.masks["style_masks"][0]
+    for picture in (pictures.content[..., 1], pictures.initial[..., 0], *masks):
+        assert picture.shape == (30, 30)
+        for column, level in columns.items():
+            # where a mask is enlarged, Lanczos overshoots by some levels beside an edge
+            np.testing.assert_allclose(picture[15, column], level, atol=8)
+    if fit == "pad":  # the ten rows of the photo, and their mirror image above and below
+        np.testing.assert_allclose(pictures.content[:10], pictures.content[19:9:-1], atol=1e-3)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_masks_and_starts_of_the_size_of_the_result_are_taken_whole(thirds, fit):
+    levels = THIRDS[:, 15:75:2]  # [30, 30]
+    square = thirds("square.png", levels)
+    options = RunOptions(
+        content=thirds("photo.png"),
+        styles=[square],
+        output="out.png",
+        initial=square,
+        content_mask=square,
+        settings=Settings(width=30, height=30, fit=fit),
+    )
+    pictures = inputs.load(options)
+    np.testing.assert_allclose(pictures.initial[..., 2], levels, atol=0.01)
+    np.testing.assert_allclose(255 * pictures.masks["content_mask"], levels, atol=0.01)
+
+
+@pytest.mark.parametrize("fit, middle", [(None, [120, 120]), ("stretch", [40, 200])])
+def test_a_start_of_other_proportions_is_cropped_as_a_photo_would_be(thirds, files, fit, middle):
+    size = {"width": 30, "height": 30, "fit": fit} if fit else {}
+    options = RunOptions(
+        content=files("photo.png", 30, 30),
+        styles=[files("painting.png", 30, 30)],
+        output="out.png",
+        initial=thirds("initial.png"),
+        settings=Settings(**size),
+    )
+    np.testing.assert_allclose(inputs.load(options).initial[15, [2, -3], 0], middle, atol=1)
+
+
+def test_transparency_is_fitted_with_the_photo(tmp_path):
+    alpha = np.repeat(np.repeat([[0.0, 0.5, 1.0]], 30, 0), 30, 1).astype(np.float32)
+    writing.save(tmp_path / "photo.png", np.full((30, 90, 3), 100, np.float32), alpha)
+    photo = str(tmp_path / "photo.png")
+    fitted = load(photo, photo, width=30, height=30).alpha
+    np.testing.assert_allclose(fitted, 0.5, atol=0.01)
+    padded = load(photo, photo, width=30, height=30, fit="pad").alpha
+    np.testing.assert_allclose(padded[:, [4, 15, 25]], np.tile([0, 0.5, 1], (30, 1)), atol=0.01)
+
+
+def test_a_mask_of_other_proportions_is_refused(thirds, files):
+    options = RunOptions(
+        content=thirds("photo.png"),
+        styles=[thirds("style.png")],
+        output="out.png",
+        content_mask=files("mask.png", 20, 30),
+        settings=Settings(width=30, height=30),
+    )
+    assert error_of(inputs.load, options, kind=UsageError) == (
+        f"mask {options.content_mask} is 30x20 and its picture 90x30: give it the same proportions"
+    )

@@ -31,14 +31,18 @@ def test_a_picture_is_painted_again_from_what_it_says(run, folder, command_line)
 
 
 def test_a_picture_of_an_earlier_version_is_painted_as_it_was(folder, monkeypatch):
-    """Its paintings were as wide as the result, which it called "keep"."""
+    """Its paintings were as wide as the result, which it called "keep", and its photo was
+    stretched to a width and height."""
     monkeypatch.chdir(folder)
     before = RunOptions(content="photo.png", styles=["painting.png"], output="out.png")
-    described = provenance.describe(before.with_settings(style_fit="width"))
-    earlier = {**described, "style_fit": "keep"}
-    del earlier["style_size"]  # which it did not have
-    assert provenance.checked(earlier, "out.png")["style_fit"] == "width"
-    assert provenance.is_same(provenance.checked(earlier, "out.png"), described)
+    for size, fit in (({"width": 30}, None), ({"width": 30, "height": 60}, "stretch")):
+        now = before.with_settings(style_fit="width", fit=fit, **size)
+        described = provenance.describe(now)
+        earlier = {**described, "style_fit": "keep"}
+        del earlier["style_size"], earlier["fit"]  # which it did not have
+        checked = provenance.checked(earlier, "out.png")
+        assert checked["style_fit"] == "width" and checked.get("fit") == fit
+        assert provenance.is_same(checked, described)
 
 
 def sha256(path):

@@ -8,7 +8,8 @@ import numpy as np
 from neural_style_tf.errors import UsageError
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import colors, resampling
+from neural_style_tf.pictures import colors, resampling, transparency
+from neural_style_tf.pictures.colors import Palette
 from neural_style_tf.pictures.masks import InputMasks
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
@@ -48,33 +49,53 @@ def checked(
     style_source_masks: Sequence[np.ndarray | None] | None = None,
 ) -> Pictures:
     """The arguments of `stylize` as float32; the styles in the content's colours if the settings
-    say so. Raises `UsageError` for a picture or mask that is missing, or of a wrong shape, size or
-    range."""
+    say so. What is transparent joins the masks. Raises `UsageError` for a picture or mask that is
+    missing, or of a wrong shape, size or range."""
     settings.check_styles(len(styles))
-    content = _checked("content", content)
-    styles = [_checked(f"style {number}", style) for number, style in enumerate(styles, 1)]
-    if not styles:
+    content, opaque = _checked("content", content)
+    pairs = [_checked(f"style {number}", style) for number, style in enumerate(styles, 1)]
+    if not pairs:
         raise UsageError("got no style: pass at least one picture")
+    styles, opaque_styles = (list(part) for part in zip(*pairs, strict=True))
     if initial is not None:
-        initial = _checked("initial", initial)
-        if initial.shape != content.shape:
-            raise UsageError(
-                f"initial is {size_in_words(initial)} and content {size_in_words(content)}: "
-                "pass pictures of equal size"
-            )
-    if settings.preserve_colors in ("match", "histogram"):
-        styles = [colors.matched(style, content, settings.preserve_colors) for style in styles]
+        initial = _checked_initial(initial, content)
     masks = InputMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
+    masks = masks.within(opaque, opaque_styles)
+    kind = settings.preserve_colors
+    if kind in ("match", "histogram"):
+        styles = [
+            colors.by_region(
+                style, [Palette(1, masks.source(number), content, masks.region(number))], kind
+            )
+            for number, style in enumerate(styles)
+        ]
     return Pictures(content, styles, initial, masks)
 
 
-def _checked(name: str, picture: Any) -> np.ndarray:
-    """The picture as float32. Raises `UsageError` unless it is [H, W, 3], finite and big enough."""
+def _checked_initial(initial: Any, content: np.ndarray) -> np.ndarray:
+    """The picture to start from; where it is transparent, the content."""
+    initial, alpha = _checked("initial", initial)
+    if initial.shape != content.shape:
+        raise UsageError(
+            f"initial is {size_in_words(initial)} and content {size_in_words(content)}: "
+            "pass pictures of equal size"
+        )
+    if alpha is None:
+        return initial
+    share = alpha[..., np.newaxis]
+    return share * initial + (1 - share) * content
+
+
+def _checked(name: str, picture: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """The picture as float32 [H, W, 3], and its alpha [H, W], 0..1, if it has any that is not 1.
+    Raises `UsageError` unless it is [H, W, 3] or [H, W, 4], finite and big enough."""
     if picture is None:
         raise UsageError(f"got no {name}: pass a picture [height, width, 3]")
     picture = np.asarray(picture)
-    if picture.ndim != 3 or picture.shape[2] != 3:
-        raise UsageError(f"{name} has shape {picture.shape}: use [height, width, 3]")
+    if picture.ndim != 3 or picture.shape[2] not in (3, 4):
+        raise UsageError(
+            f"{name} has shape {picture.shape}: use [height, width, 3], or 4 with transparency"
+        )
     if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise UsageError(
             f"{name} is {size_in_words(picture)}: use at least {SMALLEST_SIDE} pixels per side"
@@ -82,7 +103,22 @@ def _checked(name: str, picture: Any) -> np.ndarray:
     picture = picture.astype(np.float32, copy=False)
     if not np.isfinite(picture).all():
         raise UsageError(f"{name} has values that are not finite: use RGB from 0 to 255")
-    return picture
+    return _separated(name, picture)
+
+
+def _separated(name: str, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The colours, filled where nothing is to be seen, and alpha."""
+    colors, alpha = picture[..., :3], picture[..., 3:]
+    if not alpha.size or alpha.min() >= 255:
+        return colors, None
+    if not (alpha.min() >= 0 and 0 < alpha.max() <= 255):
+        raise UsageError(
+            f"{name} has an alpha from {alpha.min():g} to {alpha.max():g}: use 0 to 255, not 0 "
+            "everywhere"
+        )
+    share = alpha / 255
+    over_white = colors * share + 255 * (1 - share)
+    return transparency.filled(over_white, share[..., 0]), share[..., 0]
 
 
 def size_in_words(picture: np.ndarray) -> str:

@@ -5,7 +5,7 @@ TensorFlow is imported when `stylize` is called, not with this module.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neural_style_tf.errors import NotFiniteError, UsageError
 from neural_style_tf.machine import tensorflow_setup
@@ -39,7 +39,8 @@ def stylize(
 
     network: a weights file, or what `vgg.load` made of one; by default the bundled one.
     content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. `initial`, to start from,
-        has the content's size. Larger styles give larger strokes.
+        has the content's size. Larger styles give larger strokes. With an alpha, 0..255, as fourth
+        channel, what is transparent is not painted, not learnt, or started from the content.
     style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
     content_mask: what is painted at all, likewise; the rest of the photo stays.
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
@@ -49,7 +50,8 @@ def stylize(
     Yields `(iteration, image)` after each step whose number, from 0, is a multiple of
     `checkpoint_iterations`: the picture as it stands, at the size of its stage; and last `(None,
     image)`: the picture with the lowest loss, at the content's size. Images are [H, W, 3] float32
-    RGB, 0..255. Raises `UserError` for a wrong argument when called, and `NotFiniteError` later.
+    RGB, 0..255, or [H, W, 4] with the content's alpha. Raises `UserError` for a wrong argument when
+    called, and `NotFiniteError` later.
     """
     if settings is None:
         settings = settings_from(dict(options))
@@ -58,7 +60,7 @@ def stylize(
     tensorflow_setup.prepare()  # before TensorFlow is imported
     from neural_style_tf.painting.painter import paint_stages
 
-    return paint_stages(
+    images = paint_stages(
         network,
         content,
         styles,
@@ -69,3 +71,23 @@ def stylize(
         content_mask=content_mask,
         style_source_masks=style_source_masks,
     )
+    return _with_alpha_of(content, images)
+
+
+def _with_alpha_of(
+    content: Any, images: "Iterator[tuple[int | None, np.ndarray]]"
+) -> "Iterator[tuple[int | None, np.ndarray]]":
+    """The images [H, W, 3], with the alpha of the content as fourth channel if it has one."""
+    import numpy as np
+
+    from neural_style_tf.pictures import resampling
+
+    content = np.asarray(content)
+    if content.shape[2] == 3:
+        return images
+    alpha = content[..., 3].astype(np.float32) / 255
+
+    def with_alpha(image: np.ndarray) -> np.ndarray:
+        return np.dstack([image, 255 * resampling.resize(alpha, *image.shape[:2])])
+
+    return ((iteration, with_alpha(image)) for iteration, image in images)

@@ -5,7 +5,7 @@ Color in Neural Artistic Style Transfer", section 3; for matched colours section
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,15 @@ def matched(
     return result.reshape(picture.shape).astype(np.float32)
 
 
+class Palette(NamedTuple):
+    """Colours that a picture is to have in a region of it."""
+
+    share: float  # where regions overlap
+    region: np.ndarray | None  # [H, W], 0..1; None for everywhere
+    picture: np.ndarray  # [h, w, 3], whose colours these are
+    source: np.ndarray | None  # [h, w], 0..1: how much its pixels count; None for all alike
+
+
 def in_colors_of(
     picture: np.ndarray,
     paintings: Sequence[np.ndarray],
@@ -60,17 +69,32 @@ def in_colors_of(
     """
     if kind == "own":
         return picture
+    palettes = []
+    for number, share in enumerate(masks.blends(settings, len(paintings))):
+        source = masks.source(number)
+        source = None if source is None else source[0, ..., 0]
+        palettes.append(Palette(share, masks.region(number), paintings[number], source))
+    return np.clip(by_region(picture, palettes, kind), 0, 255)
+
+
+def by_region(picture: np.ndarray, palettes: Sequence[Palette], kind: str) -> np.ndarray:
+    """A picture in other colours in each of its regions; where regions overlap, blended by their
+    shares; at soft edges, blended with its own. Outside of them it stays as it is.
+
+    Colours are measured in each region, and so are those that they become: in the pictures of the
+    palettes within their sources. kind: as in `matched`.
+    """
     total, weight = np.zeros_like(picture), np.zeros((*picture.shape[:2], 1), np.float32)
-    for number, share in enumerate(settings.style_shares(len(paintings))):
+    covered = np.zeros_like(weight)
+    for share, region, other, source in palettes:
         if share:
-            region, source = masks.region(number), masks.source(number)
-            source = None if source is None else source[0, ..., 0]
-            recolored = matched(picture, paintings[number], kind, region, source)
-            part = np.float32(share) if region is None else share * region[..., np.newaxis]
-            total += part * recolored
-            weight += part
-    blended = np.where(weight > 0, total / np.maximum(weight, 1e-6), picture)
-    return np.clip(blended, 0, 255)
+            recolored = matched(picture, other, kind, region, source)
+            part = np.float32(1) if region is None else region[..., np.newaxis]
+            total += share * part * recolored
+            weight += share * part
+            covered += part
+    covered = np.minimum(covered, 1)
+    return covered * total / np.maximum(weight, 1e-6) + (1 - covered) * picture
 
 
 def _flat(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:

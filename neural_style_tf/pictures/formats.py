@@ -37,6 +37,7 @@ READABLE_ENDINGS = (
 )  # of the files that a folder is searched for
 # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h, WEBP_MAX_DIMENSION of libwebp's encode.h
 LONGEST_SIDES = {"JPEG": 65_500, "WebP": 16_383}
+WITHOUT_ALPHA = ("JPEG", "BMP")
 
 
 def _open_avif(file: BinaryIO) -> ImageFile.ImageFile:
@@ -88,6 +89,11 @@ BEGINNINGS = {
     "AVIF": re.compile(rb".{4}ftyp(?:avi[fs]|mif1.{4}(?:.{4}){0,8}?avif)", re.DOTALL),
     "HEIF": re.compile(rb".{4}ftyp(?:he[iv][cmsx]|mif1|msf1)", re.DOTALL),
 }
+
+
+def is_opaque(path: StrPath) -> bool:
+    """Whether the format that the ending of `path` names has no transparency."""
+    return format_of(path) in WITHOUT_ALPHA
 
 
 def format_of(path: StrPath) -> str:

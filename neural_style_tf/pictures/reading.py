@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ImageFile
 
+from neural_style_tf.errors import UsageError
 from neural_style_tf.machine import streams
 from neural_style_tf.pictures import (
     color_coding,
@@ -19,8 +20,10 @@ from neural_style_tf.pictures import (
 )
 from neural_style_tf.pictures.files import StrPath
 from neural_style_tf.pictures.sizes import Placement
+from neural_style_tf.rules import names
 from neural_style_tf.settings import MAX_MEGAPIXELS
 
+MOST_COLOR_OF_MASK = 48  # levels between the channels of a pixel
 # The height and width to read a picture at, or how it is brought to a size, from those of the file.
 SizeOf = Callable[[int, int], tuple[int, int] | Placement]
 
@@ -64,9 +67,13 @@ def read_mask(
 ) -> np.ndarray:
     """The mask in a file: [H, W] float32, 1 where it is white, 0 where black or transparent.
 
-    Resizes and raises errors as `read` does.
+    Resizes and raises errors as `read` does, and `UsageError` for a picture that is not grey.
     """
-    return _read(path, max_megapixels, size_of, _whiteness, 1)[..., 0]
+
+    def whiteness(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+        return _whiteness(path, colors, alpha)
+
+    return _read(path, max_megapixels, size_of, whiteness, 1)[..., 0]
 
 
 def _read(
@@ -112,12 +119,31 @@ def _over_white(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     return np.concatenate([colors * alpha + 255 * (1 - alpha), alpha], axis=-1)
 
 
-def _whiteness(colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+def _whiteness(path: StrPath, colors: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     """[r, W, 1] float32: 1 where a picture is white, 0 where it is black or transparent."""
     if alpha is not None:
         colors = _over_white(colors, alpha)[..., :-1]
+    _check_grey(path, colors)
     red, green, blue = (colors[..., i % colors.shape[-1]] for i in range(3))
     white = ((red + green + blue) / 3 / 255)[..., np.newaxis]
     if alpha is not None:
         white -= 1 - alpha
     return np.clip(white, 0, 1).astype(np.float32)
+
+
+def _check_grey(path: StrPath, colors: np.ndarray) -> None:
+    """Raises `UsageError` for colours [r, W, 1 or 3] that are further from grey than the noise of
+    a JPEG or a warm scan."""
+    distance = np.ptp(colors, axis=-1)
+    row, column = np.unravel_index(distance.argmax(), distance.shape)
+    if distance[row, column] > MOST_COLOR_OF_MASK:
+        raise UsageError(
+            f"mask {path} is in colour ({in_hexadecimal(colors[row, column])}): use a grey "
+            "picture; for maps with a colour per region use ",
+            *names("content_regions", "style_regions"),
+        )
+
+
+def in_hexadecimal(color: np.ndarray) -> str:
+    """A colour [3], 0..255, as #rrggbb."""
+    return "#" + "".join(f"{round(float(level)):02x}" for level in color)

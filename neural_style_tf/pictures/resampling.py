@@ -26,8 +26,20 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
         return pixels
     if pixels.ndim == 2:
         return np.clip(_resize_channel(pixels, height, width), 0, 1)
-    channels = [_resize_channel(pixels[..., i], height, width) for i in range(pixels.shape[-1])]
-    return np.clip(np.stack(channels, axis=-1), 0, 255)
+    return np.clip(_resize(pixels, height, width, Image.Resampling.LANCZOS), 0, 255)
+
+
+def enlarged(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The picture [h, w, C] float32 at a larger size: bilinear, so that no value leaves the range
+    of its neighbours."""
+    return _resize(pixels, height, width, Image.Resampling.BILINEAR)
+
+
+def _resize(pixels: np.ndarray, height: int, width: int, how: Image.Resampling) -> np.ndarray:
+    channels = [
+        _resize_channel(pixels[..., i], height, width, how=how) for i in range(pixels.shape[-1])
+    ]
+    return np.stack(channels, axis=-1)
 
 
 def with_bleed(pixels: np.ndarray, bleed: int) -> np.ndarray:
@@ -166,10 +178,13 @@ def _lanczos_weights(
 
 
 def _resize_channel(
-    channel: np.ndarray, height: int, width: int, box: Box | None = None
+    channel: np.ndarray,
+    height: int,
+    width: int,
+    box: Box | None = None,
+    how: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> np.ndarray:
     image = Image.fromarray(np.ascontiguousarray(channel, dtype=np.float32))  # mode F
     top, left, rows, columns = box or (0, 0, *channel.shape)
     ends = min(left + columns, channel.shape[1]), min(top + rows, channel.shape[0])  # rounding
-    lanczos = Image.Resampling.LANCZOS
-    return np.asarray(image.resize((width, height), lanczos, (left, top, *ends)))
+    return np.asarray(image.resize((width, height), how, (left, top, *ends)))

@@ -63,7 +63,7 @@ def save(
     and `UserError` if the file cannot be written; an old file is then left as it was.
     """
     name = formats.format_of(path)
-    if alpha is None or name in ("JPEG", "BMP"):
+    if alpha is None or name in formats.WITHOUT_ALPHA:
         samples = to_bytes(pixels)
     else:
         pixels = _off_white(pixels, alpha)

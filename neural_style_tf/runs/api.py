@@ -93,20 +93,41 @@ def _watch(on_step: Callable[[Step], None] | None, values: dict[str, Any]) -> "_
     return _Watch(watchers)
 
 
-def read_picture(path: StrPath) -> "np.ndarray":
+def read_picture(path: StrPath, transparency: bool = False) -> "np.ndarray":
     """The picture in a file: [H, W, 3] float32 RGB, 0..255, upright, in sRGB, over white where it
-    is transparent. Raises `UserError` if it cannot be read."""
-    from neural_style_tf.pictures import reading
+    is transparent.
 
-    return reading.read(path).pixels
+    transparency: whether to return [H, W, 4] for a picture that is transparent somewhere, with its
+        alpha, 0..255, and colours that are not over white, as `stylize` takes it.
+
+    Raises `UserError` if it cannot be read.
+    """
+    import numpy as np
+
+    from neural_style_tf.pictures import reading
+    from neural_style_tf.pictures.transparency import filled
+
+    pixels, alpha = reading.read(path)
+    if alpha is None or not transparency:
+        return pixels
+    return np.dstack([filled(pixels, alpha), 255 * alpha])
 
 
 def save_picture(path: StrPath, image: "np.ndarray") -> None:
-    """Writes a picture, [H, W, 3] RGB, 0..255, in the format that the name ends with, over a file
-    that has the name. Raises `UserError` if that fails."""
-    from neural_style_tf.pictures import writing
+    """Writes a picture, [H, W, 3] RGB, 0..255, or with an alpha, 0..255, [H, W, 4], in the format
+    that the name ends with, over a file that has the name. What is transparent is white in formats
+    without transparency, JPEG and BMP. Raises `UserError` if that fails."""
+    import numpy as np
 
-    writing.save(path, image)
+    from neural_style_tf.pictures import writing
+    from neural_style_tf.pictures.transparency import over_white
+
+    image = np.asarray(image)
+    if image.shape[-1] == 4:
+        alpha = np.clip(image[..., 3].astype(np.float32) / 255, 0, 1)
+        writing.save(path, over_white(image[..., :3].astype(np.float32), alpha), alpha)
+    else:
+        writing.save(path, image)
 
 
 def _options(

@@ -48,7 +48,7 @@ class Read(NamedTuple):
     """A picture, and how it came to its size."""
 
     pixels: "np.ndarray"  # [H, W, 3] float32 RGB, 0..255, at the size of the run
-    alpha: "np.ndarray | None"  # [H, W] float32, 0..1
+    alpha: "np.ndarray | None"  # [H, W] float32, 0..1; the pixels are then filled behind it
     file_size: Size  # height and width
     placement: Placement
 
@@ -60,12 +60,12 @@ def load(options: RunOptions) -> Pictures:
     size = height, width = content.pixels.shape[:2]
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
     styles, sources = _load_styles(options, size)
-    most = options.max_megapixels
+    has_sources = any(source is not None for source in sources)
     masks = {
-        "content_mask": load_mask(options.content_mask, content, most),
+        "content_mask": _mask_of(content, options.content, options.content_mask, options),
         "style_masks": options.style_masks
-        and [load_mask(path, content, most) for path in options.style_masks],
-        "style_source_masks": sources if options.style_source_masks else None,
+        and [load_mask(path, content, options.max_megapixels) for path in options.style_masks],
+        "style_source_masks": sources if has_sources else None,
     }
     initial = _load_initial(options, content)
     fit = sizes.in_words(content.file_size, content.placement)
@@ -105,12 +105,28 @@ def _load_styles(
         chosen = settings.style_fit, settings.style_scales, settings.style_size
         style = _read(path, options.max_megapixels, place, (size, chosen, number))
         styles.append(style.pixels)
-        sources.append(load_mask(mask_path, style, options.max_megapixels))
+        sources.append(_mask_of(style, path, mask_path, options))
     return styles, sources
 
 
+def _mask_of(
+    picture: Read, path: str, mask_path: str | None, options: RunOptions
+) -> "np.ndarray | None":
+    """What counts of a picture, [H, W] at its size in the run: its mask, and what is opaque."""
+    from neural_style_tf.pictures import masks
+
+    mask = load_mask(mask_path, picture, options.max_megapixels)
+    joined = masks.joined(mask, picture.alpha)
+    if joined is not None and not joined.any():
+        raise UsageError(
+            f"{path} is transparent where mask {mask_path} is white: paint white what counts"
+        )
+    return joined
+
+
 def _load_initial(options: RunOptions, content: Read) -> "np.ndarray | None":
-    from neural_style_tf.pictures import reading
+    """The picture to start from; where it is transparent, the photo."""
+    from neural_style_tf.pictures import reading, transparency
 
     if not options.initial:
         return None
@@ -121,7 +137,10 @@ def _load_initial(options: RunOptions, content: Read) -> "np.ndarray | None":
         fit = options.settings.fit_of_pictures()
         return placement or sizes.fitted(size, content.placement.full_size, fit)
 
-    return reading.read(options.initial, options.max_megapixels, place).pixels
+    initial = reading.read(options.initial, options.max_megapixels, place)
+    if initial.alpha is None:
+        return initial.pixels
+    return transparency.over(initial.pixels, initial.alpha, content.pixels)
 
 
 def _placed_with(picture: Read, size: Size) -> Placement | None:
@@ -154,12 +173,17 @@ def _read(
     depends_on: tuple,
 ) -> Read:
     """A picture brought to a size as `place` says for that of its file. depends_on: all that
-    `place` depends on: pictures that a batch reads again are found by it."""
-    from neural_style_tf.pictures import reading
+    `place` depends on: pictures that a batch reads again are found by it. Raises `UsageError` for
+    one that is transparent everywhere."""
+    from neural_style_tf.pictures import reading, transparency
 
     def read() -> Read:
-        picture, size = reading.read(path, max_megapixels, place), reading.size(path)
-        return Read(*picture, size, place(*size))
+        (pixels, alpha), size = reading.read(path, max_megapixels, place), reading.size(path)
+        if alpha is not None:
+            if not alpha.any():
+                raise UsageError(f"{path} is transparent everywhere: use another picture")
+            pixels = transparency.filled(pixels, alpha)
+        return Read(pixels, alpha, size, place(*size))
 
     key = (*files.version(path), max_megapixels, *depends_on)
     return recent.pictures.get(key, read, lambda picture: picture.pixels.nbytes)

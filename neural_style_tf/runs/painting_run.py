@@ -117,12 +117,20 @@ class PaintingRun:
 
     def _announce(self) -> None:
         """Says what is going to be painted, and where a resumed run continues."""
+        from neural_style_tf.pictures import formats
+
         sizes = ", then ".join(map(_size_in_words, self._plan))
         network = self._network.title
         fit = self._pictures.fit and f", {self._pictures.fit},"
         self._progress.note(
             f"{sizes}{fit} on {self._device} in {self._settings.precision} with {network}"
         )
+        if self._pictures.alpha is not None and formats.is_opaque(self._options.output):
+            name = formats.format_of(self._options.output)
+            self._progress.note(
+                f"what is transparent in {self._options.content} becomes white: "
+                f"{name} files have no transparency"
+            )
         if not self._resumed:
             return
         first, done = self._first_iteration(), int(self._resumed.state["iterations"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neural_style_tf.painting.step import Step
-from neural_style_tf.pictures import colors, files, places, resampling, writing
+from neural_style_tf.pictures import colors, files, places, resampling, transparency, writing
 from neural_style_tf.runs import outputs, provenance, states
 from neural_style_tf.runs.failures import Failures
 from neural_style_tf.runs.inputs import Pictures
@@ -187,10 +187,11 @@ class Writer:
             pending.result()
 
     def in_its_colors(self, image: np.ndarray) -> np.ndarray:
-        """The picture with the colours that its file has. [H, W, 3] float32 RGB, 0..255."""
-        if self._settings.preserve_colors != "luma" or self._photo is None:
-            return image
-        return colors.luma_only(image, resampling.resize(self._photo, *image.shape[:2]))
+        """The picture with the colours that its file has, over white where it is transparent.
+        [H, W, 3] float32 RGB, 0..255."""
+        if self._settings.preserve_colors == "luma" and self._photo is not None:
+            image = colors.luma_only(image, resampling.resize(self._photo, *image.shape[:2]))
+        return image if self._alpha is None else transparency.over_white(image, self._alpha)
 
     def _write_checkpoint(self, iteration: int, image: np.ndarray) -> None:
         if self._add_to_film:

@@ -224,7 +224,10 @@ WRONG = [
     ({"iterations": 0}, "iterations is 0: use 1 or more"),
     ({"iteration": 5}, "unknown setting iteration (did you mean iterations?)"),
     ({"styles": []}, "got no style: pass at least one picture"),
-    ({"content": np.zeros((20, 30))}, "content has shape (20, 30): use [height, width, 3]"),
+    (
+        {"content": np.zeros((20, 30))},
+        "content has shape (20, 30): use [height, width, 3], or 4 with transparency",
+    ),
     ({"content": np.zeros((9, 30, 3))}, "content is 30x9: use at least 16 pixels per side"),
     (
         {"styles": [np.full((20, 20, 3), np.nan)]},

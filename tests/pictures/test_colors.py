@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from variants import TWO_BLOCKS
 
+from neural_style_tf.painting import arguments
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import colors
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
@@ -114,3 +115,45 @@ def test_the_start_has_each_paintings_colours_where_it_paints(kind, picture):
     np.testing.assert_allclose(result[:, :20].mean((0, 1)), expected[0], atol=6)
     np.testing.assert_allclose(result[:, 20:35].mean((0, 1)), expected[1], atol=6)
     np.testing.assert_array_equal(result[:, 35:], photo[:, 35:])
+
+
+RED, BLUE = (200, 40, 40), (40, 40, 200)
+
+
+@pytest.mark.parametrize("kind", ["match", "histogram"])
+@pytest.mark.parametrize("content_mask", [False, True])
+def test_a_run_keeps_the_colours_of_each_region(kind, content_mask, network, picture):
+    left = np.zeros((48, 64), np.float32)
+    left[:, :32] = 1
+    photo = np.where(left[..., np.newaxis] > 0, RED, BLUE) + 0.1 * (picture(48, 64) - 128)
+    masks = {"style_masks": [left, 1 - left]}
+    if content_mask:  # what is not painted is of another colour, and does not count
+        photo[:24], painted = (40, 200, 40), np.ones((48, 64), np.float32)
+        painted[:24] = 0
+        masks["content_mask"] = painted
+    options = {"iterations": 8, "preserve_colors": kind} | masks | TWO_BLOCKS
+    image = list(stylize(network, photo, [picture(seed=1), picture(seed=2)], **options))[-1][1]
+    np.testing.assert_allclose(image[24:, :32].mean((0, 1)), RED, atol=20)
+    np.testing.assert_allclose(image[24:, 32:].mean((0, 1)), BLUE, atol=20)
+
+
+def test_a_painting_is_measured_within_its_source_mask(picture):
+    photo, painting = picture(seed=1), picture(seed=2)
+    painting[:, 20:] = (0, 255, 0)
+    source = np.zeros(painting.shape[:2], np.float32)
+    source[:, :20] = 1
+    settings = Settings(preserve_colors="match")
+    checked = arguments.checked(photo, [painting], settings, style_source_masks=[source])
+    learnt = checked.styles[0][:, :20]
+    np.testing.assert_allclose(learnt.mean((0, 1)), photo.mean((0, 1)), atol=0.1)
+    np.testing.assert_array_equal(checked.styles[0][:, 20:], painting[:, 20:])
+
+
+def test_soft_edges_of_a_region_blend_the_colours(picture):
+    photo, region = picture(20, 30), np.full((20, 30), 0.25, np.float32)
+    region[:10] = 1
+    palette = colors.Palette(1, region, picture(seed=1), None)
+    result = colors.by_region(photo, [palette], "match")
+    recolored = colors.matched(photo, picture(seed=1), "match", region)
+    np.testing.assert_allclose(result[:10], recolored[:10], atol=1e-3)
+    np.testing.assert_allclose(result[10:], 0.25 * recolored[10:] + 0.75 * photo[10:], atol=1e-3)

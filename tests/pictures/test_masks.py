@@ -177,7 +177,8 @@ WRONG = {
     ),
     "apart": (
         {"style_masks": [np.eye(34, 45), None], "content_mask": 1 - np.eye(34, 45)},
-        "style_masks 1 does not overlap content_mask",
+        "style_masks 1 covers nothing that is painted: let it overlap content_mask and what is "
+        "opaque of the photo",
     ),
 }
 
@@ -218,6 +219,11 @@ def test_the_command_line_takes_masks_of_any_size_in_the_right_proportions(run, 
         ),
         (["--style-masks", "black.png"], "mask black.png is all black: paint white what counts"),
         (["--content-mask", "gone.png"], "no file gone.png"),
+        (
+            ["--content-mask", "red.png"],
+            "error: mask red.png is in colour (#ff2000): use a grey picture; for maps with a "
+            "colour per region use --content-regions and --style-regions",
+        ),
         (["--content-mask", "out.png", "--overwrite"], "the output out.png is also an input"),
     ],
     ids=str,
@@ -226,6 +232,7 @@ def test_the_command_line_refuses_a_wrong_mask(run, folder, options, message):
     save_mask(folder / "wide.png", np.ones((20, 80)))
     save_mask(folder / "black.png", np.zeros((34, 45)))
     save_mask(folder / "out.png", np.ones((34, 45)))
+    Image.new("RGB", (45, 34), (255, 32, 0)).save(folder / "red.png")
     result = run(*options, "--overwrite")
     assert result.returncode in (1, 2) and len(result.stderr.splitlines()) == 1
     assert message in result.stderr

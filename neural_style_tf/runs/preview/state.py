@@ -66,7 +66,7 @@ class PageState:
     ) -> None:
         """Shows the photo, [H, W, 3] RGB 0..255, until there is a picture. stop: asks the run to
         stop; called on another thread. as_saved: a picture -> what its file would show."""
-        self._plan, self._photo = plan, _jpeg(photo)
+        self._plan, self._photo = plan, _jpeg(as_saved(photo))
         self._stop, self._as_saved = stop, as_saved
         self._publish(status="running", message="", width=photo.shape[1], height=photo.shape[0])
 

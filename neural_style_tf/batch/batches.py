@@ -148,7 +148,7 @@ def _processes(
     folders = {os.path.dirname(picture.output) for picture in pictures}
     debug = pictures[0].debug
     # a process to fork from imports silently, and the driver of a GPU may not survive a fork
-    can_fork = not debug and not devices.seems_to_have_gpu()
+    can_fork = not debug and not devices.has_gpu()
 
     def clear_up(process: int) -> None:
         for folder in folders:

@@ -71,7 +71,7 @@ def _local_cluster(count: int, threads: int, debug: bool) -> "LocalCluster":
         threads_per_worker=1,
         memory_limit=None,
         dashboard_address=":0",
-        resources={GPU: 1} if devices.seems_to_have_gpu() else None,
+        resources={GPU: 1} if devices.has_gpu() else None,
         env={"TF_NUM_INTRAOP_THREADS": str(threads)},
         silence_logs=logging.WARNING if debug else logging.CRITICAL,
     )

@@ -4,7 +4,6 @@ NumPy and Pillow are imported late, as in neural_style.py.
 """
 
 import dataclasses
-import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -82,9 +81,14 @@ def _read_table(
 def find_pictures(paths: Sequence[str]) -> list[str]:
     """The pictures that files, folders and patterns name, each once. Raises `UsageError` for a
     path that names none."""
+    from neural_style_tf.pictures import portable
+
     pictures: dict[str, None] = {}
     for path in paths:
-        pictures |= dict.fromkeys(_in_folder(path) if os.path.isdir(path) else _files(path))
+        for match in portable.matching(path):
+            if not os.path.lexists(match):
+                raise UsageError(f"no file {match}: check the name")
+            pictures |= dict.fromkeys(_in_folder(match) if os.path.isdir(match) else [match])
     return list(pictures)
 
 
@@ -98,15 +102,6 @@ def _in_folder(folder: str) -> list[str]:
     )
     if not paths:
         raise UsageError(f"no picture in {folder}: choose another folder")
-    return paths
-
-
-def _files(pattern: str) -> list[str]:
-    if os.path.exists(pattern):
-        return [pattern]
-    paths = sorted(glob.glob(pattern, recursive=True))
-    if not paths:
-        raise UsageError(f"no file {pattern}: check the name")
     return paths
 
 
@@ -145,7 +140,7 @@ def _name(content: str, styles: tuple[str, ...], pattern: str) -> str:
 
 def check_names(pairs: Sequence[Pair]) -> None:
     """Raises `UserError` for results that would be one file, or whose format has no settings."""
-    from neural_style_tf.pictures import writing
+    from neural_style_tf.pictures import portable, writing
 
     pairs_by_path: dict[str, Pair] = {}
     for pair in pairs:
@@ -153,7 +148,8 @@ def check_names(pairs: Sequence[Pair]) -> None:
             raise UsageError(f"{pair.output} is the gallery's own name: choose another --name")
         if Path(pair.output).suffix.lower() == ".bmp":
             raise UsageError(f"{pair.output} could not keep its settings: use .png, .jpg or .webp")
-        path = os.path.normcase(os.path.abspath(pair.output)).lower()
+        portable.check_name(pair.output)
+        path = portable.folded(os.path.abspath(pair.output))
         other = pairs_by_path.setdefault(path, pair)
         if other is not pair:
             first, second = (
@@ -172,15 +168,16 @@ def check_inputs(
 ) -> None:
     """Raises `UsageError` for a file that would replace one that the batch reads. The others are
     inputs and outputs of the batch besides those of the pairs."""
+    from neural_style_tf.pictures import portable
     from neural_style_tf.runs import outputs
 
     read, written = set(other_inputs), list(other_outputs)  # many pairs have the same inputs
     for pair in pairs:
         read.update(checks.files_read(pair.options))
         written += outputs.paths(pair.options)
-    real_paths = set(map(os.path.realpath, read))
+    places = set(map(portable.place, read))
     for path in written:
-        if os.path.realpath(path) in real_paths:
+        if portable.place(path) in places:
             raise UsageError(
                 f"the output {path} is also an input: choose another --output-dir or --name"
             )

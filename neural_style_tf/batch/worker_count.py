@@ -53,7 +53,7 @@ def choose(
     the system allows.
     """
     threads = threads or cpu.threads()
-    if workers == AUTO and devices.seems_to_have_gpu():
+    if workers == AUTO and devices.has_gpu():
         count = 1
     elif workers == AUTO:
         count = min(threads, _fit_in_memory(max(kind.pixels for kind in kinds)))

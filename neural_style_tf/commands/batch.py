@@ -64,7 +64,7 @@ def read(arguments: list[str]) -> tuple[list[Pair], BatchOptions]:
     arguments, recipes = single.expand(arguments)
     own, rest = build_parser().parse_known_args(arguments)
     check_rest(rest)
-    options = BatchOptions(**vars(own))
+    options = BatchOptions(**single.with_files(vars(own), ["pairs"]))
     listed = pairs.read(options, rest, pairs.Readers(read_options, read_row))
     pairs.check_names(listed)
     other_inputs = [*recipes, *filter(None, [options.pairs])]

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from neural_style_tf.errors import UsageError, nearest, option_name, shortened
@@ -35,7 +35,7 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOpti
     Raises `UsageError`; prints and exits for --help, --help-all and --version.
     """
     parser = build_parser(required=set(options.required()) - inherited.keys())
-    own = vars(parser.parse_args(arguments))
+    own = with_files(vars(parser.parse_args(arguments)))
     for name in ACTIONS:
         own.pop(name, None)
     return options.RunOptions.of({**options.without_excluded(inherited, own), **own})
@@ -43,7 +43,30 @@ def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOpti
 
 def given_options(arguments: list[str]) -> dict[str, Any]:
     """The options that a command line sets itself, without any default."""
-    return vars(_known(arguments)[0])
+    return with_files(vars(_known(arguments)[0]))
+
+
+def with_files(own: dict[str, Any], names: Collection[str] | None = None) -> dict[str, Any]:
+    """The options with the files that patterns such as *.jpg match in their place: not every
+    system's shell expands them. names: of the options, by default all inputs of a picture.
+
+    Raises `UserError` for a pattern that matches nothing, or several files where one is taken.
+    """
+    from neural_style_tf.pictures import portable  # late: `--help` does not need it
+
+    for name in own.keys() & set(options.inputs_of_users() if names is None else names):
+        value = own[name]
+        if not isinstance(value, str):
+            own[name] = [path for item in value for path in portable.matching(item)]
+            continue
+        paths = portable.matching(value)
+        if len(paths) > 1:
+            raise UsageError(
+                f"{option_name(name)} {shortened(value)} matches {len(paths)} files "
+                f"({shortened(paths[0])}, {shortened(paths[1])} ...): name one of them"
+            )
+        own[name] = paths[0]
+    return own
 
 
 def known_options(arguments: list[str]) -> dict[str, Any]:

@@ -34,10 +34,11 @@ def start(debug: bool = False, threads: int | None = None) -> str:
     if gpus:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
         return f"GPU ({names[0]})"
-    if devices.seems_to_have_gpu() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    if devices.seems_to_have_gpu():
         streams.LOGGER.warning(
-            "this machine seems to have an NVIDIA GPU, but TensorFlow does not see it: install "
-            "neural-style-tf[gpu]; --debug shows TensorFlow's messages"
+            "this machine seems to have a GPU, but TensorFlow does not see it: install "
+            "neural-style-tf[gpu] for one of NVIDIA's, or set CUDA_VISIBLE_DEVICES=-1 to paint on "
+            "the CPU; --debug shows TensorFlow's messages"
         )
     count = _number_of_threads(threads)
     return f"CPU ({count} thread{'s' * (count != 1)})"
@@ -92,8 +93,25 @@ def _fixed_settings() -> list[str]:
     except (RuntimeError, ValueError):  # ValueError: where only some GPUs were set before
         fixed.append("the growth of GPU memory")
     tf.config.experimental.enable_op_determinism()  # one seed, one picture
-    tf.zeros(())  # the first tensor initialises TensorFlow, which prints its remaining messages
+    _open_devices()
     return fixed
+
+
+def _open_devices() -> None:
+    """Has TensorFlow open its devices and print its remaining messages: its first tensor does.
+    Raises `UserError` for a GPU that cannot be opened."""
+    import tensorflow as tf
+
+    try:
+        tf.zeros(())
+    except (tf.errors.OpError, RuntimeError) as error:
+        if not tf.config.list_physical_devices("GPU"):
+            raise
+        reason = shortened(str(error).partition("\n")[0], 150)
+        raise UserError(
+            f"the GPU cannot be opened ({reason}): end other programs that use it, or set "
+            f"{devices.VISIBLE}=-1 to paint on the CPU"
+        ) from error
 
 
 def _number_of_threads(wanted: int | None) -> int:

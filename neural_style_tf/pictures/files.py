@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from neural_style_tf.errors import SettingName, UserError, nearest
+from neural_style_tf.pictures import portable
+from neural_style_tf.pictures.portable import StrPath
 
-StrPath = str | os.PathLike[str]
-
-IS_WINDOWS = os.name == "nt"
 LOCK = ".neural-style-claim-"  # how the names of claims' files begin
 OLD_SECONDS = 24 * 3600.0  # no file takes this long to be written
 CLEAR_UP_SECONDS = 1.0  # that the end of a process may wait for a file that is being created
@@ -35,6 +34,7 @@ def check_writable(path: StrPath, overwrite: bool = False, make_folder: bool = F
 
     make_folder: its folder may be missing, the one above it may not.
     """
+    portable.check_name(path)
     path = Path(path)
     if make_folder and not os.path.exists(path.parent):
         path = path.parent
@@ -63,6 +63,7 @@ def check_free(path: StrPath, overwrite: bool = False) -> None:
 
 def open_to_read(path: StrPath) -> BinaryIO:
     """Opens a file for reading. Raises `UserError` for one that is missing, empty or unreadable."""
+    portable.check_name(path)
     path = Path(path)
     if os.path.isdir(path):
         raise UserError(f"{path} is a folder: name a file inside it")
@@ -109,12 +110,14 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if IS_WINDOWS:  # it cannot move an open file
+            if portable.is_windows():  # it cannot move an open file
                 file.close()
-            os.replace(file.name, target)
+            portable.replace(file.name, target)
     except OSError as error:
+        is_open = portable.is_windows() and isinstance(error, PermissionError)
+        advice = "close the program that has it open" if is_open else "make room there"
         raise UserError(
-            f"cannot write {path} ({reason(error)}): make room there or choose another name"
+            f"cannot write {path} ({reason(error)}): {advice} or choose another name"
         ) from error
 
 
@@ -134,7 +137,8 @@ def _temporary_beside(target: Path) -> Iterator[BinaryIO]:
                 file = open(path, "xb")  # noqa: SIM115 (not `tempfile`, which ignores the umask)
             with file:
                 # another process may have removed it before it was locked
-                if IS_WINDOWS or (_lock(file.fileno()) is not False and _is_at(file, path)):
+                is_locked = portable.is_windows() or _lock(file.fileno()) is not False
+                if is_locked and _is_at(file, path):
                     yield file
                     return
         finally:
@@ -162,7 +166,7 @@ def remove_left_behind(folder: StrPath) -> None:
 
 
 def _remove_unlocked(path: Path) -> None:
-    if IS_WINDOWS:  # it cannot remove an open file
+    if portable.is_windows():  # it cannot remove an open file
         _remove_old(path)
         return
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -200,18 +204,19 @@ def claim(path: StrPath) -> Iterator[bool]:
     killed process would stay locked.
     """
     target = _target_of(path)
-    lock = target.parent / f"{LOCK}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock"
+    name = os.path.basename(portable.place(target))
+    lock = target.parent / f"{LOCK}{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}.lock"
     descriptor = _locked(lock)
     try:
         yield descriptor is not None
     finally:
         if descriptor is not None:
-            if IS_WINDOWS:  # it cannot remove an open file
+            if portable.is_windows():  # it cannot remove an open file
                 os.close(descriptor)
             with contextlib.suppress(OSError):
                 lock.unlink()
             _held.discard(lock)
-            if not IS_WINDOWS:
+            if not portable.is_windows():
                 os.close(descriptor)
 
 
@@ -259,7 +264,7 @@ def _is_at(file: BinaryIO | int, path: Path) -> bool:
     """Whether an open file still has this path."""
     descriptor = file if isinstance(file, int) else file.fileno()
     try:
-        return IS_WINDOWS or os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return portable.is_windows() or os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
 

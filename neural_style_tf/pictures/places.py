@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import tempfile
@@ -16,11 +17,16 @@ MOUNTS = Path("/proc/mounts")
 
 
 def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
-    """Saves a file of this name in the first folder that has room: the temporary one, the home
-    folder or the cache. Returns its path, or None if all of them failed.
+    """Saves a file in the first place that takes it: beside the path, under a new name, or under
+    the same name in the temporary folder, the home folder or the cache. Returns its path, or None
+    if all of them failed.
 
     save: writes to the path that it is called with; it may raise any error.
     """
+    with contextlib.suppress(Exception):  # the next place may take it
+        beside = _beside(path)
+        save(beside)
+        return beside
     for place in (_user_temporary, _home, _cache):
         folder = None
         try:
@@ -33,6 +39,13 @@ def save_elsewhere(path: StrPath, save: Callable[[str], None]) -> str | None:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
     return None
+
+
+def _beside(path: StrPath) -> str:
+    """A path in the same folder that no file has: out-2.png for out.png."""
+    stem, ending = os.path.splitext(os.fspath(path))
+    numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
+    return next(other for other in numbered if not os.path.lexists(other))
 
 
 def temporary_file(size: int) -> IO[bytes]:

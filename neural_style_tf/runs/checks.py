@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import math
-import os
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -108,4 +107,6 @@ def _find_network(options: RunOptions) -> str:
 
 
 def _is_same(path: str | None, other: str) -> bool:
-    return path is not None and os.path.realpath(path) == os.path.realpath(other)
+    from neural_style_tf.pictures import portable
+
+    return path is not None and portable.place(path) == portable.place(other)

@@ -231,6 +231,12 @@ def single_files_written() -> list[str]:
     return [name for name in names_one if name != "output"]
 
 
+def inputs_of_users() -> list[str]:
+    """The inputs that neither a recipe nor a picture can name: a pattern in a file of a stranger
+    is not looked up."""
+    return option_names(lambda rule: rule["role"] == "input" and not rule.get("recipe"))
+
+
 def pictures() -> list[str]:
     """The inputs that are pictures or masks."""
     return [name for name in recorded_inputs() if name != "network"]

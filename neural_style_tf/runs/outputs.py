@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from neural_style_tf.errors import UsageError, UserError
-from neural_style_tf.pictures import files, writing
+from neural_style_tf.pictures import files, portable, writing
 from neural_style_tf.runs.options import RunOptions, single_files_written
 from neural_style_tf.runs.timelapse import Timelapse
 
@@ -17,10 +17,10 @@ PLACEHOLDER = re.compile(r"%(0?\d*)[sd]|\{(?::(0?\d*)d?)?\}")
 def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
     """Raises `UserError` for a file that could not be written or would be lost. own: files that the
     run has written before and may replace."""
-    checkpoints, own = checkpoint_paths(options), set(map(os.path.realpath, own))
-    read, written = set(map(os.path.realpath, inputs)), set()
+    checkpoints, own = checkpoint_paths(options), set(map(portable.place, own))
+    read, written = set(map(portable.place, inputs)), set()
     for path in paths(options):
-        place = os.path.realpath(path)
+        place = portable.place(path)
         if place in read or any(is_same_file(path, name) for name in inputs):
             raise UsageError(f"the output {path} is also an input: choose another name")
         if place in written:
@@ -28,7 +28,7 @@ def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
         written.add(place)
 
     def may_replace(path: str) -> bool:
-        return options.overwrite or os.path.realpath(path) in own
+        return options.overwrite or portable.place(path) in own
 
     writing.check_output(options.output, may_replace(options.output))
     for path in checkpoints[:1]:

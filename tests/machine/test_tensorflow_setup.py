@@ -60,7 +60,7 @@ def test_a_script_that_started_tensorflow_itself_paints_and_is_warned(folder):
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_gpu_that_tensorflow_does_not_see_is_a_warning(monkeypatch, caplog, hidden):
-    monkeypatch.setattr(devices, "seems_to_have_gpu", lambda: True)
+    monkeypatch.setattr(devices, "DRIVERS", (__file__,))
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     if not hidden:

@@ -45,6 +45,7 @@ EXCLUSIVE = (
     ({"stylization"}, {"style_weight"}),
     ({"content_layers"}, {"content_weight_blend"}),
     ({"style_layers"}, {"style_layer_weight_exp"}),
+    ({"style_masks"}, {"content_regions", "style_regions"}),
 )
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1

@@ -80,7 +80,7 @@ class Matches:
         places = size_in_places(content.shape[1], content.shape[2])
         if self.indices is None:
             queries = Queries(measure, palette, content, self._start, settings)
-            shares = settings.style_shares(len(styles))
+            shares = masks.blends(settings, len(styles))
             self.indices = self.looked_up(palette, queries, shares, masks, dtype)
             self._start = self._coarser = None  # pictures may be large
         elif len(self.indices) != places[0] * places[1] or not (
@@ -257,7 +257,7 @@ def _divided(
         return np.ones((len(shares), *size), bool), counts, shares
     covered = np.moveaxis(mask_at_places(masks.regions), -1, 0)
     counts = np.minimum(covered.sum(0, dtype=np.float64), 1)
-    allowed = np.broadcast_to(covered >= covered.max(0) / 2, (len(shares), *size))
+    allowed = (covered >= covered.max(0) / 2)[masks.numbers(len(shares))]
     parts = allowed * np.reshape(shares, (-1, 1, 1))
     parts = counts * parts / np.maximum(parts.sum(0), 1e-6)
     wanted = parts.sum((1, 2))

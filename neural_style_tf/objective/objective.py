@@ -233,8 +233,7 @@ def compare(
         if targets.units is not None:
             share = share / targets.units.styles[number]
         for layer, weight in settings.style_layer_weights().items():
-            regions = statistics.style[layer]
-            gram = regions[number if len(regions) > 1 else 0]
+            gram = statistics.style[layer][targets.regions[number]]
             weights.append(share * weight)
             pairs.append((gram, targets.styles[number][layer]))
     style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])

@@ -17,6 +17,7 @@ class Targets(NamedTuple):
     content: dict[str, tf.Tensor]  # features [1, h, w, channels] of the photo
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
+    regions: list[int]  # the number of the region that each painting paints
     neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
     units: "Units | None" = None  # with neighbors, and only then
 
@@ -35,21 +36,42 @@ def make_targets(
     settings: Settings,
     masks: Masks,
 ) -> Targets:
-    """The targets from what was measured. For "wasserstein" several paintings are blended into one
-    Gaussian by their moments: what is nearest to several Gaussians resembles none of them."""
-    shares = masks.shares(settings, len(styles))
-    has_regions = masks.regions is not None and masks.regions.shape[-1] > 1
-    if settings.statistics() == "wasserstein" and not has_regions:
-        styles = [{layer: _blended([of[layer] for of in styles], shares) for layer in styles[0]}]
-        shares = [sum(shares)]
+    """The targets from what was measured. For "wasserstein" the paintings of a region are blended
+    into one Gaussian by their moments: what is nearest to several Gaussians resembles none of
+    them."""
+    shares, regions = masks.shares(settings, len(styles)), masks.numbers(len(styles))
+    if settings.statistics() == "wasserstein":
+        styles, shares, regions = _blended_by_region(styles, shares, regions)
     targets = [
         {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
         for of in styles
     ]
-    return Targets(content, targets, [float(share) for share in shares])
+    return Targets(content, targets, [float(share) for share in shares], regions)
+
+
+def _blended_by_region(
+    styles: list[dict[str, losses.Gram]], shares: list[float], regions: list[int]
+) -> tuple[list[dict[str, losses.Gram]], list[float], list[int]]:
+    """One style for each region, with its share."""
+    numbers = sorted(set(regions))
+    blended, sums = [], []
+    for number in numbers:
+        own = [style for style, region in enumerate(regions) if region == number]
+        weights = [shares[style] for style in own]
+        sums.append(sum(weights))
+        blended.append(
+            {
+                layer: _blended([styles[style][layer] for style in own], weights)
+                for layer in styles[0]
+            }
+            if len(own) > 1
+            else styles[own[0]]
+        )
+    return blended, sums, numbers
 
 
 def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
+    shares = shares if any(shares) else [1.0] * len(shares)
     parts = [
         share / sum(shares) / gram.positions for share, gram in zip(shares, grams, strict=True)
     ]

@@ -8,9 +8,11 @@ import numpy as np
 from neural_style_tf.errors import UsageError
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import colors, resampling, transparency
+from neural_style_tf.pictures import colors, regions, resampling, transparency
 from neural_style_tf.pictures.colors import Palette
 from neural_style_tf.pictures.masks import InputMasks
+from neural_style_tf.pictures.regions import RegionMap
+from neural_style_tf.pictures.sizes import Placement
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
 
 
@@ -30,12 +32,14 @@ class Pictures(NamedTuple):
 
     def at_stage(self, stage: Stage, last: Stage, settings: Settings) -> list[np.ndarray]:
         """The content and the styles at the sizes that they have at a stage."""
-        pictures = [resampling.resize(self.content, *stage.outer_size)]
+        resized: dict[int, np.ndarray] = {}  # by id: a painting has a part in several regions
         for style in self.styles:
-            height, width = style.shape[:2]
-            size = stages.style_size(height, width, stage, last, settings)
-            pictures.append(resampling.resize(style, *size))
-        return pictures
+            if id(style) not in resized:
+                height, width = style.shape[:2]
+                size = stages.style_size(height, width, stage, last, settings)
+                resized[id(style)] = resampling.resize(style, *size)
+        content = resampling.resize(self.content, *stage.outer_size)
+        return [content, *(resized[id(style)] for style in self.styles)]
 
 
 def checked(
@@ -47,10 +51,13 @@ def checked(
     style_masks: Sequence[np.ndarray | None] | None = None,
     content_mask: np.ndarray | None = None,
     style_source_masks: Sequence[np.ndarray | None] | None = None,
+    content_regions: np.ndarray | RegionMap | None = None,
+    style_regions: Sequence[np.ndarray | RegionMap | None] | None = None,
 ) -> Pictures:
     """The arguments of `stylize` as float32; the styles in the content's colours if the settings
-    say so. What is transparent joins the masks. Raises `UsageError` for a picture or mask that is
-    missing, or of a wrong shape, size or range."""
+    say so. What is transparent joins the masks. With regions, each part of a painting is a style.
+    Raises `UsageError` for a picture or mask that is missing, or of a wrong shape, size or range.
+    """
     settings.check_styles(len(styles))
     content, opaque = _checked("content", content)
     pairs = [_checked(f"style {number}", style) for number, style in enumerate(styles, 1)]
@@ -61,15 +68,62 @@ def checked(
         initial = _checked_initial(initial, content)
     masks = InputMasks.checked(content, styles, style_masks, content_mask, style_source_masks)
     masks = masks.within(opaque, opaque_styles)
-    kind = settings.preserve_colors
-    if kind in ("match", "histogram"):
-        styles = [
-            colors.by_region(
-                style, [Palette(1, masks.source(number), content, masks.region(number))], kind
-            )
-            for number, style in enumerate(styles)
-        ]
+    regions.check_given(content_regions, style_regions, style_masks, len(styles))
+    # of each picture that is recoloured as a whole: the numbers of the styles that are parts of it
+    groups = [[number] for number in range(len(styles))]
+    if content_regions is not None and style_regions is not None:
+        maps = checked_maps(content, styles, content_regions, style_regions)
+        shares = settings.style_shares(len(styles))
+        found, parts = regions.parts(
+            *maps, shares, masks.content, masks.sources or [None] * len(styles)
+        )
+        masks = masks.with_regions(found, parts)
+        styles = [styles[part.style] for part in parts]
+        groups = regions.parts_of_each(parts)
+    if settings.preserve_colors in ("match", "histogram"):
+        styles = _recolored(styles, content, masks, groups, settings.preserve_colors)
     return Pictures(content, styles, initial, masks)
+
+
+def checked_maps(
+    content: np.ndarray,
+    styles: Sequence[np.ndarray],
+    content_regions: np.ndarray | RegionMap,
+    style_regions: Sequence[np.ndarray | RegionMap | None],
+) -> tuple[RegionMap, list[RegionMap | None]]:
+    """The maps of the photo and of the paintings at the sizes of these. Raises `UsageError`."""
+    names = [f"style_regions {number}" for number in range(1, len(styles) + 1)]
+    of_styles = [
+        None if of_style is None else _map_of(name, of_style, style)
+        for name, of_style, style in zip(names, style_regions, styles, strict=True)
+    ]
+    return _map_of("content_regions", content_regions, content), of_styles
+
+
+def _map_of(name: str, map_: np.ndarray | RegionMap, picture: np.ndarray) -> RegionMap:
+    if not isinstance(map_, RegionMap):
+        map_ = regions.region_map(name, map_)
+    return map_.placed(Placement(picture.shape[:2]))
+
+
+def _recolored(
+    styles: list[np.ndarray],
+    content: np.ndarray,
+    masks: InputMasks,
+    groups: list[list[int]],
+    kind: str,
+) -> list[np.ndarray]:
+    """The styles in the content's colours, each in those of the region that it paints. groups: the
+    numbers of those that are parts of one picture."""
+    result = list(styles)
+    for group in groups:
+        palettes = [
+            Palette(1, masks.source(number), content, masks.region(number)) for number in group
+        ]
+        picture = colors.by_region(styles[group[0]], palettes, kind)
+        for number in group:
+            result[number] = picture
+    return result
 
 
 def _checked_initial(initial: Any, content: np.ndarray) -> np.ndarray:

@@ -31,6 +31,8 @@ def stylize(
     style_masks: "Sequence[np.ndarray | None] | None" = None,
     content_mask: "np.ndarray | None" = None,
     style_source_masks: "Sequence[np.ndarray | None] | None" = None,
+    content_regions: "np.ndarray | None" = None,
+    style_regions: "Sequence[np.ndarray | None] | None" = None,
     on_step: Callable[[Step], None] | None = None,
     settings: Settings | None = None,
     **options: "Unpack[SettingsOptions]",
@@ -44,6 +46,9 @@ def stylize(
     style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
     content_mask: what is painted at all, likewise; the rest of the photo stays.
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
+    content_regions, style_regions: instead of style masks, a map of the content and one per style,
+        or None: [H, W, 3] with a flat colour per region, or [H, W] with its number, of any size.
+        A region is painted like those of its colour in the styles, at most 16 in all.
     on_step: called with a `Step` after every step, and once more at the end.
     settings, options: either `Settings`, or some of its fields by name.
 
@@ -70,6 +75,8 @@ def stylize(
         style_masks=style_masks,
         content_mask=content_mask,
         style_source_masks=style_source_masks,
+        content_regions=content_regions,
+        style_regions=style_regions,
     )
     return _with_alpha_of(content, images)
 

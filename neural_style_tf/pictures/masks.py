@@ -13,6 +13,7 @@ import numpy as np
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.pictures import resampling
+from neural_style_tf.pictures.regions import Part
 from neural_style_tf.settings import Settings
 
 
@@ -119,6 +120,17 @@ class InputMasks(NamedTuple):
         has_sources = any(mask is not None for mask in learnt)
         return self._replace(content=painted, sources=learnt if has_sources else None)
 
+    def with_regions(self, regions: Sequence[np.ndarray], parts: Sequence[Part]) -> "InputMasks":
+        """The masks of styles that each are a part of a painting, in place of those of the
+        paintings."""
+        sources = [joined(part.source, self.source(part.style)) for part in parts]
+        return self._replace(
+            styles=list(regions),
+            sources=sources if any(source is not None for source in sources) else None,
+            painted_in=[part.region for part in parts],
+            blend=[part.share for part in parts],
+        )
+
     def with_bleed(self, bleed: int) -> "InputMasks":
         """The masks with `bleed` more pixels beyond each edge of the photo, mirrored."""
         styles = self.styles and [
@@ -148,8 +160,9 @@ class InputMasks(NamedTuple):
         return Masks(regions, sources, self.painted_in, self.blend), painted
 
     def source(self, style: int) -> np.ndarray | None:
-        """[h, w]: where a style is learnt, counted from 0; None for everywhere."""
-        return self.sources[style] if self.sources else None
+        """[h, w] float32: where a style is learnt, counted from 0; None for everywhere."""
+        source = self.sources[style] if self.sources else None
+        return None if source is None else source.astype(np.float32, copy=False)
 
     def region(self, style: int) -> np.ndarray | None:
         """[H, W] float32: where a style paints at all, counted from 0; None for everywhere."""

@@ -16,6 +16,7 @@ from neural_style_tf.pictures import (
     limits,
     opening,
     orientation,
+    regions,
     resampling,
 )
 from neural_style_tf.pictures.files import StrPath
@@ -138,12 +139,7 @@ def _check_grey(path: StrPath, colors: np.ndarray) -> None:
     row, column = np.unravel_index(distance.argmax(), distance.shape)
     if distance[row, column] > MOST_COLOR_OF_MASK:
         raise UsageError(
-            f"mask {path} is in colour ({in_hexadecimal(colors[row, column])}): use a grey "
+            f"mask {path} is in colour ({regions.in_hexadecimal(colors[row, column])}): use a grey "
             "picture; for maps with a colour per region use ",
             *names("content_regions", "style_regions"),
         )
-
-
-def in_hexadecimal(color: np.ndarray) -> str:
-    """A colour [3], 0..255, as #rrggbb."""
-    return "#" + "".join(f"{round(float(level)):02x}" for level in color)

@@ -42,6 +42,16 @@ def _resize(pixels: np.ndarray, height: int, width: int, how: Image.Resampling) 
     return np.stack(channels, axis=-1)
 
 
+def nearest(labels: np.ndarray, placement: Placement) -> np.ndarray:
+    """Labels [H, W] brought to a size as `placement` says, by nearest neighbours."""
+    (height, width), shape = placement.size, labels.shape
+    top, left, rows, columns = placement.box or (0, 0, *shape)
+    down = (top + (np.arange(height) + 0.5) * rows / height).astype(int)
+    across = (left + (np.arange(width) + 0.5) * columns / width).astype(int)
+    down, across = np.minimum(down, shape[0] - 1), np.minimum(across, shape[1] - 1)
+    return np.pad(labels[down[:, np.newaxis], across], placement.mirrored, "symmetric")
+
+
 def with_bleed(pixels: np.ndarray, bleed: int) -> np.ndarray:
     """The picture or mask with `bleed` more pixels beyond each edge, mirrored."""
     if not bleed:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from neural_style_tf.painting.stages import Stage
+    from neural_style_tf.pictures.regions import RegionMap
 
 NO_MASK = "-"  # in the place of a style's
 PICTURES_HELD = 6  # of the result's size, [H, W, 3] float32, by a run that makes do with the least
@@ -55,18 +56,29 @@ class Read(NamedTuple):
 
 def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
+    from neural_style_tf.pictures import regions
+
     settings = options.settings
     content = _load_content(options)
     size = height, width = content.pixels.shape[:2]
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
-    styles, sources = _load_styles(options, size)
+    styles, sources, style_maps = _load_styles(options, size)
     has_sources = any(source is not None for source in sources)
-    masks = {
+    masks: dict[str, Any] = {
         "content_mask": _mask_of(content, options.content, options.content_mask, options),
         "style_masks": options.style_masks
         and [load_mask(path, content, options.max_megapixels) for path in options.style_masks],
         "style_source_masks": sources if has_sources else None,
     }
+    if options.content_regions is not None:
+        content_map = _load_map(options.content_regions, content, options)
+        assert content_map is not None  # only a painting may be without
+        masks |= {"content_regions": content_map, "style_regions": style_maps}
+        shares = settings.style_shares(len(styles))
+        regions.parts(
+            *(content_map, style_maps, shares, masks["content_mask"], sources),
+            options.content_regions,
+        )  # before anything expensive begins
     initial = _load_initial(options, content)
     fit = sizes.in_words(content.file_size, content.placement)
     return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, fit)
@@ -91,13 +103,16 @@ def _load_content(options: RunOptions) -> Read:
 
 def _load_styles(
     options: RunOptions, size: tuple[int, int]
-) -> "tuple[list[np.ndarray], list[np.ndarray | None]]":
-    """The paintings, each at its size in the run, and the masks of what is learnt of them. size:
-    height and width of the result."""
+) -> "tuple[list[np.ndarray], list[np.ndarray | None], list[RegionMap | None]]":
+    """The paintings, each at its size in the run, the masks of what is learnt of them, and their
+    maps of regions. size: height and width of the result."""
     settings, count = options.settings, len(options.styles)
     mask_paths = options.style_source_masks or [None] * count
-    styles, sources = [], []
-    for number, (path, mask_path) in enumerate(zip(options.styles, mask_paths, strict=True)):
+    map_paths = options.style_regions or [None] * count
+    styles, sources, maps = [], [], []
+    for number, (path, mask_path, map_path) in enumerate(
+        zip(options.styles, mask_paths, map_paths, strict=True)
+    ):
 
         def place(height: int, width: int, number: int = number) -> Placement:
             return sizes.of_style((height, width), size, settings, number)
@@ -106,7 +121,21 @@ def _load_styles(
         style = _read(path, options.max_megapixels, place, (size, chosen, number))
         styles.append(style.pixels)
         sources.append(_mask_of(style, path, mask_path, options))
-    return styles, sources
+        maps.append(_load_map(map_path, style, options))
+    return styles, sources, maps
+
+
+def _load_map(path: str | None, picture: Read, options: RunOptions) -> "RegionMap | None":
+    """The map of the regions of a picture, brought to its size as the picture was, whatever its own
+    proportions are; None without one. Raises `UserError`."""
+    from neural_style_tf.pictures import reading, regions
+
+    if path is None or path == NO_MASK:
+        return None
+    pixels = reading.read(path, options.max_megapixels).pixels
+    size = pixels.shape[:2]
+    placement = _placed_with(picture, size) or picture.placement.scaled(picture.file_size, size)
+    return regions.region_map(path, pixels).placed(placement)
 
 
 def _mask_of(
@@ -215,7 +244,9 @@ def load_mask(path: str | None, picture: Read, max_megapixels: float) -> "np.nda
 
 
 def check_masks(options: RunOptions) -> None:
-    """Raises `UsageError` unless there is one mask per style."""
+    """Raises `UsageError` unless there is one mask per style, and one map of regions."""
+    from neural_style_tf.pictures import regions
+
     for name in ("style_masks", "style_source_masks"):
         masks, count = getattr(options, name), len(options.styles)
         if masks is not None and len(masks) != count:
@@ -224,3 +255,6 @@ def check_masks(options: RunOptions) -> None:
                 SettingName(name),
                 f" for {count} style{'s' * (count != 1)}: pass one per style, {NO_MASK} for none",
             )
+    regions.check_given(
+        *(options.content_regions, options.style_regions, options.style_masks), len(options.styles)
+    )

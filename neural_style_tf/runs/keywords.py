@@ -16,6 +16,8 @@ class RunKeywords(SettingsOptions, total=False):
     content_mask: StrPath | None
     style_masks: Sequence[StrPath] | None
     style_source_masks: Sequence[StrPath] | None
+    content_regions: StrPath | None
+    style_regions: Sequence[StrPath] | None
     network: StrPath
     settings_from: StrPath | None
     save_settings: StrPath | None

@@ -91,6 +91,10 @@ class RunOptions:
         brief="grey pictures: white where each style applies")
     style_source_masks: tuple[str, ...] | None = _input(None,
         "one mask per style, with its proportions: white is learnt; - for all of it", many=True)
+    content_regions: str | None = _input(None,
+        "picture with a flat colour per region of the photo, instead of --style-masks")
+    style_regions: tuple[str, ...] | None = _input(None,
+        "one such picture per style: equal colours, equal regions; - for all of it", many=True)
     network: str = _input(str(BUNDLED_NETWORK),
         "VGG weights (.mat .h5 .pth .safetensors), or vgg19 or vgg16: Keras's (default: bundled)",
         recipe=True)

@@ -36,6 +36,8 @@ FILE_OPTIONS = {  # valid values of each option
     "content_mask": ["mask.png"],
     "style_masks": ["mask.png", "-"],
     "style_source_masks": ["mask.png", "-"],
+    "content_regions": ["mask.png"],
+    "style_regions": ["mask.png", "-"],
     "network": ["network.mat"],
     "output": OUTPUTS[:6],
     "settings_from": ["painted.png", "painted.jpg"],

@@ -48,6 +48,7 @@ OF_THE_COMMAND_LINE = {
 }
 NOT_OPTIONS = {"asked", "recipes"}
 FILES = {"content", "styles", "initial", "content_mask", "style_masks", "style_source_masks"}
+FILES |= {"content_regions", "style_regions"}
 FILES |= {"network", "output", "save_state", "timelapse", "log_dir", "checkpoint_output"}
 
 

@@ -156,7 +156,7 @@ class Descent:
             evaluation = objective(self.frame.picture(picture))
             self._evaluations += 1
             self._state = None  # type: ignore[assignment]  # from here on only the optimizer holds it
-            return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient))
+            return evaluation._replace(gradient=self.frame.gradient(evaluation.gradient, picture))
 
         try:
             moved, state, evaluation = self._optimizer.step(counted, self.picture, self._state)

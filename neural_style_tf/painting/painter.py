@@ -28,7 +28,8 @@ from neural_style_tf.painting.stage_optimizer import optimizer_of
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.start import starting_picture
 from neural_style_tf.painting.step import MATCHES, Step
-from neural_style_tf.pictures import resampling
+from neural_style_tf.pictures import colors, resampling
+from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 Images = Iterator[tuple[int | None, np.ndarray]]
@@ -173,7 +174,7 @@ class Painter:
         pictures = self._pictures.at_stage(stage, last, self._settings)
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
-        self._frame = Frame(photo, painted)
+        self._frame = self._frame_of(photo, paintings, masks, painted)
         matches = self._matches_of(stage)
         self._objective, self._losses = memory.make_objective(
             *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
@@ -187,11 +188,27 @@ class Painter:
                 start = starting_picture(
                     self._pictures, pictures, mean_pixel, self._settings, masks
                 )
-                self._descent = Descent(tf.constant(start[np.newaxis]), self._settings)
+                start = self._frame.limited(tf.constant(start[np.newaxis]))
+                self._descent = Descent(start, self._settings)
             self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
         self._matches = matches  # only now: after a failure above, states are of the stage before
         if stage is last:
             self._pictures = None  # type: ignore[assignment]
+
+    def _frame_of(
+        self,
+        photo: np.ndarray,
+        paintings: list[np.ndarray],
+        masks: Masks,
+        painted: np.ndarray | None,
+    ) -> Frame:
+        """The frame of a stage, from its pictures, [1, H, W, 3], and masks."""
+        initial = self._pictures.initial
+        if initial is not None:
+            initial = resampling.resize(initial, *photo.shape[1:3])
+        shares = masks.blends(self._settings, len(paintings))
+        limit = colors.limits(photo, paintings, initial, masks, shares)
+        return Frame(photo, painted, limit)
 
     def _matches_of(self, stage: Stage) -> Matches | None:
         """How the stage decides which parts of the paintings each place is moved towards."""
@@ -251,8 +268,7 @@ class Painter:
         if stage is not last:  # a limit of the whole run was reached
             paintings = [style[np.newaxis] for style in self._pictures.styles]
             photo = self._pictures.content[np.newaxis]
-            _, painted = self._pictures.masks.at(photo, paintings)
-            frame = Frame(photo, painted)
+            frame = self._frame_of(photo, paintings, *self._pictures.masks.at(photo, paintings))
         picture = resized(self._best().picture, *last.outer_size)
         image = last.image(frame.picture(picture))
         self._descent.release()

@@ -46,9 +46,9 @@ def stylize(
     style_masks: where each style paints, [H, W] of the content's size, 0..1; None for everywhere.
     content_mask: what is painted at all, likewise; the rest of the photo stays.
     style_source_masks: what each style is learnt from, [h, w] of its size; None for all of it.
-    content_regions, style_regions: instead of style masks, a map of the content and one per style,
-        or None: [H, W, 3] with a flat colour per region, or [H, W] with its number, of any size.
-        A region is painted like those of its colour in the styles, at most 16 in all.
+    content_regions, style_regions: instead of style masks, a map of the content and of each style,
+        or None: [H, W, 3], a flat colour per region, or [H, W], its number; of any size. Each of at
+        most 16 regions is painted like those of its colour.
     on_step: called with a `Step` after every step, and once more at the end.
     settings, options: either `Settings`, or some of its fields by name.
 
@@ -65,19 +65,12 @@ def stylize(
     tensorflow_setup.prepare()  # before TensorFlow is imported
     from neural_style_tf.painting.painter import paint_stages
 
-    images = paint_stages(
-        network,
-        content,
-        styles,
-        settings,
-        on_step=on_step,
-        initial=initial,
-        style_masks=style_masks,
-        content_mask=content_mask,
-        style_source_masks=style_source_masks,
-        content_regions=content_regions,
-        style_regions=style_regions,
-    )
+    pictures: dict[str, Any] = {
+        **{"initial": initial, "style_masks": style_masks, "content_mask": content_mask},
+        **{"style_source_masks": style_source_masks},
+        **{"content_regions": content_regions, "style_regions": style_regions},
+    }
+    images = paint_stages(network, content, styles, settings, on_step=on_step, **pictures)
     return _with_alpha_of(content, images)
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 # Of RGB, 0..1; added to each channel, since the covariance of a grey picture is singular.
 LEAST_VARIANCE = 1e-5
+# Levels from the mean of a pixel's channels: pictures that stay below are nearly grey. Toned prints
+# have more.
+NEARLY_GREY = 16
+UNLIMITED = 255.0
 
 
 def luma_only(painted: np.ndarray, photo: np.ndarray) -> np.ndarray:
@@ -95,6 +99,53 @@ def by_region(picture: np.ndarray, palettes: Sequence[Palette], kind: str) -> np
             covered += part
     covered = np.minimum(covered, 1)
     return covered * total / np.maximum(weight, 1e-6) + (1 - covered) * picture
+
+
+def limits(
+    photo: np.ndarray,
+    paintings: Sequence[np.ndarray],
+    initial: np.ndarray | None,
+    masks: "Masks",
+    shares: Sequence[float],
+) -> np.ndarray | None:
+    """How far a channel of the result may be from the mean of its pixel's, in levels: no further
+    than in the photo, the picture to start from and the paintings, where all these are nearly grey.
+
+    The network is trained on colours, and what it measures of a grey picture does not say that it
+    is grey. Pictures are [1, H, W, 3], but `initial` [H, W, 3] or None. shares: of the paintings;
+    one without a share does not count. Returns [1, H, W, 1] float32, or [1, 1, 1, 1] without masks;
+    None if no limit applies.
+    """
+    everywhere = np.zeros((1, 1), np.float32)
+    result, covered = everywhere, everywhere > 0
+    for number, (painting, share) in enumerate(zip(paintings, shares, strict=True)):
+        if share > 0:
+            region, source = masks.region(number), masks.source(number)
+            here = ~everywhere.astype(bool) if region is None else region > 0
+            limit = _saturation(painting[0], None if source is None else source[0, ..., 0])
+            for picture in (photo[0], initial):
+                if picture is not None and limit < UNLIMITED:
+                    limit = max(limit, _saturation(picture, region))
+            result = np.maximum(result, np.where(here, np.float32(limit), 0))
+            covered = covered | here
+    result = np.where(covered, result, np.float32(UNLIMITED))
+    return result[np.newaxis, ..., np.newaxis] if result.min() < UNLIMITED else None
+
+
+def _saturation(picture: np.ndarray, weights: np.ndarray | None) -> float:
+    """The largest distance of a channel from the mean of its pixel's, where weights [H, W] are
+    above 0; `UNLIMITED` if the picture is not nearly grey."""
+    for pixels, counts in (
+        (picture[::8, ::8], None if weights is None else weights[::8, ::8]),  # mostly enough
+        (picture, weights),
+    ):
+        distances = np.abs(pixels - pixels.mean(-1, keepdims=True)).max(-1)
+        if counts is not None:
+            distances = distances * (counts > 0)
+        largest = float(distances.max())
+        if largest > NEARLY_GREY:
+            return UNLIMITED
+    return largest
 
 
 def _flat(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_a_flat_map_is_read_exactly():
 
 
 def test_numbers_of_regions_are_a_map(picture):
-    """Neighbouring numbers are no noise."""
+    """Numbers that follow each other are different regions."""
     numbers = np.repeat(np.arange(12), 4)[:, np.newaxis] * np.ones(30, int)
     found = regions.region_map("map", numbers)
     assert found.is_exact and found.colors == [(number,) * 3 for number in range(12)]

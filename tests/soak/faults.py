@@ -142,7 +142,7 @@ def _attempt(fault: Fault, folder: Path, expected: bytes) -> str | None:
         state = Path(state)
         again = forks.run(["--resume", state, "--output", "out.png", "--overwrite"], folder)
         if state.is_absolute():
-            shutil.rmtree(state.parent)
+            _remove_elsewhere(state, folder)
         is_shorter = fault.error in ("ResourceExhaustedError", "MemoryError")
         if again.status != 0:
             return f"does not go on: {again.status} {again.stderr[-800:]} after {ended.stderr}"
@@ -152,6 +152,14 @@ def _attempt(fault: Fault, folder: Path, expected: bytes) -> str | None:
         forks.run(_arguments(fault.run), folder)
     over = forks.left_over(folder)
     return f"left over: {over} after {ended.stderr}" if over else None
+
+
+def _remove_elsewhere(path: Path, folder: Path) -> None:
+    """Removes what was not saved under its name: beside it, or in a folder of its own."""
+    if path.parent.resolve() == folder.resolve():
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
 
 
 def _look(fault: Fault, folder: Path, ended: forks.Ended, old: bytes) -> str | None:
@@ -184,7 +192,7 @@ def _look_at_picture(fault: Fault, folder: Path, ended: forks.Ended, old: bytes)
             if image.size != wanted and "could not be enlarged" not in ended.stderr:
                 return f"a picture of {image.size}"
     if instead:
-        shutil.rmtree(path.parent)
+        _remove_elsewhere(path, folder)
     if ended.status == 0 and not is_new:
         return "status 0 without a picture"
     if has_begun and not is_new and not (fault.stays and SAID.search(ended.stderr)):

@@ -45,10 +45,13 @@ def pytest_sessionfinish():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the tests that need a browser or a Dask cluster, for `-m "not browser"`."""
+    """Marks the tests that need a browser or a Dask cluster, for `-m "not browser"`. On Windows,
+    skips those that need what it lacks."""
     for item in items:
         if "browser" in item.fixturenames:
             item.add_marker("browser")
+        if os.name == "nt" and item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="Windows has no such signals, pipes or modes"))
         if item.path.name == "test_dask_cluster.py":
             item.add_marker("cluster")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from launcher import ROOT
+
+pytest.importorskip("resource", reason="the soak needs processes with limits")
 from soak.__main__ import parts, replay, run
 from soak.engine import SkippedError, Soak, summary
 

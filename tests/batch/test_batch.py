@@ -176,6 +176,7 @@ def workers_of(batch):
     return workers
 
 
+@pytest.mark.posix
 def test_a_killed_worker_costs_nothing_but_time(folders, alone):
     process = start(folders, "--workers", 2, "--save-states")
     os.kill(wait_for(lambda: workers_of(process))[0], signal.SIGKILL)
@@ -256,13 +257,12 @@ def test_two_batches_in_one_folder_share_the_work(folders, alone):
     assert_as_alone(folders, alone)
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
-def test_ctrl_c_keeps_what_is_done(folders, alone, number, status):
+@pytest.mark.posix
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_ctrl_c_keeps_what_is_done(folders, alone, name, status):
     process = start(folders, *one_quick(folders), "--workers", 1, "--threads", 1)
     wait_for(lambda: list(folders.glob("gallery/*.png")))
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, getattr(signal, name))
     errors = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == status and "not started" in errors
     done = [path.name for path in folders.glob("gallery/*--*.png")]

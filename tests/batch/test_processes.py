@@ -257,6 +257,7 @@ def test_what_all_need_is_imported_once(needed, output, tmp_path):
     assert re.fullmatch(output, out.strip()) and not err
 
 
+@pytest.mark.posix
 @forks
 def test_ctrl_c_while_it_is_imported_is_for_who_asks(tmp_path):
     needed = "open('begun', 'w').close()\nwhile not os.path.exists('on'): time.sleep(0.01)\n"

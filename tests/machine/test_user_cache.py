@@ -20,6 +20,7 @@ def caches(tmp_path, monkeypatch):
     return path
 
 
+@pytest.mark.posix
 @needs_owners
 def test_without_a_home_the_folder_is_the_users_own_among_temporary_files(monkeypatch, tmp_path):
     def unknown(_):

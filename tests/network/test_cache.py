@@ -158,6 +158,7 @@ def test_the_entry_of_another_file_is_ignored(path, reads, tmp_path):
 needs_owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owners here")
 
 
+@pytest.mark.posix
 @needs_owners
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_an_entry_that_others_could_have_written_is_ignored_and_replaced(path, reads, mode):
@@ -170,6 +171,7 @@ def test_an_entry_that_others_could_have_written_is_ignored_and_replaced(path, r
     assert len(reads) == 2
 
 
+@pytest.mark.posix
 @needs_owners
 def test_a_folder_that_others_can_write_is_made_private_before_it_is_used(path, reads):
     cache.read(path)
@@ -195,6 +197,7 @@ def test_in_a_folder_of_another_user_nothing_is_read_or_kept(path, reads, monkey
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+@pytest.mark.posix
 @needs_owners
 def test_no_link_and_no_pipe_is_followed(path, reads, tmp_path):
     expected = cache.read(path)
@@ -243,6 +246,7 @@ def test_it_is_cleared_of_all_but_the_key_and_what_is_not_ours(path, reads):
     assert reads == [path, path]
 
 
+@pytest.mark.posix
 def test_a_cache_that_does_not_exist_or_is_another_users_is_not_cleared(path, monkeypatch):
     assert cache.clear() == (user_cache.folder(), 0, 0)
     assert not user_cache.folder().exists()

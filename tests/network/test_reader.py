@@ -12,8 +12,9 @@ from network_files import error_of, save_broken_h5, save_h5
 
 from neural_style_tf.network import cache, reader, vgg, weights
 
+CRASH = "exit status 11" if os.name == "nt" else "SIGSEGV"
 BEHAVIOURS = {
-    "crash": ("os.kill(os.getpid(), 11)", "the reader of .h5 files crashed on it (SIGSEGV)"),
+    "crash": ("os.kill(os.getpid(), 11)", f"the reader of .h5 files crashed on it ({CRASH})"),
     "end": ("os._exit(3)", "the reader of .h5 files crashed on it (exit status 3)"),
     "lie": ("os.write(OUTPUT, b'W' + bytes(8)); os._exit(0)", "the reader of .h5 files crashed on "
             "it (exit status 0)"),
@@ -118,6 +119,7 @@ def test_an_h5_file_that_declares_more_than_it_has_is_refused(tmp_path):
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.posix
 def test_an_h5_file_does_not_lead_to_other_files(tmp_path):
     path, secret = tmp_path / "network.h5", tmp_path / "secret"
     secret.write_bytes(np.arange(12, dtype="f4").tobytes())
@@ -137,6 +139,7 @@ def test_an_h5_file_does_not_lead_to_other_files(tmp_path):
     assert f"network {path} is not a Keras VGG network" in error_of(weights.read, path)
 
 
+@pytest.mark.posix
 def test_what_is_not_a_file_of_a_plausible_size_is_refused_at_once(tmp_path):
     pipe, large = tmp_path / "pipe", tmp_path / "large.mat"
     os.mkfifo(pipe)

@@ -273,6 +273,7 @@ def test_a_new_file_follows_the_umask(tmp_path, umask, mode):
     assert stat.S_IMODE((tmp_path / "out.png").stat().st_mode) == mode
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
 def test_an_old_file_keeps_its_mode(tmp_path):
     path = write(tmp_path / "out.png", noise())
@@ -282,6 +283,7 @@ def test_an_old_file_keeps_its_mode(tmp_path):
     np.testing.assert_array_equal(pixels_of(path), picture())
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_stays_a_link(tmp_path, exists):
     (tmp_path / "elsewhere").mkdir()

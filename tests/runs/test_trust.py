@@ -234,6 +234,7 @@ def test_a_signature_is_of_this_very_content(folder):
         assert not signature.is_ours(content, wrong)
 
 
+@pytest.mark.posix
 def test_a_key_that_others_may_read_signs_nothing(folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     assert signature.sign({}) is not None

@@ -3,12 +3,16 @@
 import contextlib
 import json
 import os
-import resource
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+try:
+    import resource
+except ImportError:  # Windows, where nothing is forked either
+    resource = None
 
 ADDRESS_SPACE = 8 << 30  # bytes, so that the machine stays usable whatever an attempt does
 MESSAGE = 2000  # characters of it that are kept

@@ -76,16 +76,23 @@ def _check_text(name: str, value: Any, rule: Rule) -> None:
             raise UsageError(
                 *names(name),
                 f" {shortened(repr(value))} is unknown{nearest(str(value), choices)}: "
-                f"choose {', '.join(choices[:-1])} or {choices[-1]}",
+                f"{_choose(choices)}",
             )
     elif rule.get("is_path") and not isinstance(value, str):
         raise UsageError(*names(name), f" is {shortened(repr(value))}: use the name of a file")
+
+
+def _choose(choices: Iterable[Any]) -> str:
+    *others, last = map(str, choices)
+    return f"choose {', '.join(others)} or {last}"
 
 
 def _check_number(name: str, value: Any, kind: type, rule: Rule) -> None:
     if not _is_of_kind(value, kind):
         wanted = {int: "a whole number", float: "a finite number", bool: "True or False"}[kind]
         raise UsageError(*names(name), f" is {shortened(value)}: use {wanted}")
+    if "choices" in rule and value not in rule["choices"]:
+        raise UsageError(*names(name), f" is {shortened(value)}: {_choose(rule['choices'])}")
     bounds = (
         ("at_least", "or more", lambda bound: value >= bound),
         ("above", None, lambda bound: value > bound),

@@ -14,7 +14,7 @@ from neural_style_tf.batch.scheduling import TRIES, Event
 from neural_style_tf.batch.summary import Summary
 from neural_style_tf.batch.worker_count import Kind
 from neural_style_tf.errors import INTERRUPTED, UserError, message_of
-from neural_style_tf.machine import devices
+from neural_style_tf.machine import devices, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs.options import RunOptions
 
@@ -37,7 +37,7 @@ def run(pairs: Sequence[Pair], options: BatchOptions) -> int:
     """
     common = pairs[0].options
     _make_folders({os.path.dirname(pair.output) for pair in pairs})
-    with Summary(len(pairs), common.quiet) as summary:
+    with Summary(len(pairs), common.quiet) as summary, streams.logged(summary.note_once):
         try:
             _paint_all(pairs, options, summary)
         except KeyboardInterrupt as interruption:
@@ -180,7 +180,7 @@ def _write_gallery(
     pairs: Sequence[Pair], summary: Summary, folder: str, max_megapixels: float
 ) -> None:
     entries = [
-        gallery.Entry(pair.content, pair.styles, pair.output, **outcome._asdict())
+        gallery.Entry(pair.content, pair.styles, pair.output, *outcome[:-1])
         for pair in pairs
         if (outcome := summary.outcomes.get(pair.output))
     ]

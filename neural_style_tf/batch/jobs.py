@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf.batch import records
 from neural_style_tf.errors import UserError, one_line
-from neural_style_tf.machine import recent
+from neural_style_tf.machine import recent, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import checks, failures, inputs, provenance
 from neural_style_tf.runs.options import RunOptions, option_names
@@ -46,6 +47,7 @@ class Outcome(NamedTuple):
     seconds: float = 0.0
     losses: Mapping[str, float] = {}  # by name, of the picture
     settings: Mapping[str, Any] = {}  # by name, as the user set them
+    notes: tuple[str, ...] = ()  # what the user should hear of
 
 
 def paint(options: RunOptions, device: str, report: Report) -> Outcome:
@@ -53,8 +55,9 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
     in words."""
     recent.pictures.max_size, recent.targets.max_size = ROOM_FOR_PICTURES, ROOM_FOR_TARGETS
     began = time.monotonic()
+    notes: list[str] = []
     try:
-        with files.claim(options.output) as is_ours:
+        with streams.logged(notes.append), files.claim(options.output) as is_ours:
             if not is_ours:
                 time.sleep(BUSY_SECONDS)
                 return Outcome("busy")
@@ -63,7 +66,7 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
         if options.debug and not isinstance(error, UserError):
             raise
         outcome = failed(failures.in_words(error))
-    return outcome._replace(seconds=time.monotonic() - began)
+    return outcome._replace(seconds=time.monotonic() - began, notes=tuple(notes))
 
 
 def in_worker(threads: int | None, debug: bool) -> Callable:
@@ -88,9 +91,9 @@ def existing(options: RunOptions) -> Outcome | None:
     """
     if options.overwrite or not os.path.exists(options.output):
         return None
-    from neural_style_tf.pictures import metadata
+    from neural_style_tf.pictures import metadata, reading
 
-    description = metadata.read(options.output)
+    description = metadata.read(options.output) or records.read(options.output)
     if not description:
         raise UserError(
             f"{options.output} exists, and does not say how it was made: use --overwrite to "
@@ -99,7 +102,8 @@ def existing(options: RunOptions) -> Outcome | None:
     description = provenance.checked(description, options.output)
     run = checks.check(_replacing(options))
     settings = provenance.settings_in(run.description)
-    if provenance.is_same(description, run.description):
+    has_bits = reading.bits(options.output) == options.bits
+    if has_bits and provenance.is_same(description, run.description):
         if "losses" not in description:
             return None  # it was stopped midway
         _remove(options.save_state)
@@ -128,8 +132,17 @@ def _paint(options: RunOptions, device: str, report: Report) -> Outcome:
     if PaintingRun(run, pictures, device, watch=watch).paint():
         message = f"not all of {options.output} could be written (see above)"
         return failed(message)._replace(settings=settings)
+    keep_record(options, run.description, losses)
     _remove(options.save_state)
     return Outcome("done", losses=losses, settings=settings)
+
+
+def keep_record(
+    options: RunOptions, description: provenance.Description, losses: Mapping[str, float]
+) -> None:
+    """Remembers how a picture without metadata was made."""
+    if options.no_metadata:
+        records.keep(options.output, {**description, "losses": losses})
 
 
 def _resumed(options: RunOptions) -> checks.Run | None:

@@ -22,7 +22,7 @@ from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import files, formats
-from neural_style_tf.runs import provenance
+from neural_style_tf.runs import checks, provenance
 from neural_style_tf.runs.options import RunOptions, pictures, recorded_paths
 from neural_style_tf.settings import BUNDLED_NETWORK
 
@@ -114,7 +114,15 @@ def _paint_files(
         }
         output = os.path.join(folder, os.path.basename(options.output))
         outcome = jobs.paint(dataclasses.replace(options, output=output, **copies), device, report)
-        outcome = outcome._replace(message=outcome.message.replace(output, options.output))
+        names = {output: options.output, **{copy: path for path, copy in paths.items()}}
+
+        def named(text: str) -> str:
+            for copy, path in names.items():
+                text = text.replace(copy, path)
+            return text
+
+        notes = tuple(map(named, outcome.notes))
+        outcome = outcome._replace(message=named(outcome.message), notes=notes)
         return outcome, Path(output).read_bytes() if outcome.status == "done" else None
 
 
@@ -145,6 +153,8 @@ def unpack(result: Any, options: RunOptions, is_shared: bool) -> Outcome:
             existing = jobs.existing(options)
             if not existing:
                 files.write(options.output, data)
+                run = checks.check(dataclasses.replace(options, overwrite=True))
+                jobs.keep_record(options, run.description, outcome.losses)
             return existing or outcome
     except UserError as error:
         return jobs.failed(message_of(error))._replace(settings=outcome.settings)
@@ -169,6 +179,8 @@ def _is_sound(result: Any, is_shared: bool) -> bool:
         and isinstance(outcome.message, str)
         and isinstance(outcome.seconds, float | int)
         and math.isfinite(outcome.seconds)
+        and isinstance(outcome.notes, tuple)
+        and all(isinstance(text, str) for text in outcome.notes)
         and all(isinstance(name, str) for name in (*outcome.losses, *outcome.settings))
         and all(isinstance(loss, float | int) for loss in outcome.losses.values())
     )

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neural_style_tf.batch.jobs import Outcome
-from neural_style_tf.errors import UserError, message_of
+from neural_style_tf.errors import UserError, message_of, one_line
 from neural_style_tf.machine.streams import tolerant
 from neural_style_tf.runs.progress import time_in_words
 
@@ -39,6 +39,7 @@ class Summary:
         )
         self._all = self._bars.add_task("pictures", total=count)
         self._worker_bars: dict[int, TaskID] = {}
+        self._noted: set[str] = set()
 
     def __enter__(self) -> "Summary":
         self._bars.start()
@@ -50,6 +51,13 @@ class Summary:
     def note(self, text: str) -> None:
         """Prints a line above the bars."""
         self._console.print(text, markup=False, soft_wrap=True)
+
+    def note_once(self, text: str) -> None:
+        """The same for what several processes may report."""
+        text = one_line(text)
+        if text not in self._noted:
+            self._noted.add(text)
+            self.note(text)
 
     def show(self, worker: int, output: str, steps: tuple[int, int] | None) -> None:
         """Shows the picture that a worker is at. steps: done, and in all."""
@@ -64,6 +72,8 @@ class Summary:
         self.outcomes[output] = outcome
         self._bars.update(self._all, completed=len(self.outcomes))
         number = f"{len(self.outcomes)}/{self._count}"
+        for text in outcome.notes:
+            self.note_once(text)
         if outcome.status == "failed":
             self.status = self.status or UserError.exit_status
             self._errors.print(f"{number} error: {outcome.message}", markup=False, soft_wrap=True)

@@ -276,7 +276,7 @@ def _text(field: dataclasses.Field) -> str:
 
 def _metavar(rule: Mapping[str, Any]) -> str:
     if "choices" in rule:
-        return "|".join(rule["choices"])
+        return "|".join(map(str, rule["choices"]))
     return rule.get("metavar") or ("LAYER" if rule["kind"] is dict else "N")
 
 

@@ -11,6 +11,17 @@ from typing import Any, TextIO, cast
 LOGGER = logging.getLogger("neural_style_tf")  # messages for the user; the core prints nothing
 
 
+_said: set[str] = set()
+_MOST_SAID = 10_000
+
+
+def warn_once(message: str) -> None:
+    """Logs a warning for the user, unless this process has logged it before."""
+    if message not in _said and len(_said) < _MOST_SAID:
+        _said.add(message)
+        LOGGER.warning("%s", message)
+
+
 class Tolerant:
     """A text stream that can always be written to. After the first write that fails, all others
     are ignored; `error` is the cause."""

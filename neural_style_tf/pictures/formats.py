@@ -28,13 +28,9 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-READABLE_ENDINGS = (
-    *FORMATS,
-    ".gif",
-    ".avif",
-    ".heic",
-    ".heif",
-)  # of the files that a folder is searched for
+DEEP = ("PNG", "TIFF")  # those that hold 16 bits per colour
+# of the files that a folder is searched for
+READABLE_ENDINGS = (*FORMATS, ".gif", ".avif", ".heic", ".heif")
 # JPEG_MAX_DIMENSION of libjpeg's jmorecfg.h, WEBP_MAX_DIMENSION of libwebp's encode.h
 LONGEST_SIDES = {"JPEG": 65_500, "WebP": 16_383}
 WITHOUT_ALPHA = ("JPEG", "BMP")

@@ -9,8 +9,9 @@ from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import streams
-from neural_style_tf.pictures import opening
+from neural_style_tf.pictures import opening, photo_metadata
 from neural_style_tf.pictures.files import StrPath
+from neural_style_tf.pictures.photo_metadata import PhotoMetadata
 from neural_style_tf.version import VERSION
 
 SOFTWARE = f"neural-style {VERSION}"
@@ -40,39 +41,121 @@ def read(path: StrPath) -> dict[str, Any]:
         ) from error
 
 
-def metadata_options(path: StrPath, name: str, text: str) -> dict[str, Any]:
-    """The arguments that have Pillow's encoder of a format write the text where others look for it.
+def metadata_options(
+    path: StrPath,
+    name: str,
+    text: str | None,
+    photo: PhotoMetadata | None = None,
+    size: tuple[int, int] = (1, 1),
+) -> dict[str, Any]:
+    """The arguments that have the encoder of a format write metadata where others look for it.
 
     text: JSON, which escapes everything beyond ASCII: no reader garbles it, not even a file name
-    that is not valid Unicode. One over `MAX_BYTES` is left out, and a warning is logged.
+    that is not valid Unicode. One over `MAX_BYTES` is left out, and a warning is logged. photo:
+    what is passed on of the photo. size: of the picture, height and width.
     """
-    if len(text) > MAX_BYTES:
+    if text is not None and len(text) > MAX_BYTES:
         streams.LOGGER.warning(
             "%s is saved without its settings, which are %.1f MB long: at most %.1f MB are read "
             "again, so that it cannot be painted again by --settings-from",
             *(path, len(text) / 1e6, MAX_BYTES / 1e6),
         )
-        return {}
+        text = None
+    photo = photo or photo_metadata.NONE
+    exif = photo.exif(*size)
+    options: dict[str, Any] = {"dpi": photo.dpi} if photo.dpi and name in ("PNG", "JPEG") else {}
     if name == "PNG":
-        chunks = PngImagePlugin.PngInfo()
+        return options | _png_options(exif, text, photo)
+    if text is not None:
+        exif[ExifTags.Base.Software] = SOFTWARE
+    if name == "TIFF":
+        return {"tags": _tiff_tags(exif, text, photo)}
+    if name == "JPEG":
+        return options | _jpeg_options(path, exif, text, photo)
+    if text is not None:
+        _add_comment(exif, text)
+    options |= {"xmp": photo.xmp} if photo.xmp else {}
+    return options | ({"exif": exif} if len(exif) else {})
+
+
+def _png_options(exif: Image.Exif, text: str | None, photo: PhotoMetadata) -> dict[str, Any]:
+    chunks = PngImagePlugin.PngInfo()
+    if text is not None:
         chunks.add_text("Software", SOFTWARE)
         chunks.add_text("Comment", text)
-        return {"pnginfo": chunks}
-    if name == "TIFF":
-        tags = {ExifTags.Base.ImageDescription: text, ExifTags.Base.Software: SOFTWARE}
-        return {"tiffinfo": tags}
-    exif = Image.Exif()
-    exif[ExifTags.Base.Software] = SOFTWARE
-    if name == "JPEG" and len(text) > _MAX_SEGMENT_TEXT:
-        return {"exif": exif, "extra": _comment_segments(text.encode("ascii"))}
-    exif[ExifTags.IFD.Exif] = {ExifTags.Base.UserComment: _ASCII + text.encode("ascii")}
-    return {"exif": exif}
+    if photo.xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", photo.xmp.decode())
+    return {"pnginfo": chunks, **({"exif": exif} if len(exif) else {})}
+
+
+def _tiff_tags(exif: Image.Exif, text: str | None, photo: PhotoMetadata) -> dict[int, Any]:
+    """A TIFF has the tags of EXIF in its own directory. Our text takes the place of a description
+    that the photo has."""
+    tags = {tag: exif[tag] for tag in exif if tag not in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)}
+    if text is not None:
+        tags[ExifTags.Base.ImageDescription] = text
+    if photo.xmp:
+        tags[_XMP] = photo.xmp
+    for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if part in exif:
+            tags[part] = exif[part]
+    return tags
+
+
+_XMP = 700  # XMP specification, part 3, 2.3: the tag of TIFF
+
+
+def _jpeg_options(
+    path: StrPath, exif: Image.Exif, text: str | None, photo: PhotoMetadata
+) -> dict[str, Any]:
+    """EXIF and XMP have one segment each. What does not fit is left out, and a warning logged; our
+    text is written as comments then."""
+    if not _fits(exif):
+        _warn(path, "EXIF", len(exif.tobytes()))
+        exif = Image.Exif()
+        if text is not None:
+            exif[ExifTags.Base.Software] = SOFTWARE
+    segments = b""
+    if photo.xmp and len(photo.xmp) > _MAX_SEGMENT_TEXT:
+        _warn(path, "XMP", len(photo.xmp))
+    elif photo.xmp:
+        segments += _segment(0xFFE1, _XMP_HEAD + photo.xmp)
+    if text is not None:
+        with_comment = Image.Exif()
+        with_comment.update(exif)
+        _add_comment(with_comment, text)
+        if _fits(with_comment):
+            exif = with_comment
+        else:
+            segments += _comment_segments(text.encode("ascii"))
+    return ({"exif": exif} if len(exif) else {}) | ({"extra": segments} if segments else {})
+
+
+def _add_comment(exif: Image.Exif, text: str) -> None:
+    part = exif.get(ExifTags.IFD.Exif) or {}
+    exif[ExifTags.IFD.Exif] = {
+        **part,
+        ExifTags.Base.UserComment: _ASCII + text.encode("ascii"),
+    }
+
+
+def _fits(exif: Image.Exif) -> bool:
+    return len(exif.tobytes()) <= _MAX_EXIF
+
+
+def _warn(path: StrPath, what: str, size: int) -> None:
+    streams.warn_once(
+        f"{path} is saved without the {what} of the photo, which has {size / 1000:.0f} kB: "
+        "a JPEG holds 64 kB"
+    )
 
 
 _ASCII = b"ASCII\0\0\0"  # EXIF 2.32, UserComment: the 8 bytes that name its character code
 # A segment of a JPEG holds 64 KiB, and EXIF has one segment. Longer text is written as comments
 # (COM): each begins with its number and the number of them all.
 _MAX_SEGMENT_TEXT = 64_800
+_MAX_EXIF = 65_533
+_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _COMMENT = re.compile(rb"neural-style (\d+)/(\d+) ")
 
 
@@ -82,7 +165,11 @@ def _comment_segments(text: bytes) -> bytes:
         text[start : start + _MAX_SEGMENT_TEXT] for start in range(0, len(text), _MAX_SEGMENT_TEXT)
     ]
     contents = (b"neural-style %d/%d " % (i, len(parts)) + part for i, part in enumerate(parts, 1))
-    return b"".join(struct.pack(">HH", 0xFFFE, 2 + len(content)) + content for content in contents)
+    return b"".join(_segment(0xFFFE, content) for content in contents)
+
+
+def _segment(marker: int, content: bytes) -> bytes:
+    return struct.pack(">HH", marker, 2 + len(content)) + content
 
 
 def _joined_comments(image: JpegImagePlugin.JpegImageFile) -> bytes:

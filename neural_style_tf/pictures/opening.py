@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import files, formats
@@ -76,10 +76,27 @@ def open_image(path: StrPath, decodes: bool = False) -> Iterator[ImageFile.Image
             scans = _scans(path, file, decodes) if name == "JPEG" else 0
             image = formats.READERS[name](file)
             image.info["scans"] = scans
+            is_raw = name == "TIFF" and _is_raw(image, beginning)
         except (StopIteration, *BROKEN) as error:
             raise UserError(f"{path} {_why_unreadable(error)}") from error
         with image:
+            if is_raw:
+                raise UserError(
+                    f"{path} is a camera's raw file: develop it, and save it as TIFF, PNG or JPEG"
+                )
             yield image
+
+
+_DNG_VERSION = 50_706
+
+
+def _is_raw(image: ImageFile.ImageFile, beginning: bytes) -> bool:
+    """Whether a TIFF is a camera's raw file: its first picture is a small preview then."""
+    tags = getattr(image, "tag_v2", {})
+    is_preview = tags.get(ExifTags.Base.NewSubfileType, 0) == 1
+    sensor = ExifTags.Base.SubIFDs in tags and ExifTags.Base.Make in tags
+    is_canon = beginning[8:10] == b"CR"
+    return _DNG_VERSION in tags or is_canon or (is_preview and sensor)
 
 
 def _why_unreadable(error: Exception) -> str:

@@ -34,11 +34,11 @@ def upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
         )
     if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
         with contextlib.suppress(*opening.BROKEN):
-            _skip_pixels(image)
+            read_all_chunks(image)
     return (width, height) if of_image(image) in SIDEWAYS else (height, width)
 
 
-def _skip_pixels(image: PngImagePlugin.PngImageFile) -> None:
+def read_all_chunks(image: PngImagePlugin.PngImageFile) -> None:
     """Reads the chunks after the pixels, which are not decoded, up to a second frame, as `load`."""
     file, chunks = image.fp, image.png
     if file is None or chunks is None:  # closed

@@ -13,6 +13,7 @@ from neural_style_tf.pictures import (
     color_coding,
     decoding,
     deep,
+    frames,
     limits,
     opening,
     orientation,
@@ -63,6 +64,13 @@ def size(path: StrPath) -> tuple[int, int]:
         return orientation.upright_size(image)
 
 
+def bits(path: StrPath) -> int:
+    """The bits of each colour, 8 or 16, by its header. Raises `UserError` for a file that is not a
+    picture."""
+    with opening.quiet_pillow(), opening.open_image(path) as image:
+        return 8 if deep.of(image) is None else 16
+
+
 def read_mask(
     path: StrPath, max_megapixels: float = MAX_MEGAPIXELS, size_of: SizeOf | None = None
 ) -> np.ndarray:
@@ -88,6 +96,7 @@ def _read(
         target = source if size_of is None else size_of(*source)
         placement = target if isinstance(target, Placement) else Placement(target)
         limits.check_memory(path, image, source, placement.full_size, max_megapixels)
+        frames.report(path, image)
         coding, depth = color_coding.of(path, image), deep.of(image)
         _load(path, image, depth)
         with contextlib.ExitStack() as stack:

@@ -113,10 +113,11 @@ def read_picture(path: StrPath, transparency: bool = False) -> "np.ndarray":
     return np.dstack([filled(pixels, alpha), 255 * alpha])
 
 
-def save_picture(path: StrPath, image: "np.ndarray") -> None:
+def save_picture(path: StrPath, image: "np.ndarray", bits: int = 8) -> None:
     """Writes a picture, [H, W, 3] RGB, 0..255, or with an alpha, 0..255, [H, W, 4], in the format
     that the name ends with, over a file that has the name. What is transparent is white in formats
-    without transparency, JPEG and BMP. Raises `UserError` if that fails."""
+    without transparency, JPEG and BMP. bits: of each colour; 16 for PNG and TIFF. Raises
+    `UserError` if that fails."""
     import numpy as np
 
     from neural_style_tf.pictures import writing
@@ -125,9 +126,10 @@ def save_picture(path: StrPath, image: "np.ndarray") -> None:
     image = np.asarray(image)
     if image.shape[-1] == 4:
         alpha = np.clip(image[..., 3].astype(np.float32) / 255, 0, 1)
-        writing.save(path, over_white(image[..., :3].astype(np.float32), alpha), alpha)
+        opaque = over_white(image[..., :3].astype(np.float32), alpha)
+        writing.save(path, opaque, alpha, bits=bits)
     else:
-        writing.save(path, image)
+        writing.save(path, image, bits=bits)
 
 
 def _options(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from neural_style_tf.painting.stages import Stage
+    from neural_style_tf.pictures.photo_metadata import PhotoMetadata
     from neural_style_tf.pictures.regions import RegionMap
 
 NO_MASK = "-"  # in the place of a style's
@@ -36,6 +37,7 @@ class Pictures:
     initial: "np.ndarray | None"
     masks: "dict[str, Any]"  # as `stylize` takes them
     plan: "list[Stage]"
+    metadata: "PhotoMetadata | None" = None  # of the photo
     fit: str = ""  # what was done to the photo's proportions, in words
 
     def let_go(self) -> None:
@@ -56,7 +58,7 @@ class Read(NamedTuple):
 
 def load(options: RunOptions) -> Pictures:
     """Reads them all. Raises `UserError` for one that cannot be read, or does not fit."""
-    from neural_style_tf.pictures import regions
+    from neural_style_tf.pictures import photo_metadata, regions
 
     settings = options.settings
     content = _load_content(options)
@@ -80,8 +82,9 @@ def load(options: RunOptions) -> Pictures:
             options.content_regions,
         )  # before anything expensive begins
     initial = _load_initial(options, content)
+    metadata = None if options.no_metadata else photo_metadata.read(options.content)
     fit = sizes.in_words(content.file_size, content.placement)
-    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, fit)
+    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, metadata, fit)
 
 
 def _load_content(options: RunOptions) -> Read:

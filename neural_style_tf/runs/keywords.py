@@ -26,6 +26,9 @@ class RunKeywords(SettingsOptions, total=False):
     resume: StrPath | None
     allow_changes: bool
     overwrite: bool
+    bits: int
+    jpeg_quality: int | None
+    no_metadata: bool
     max_megapixels: float
     checkpoint_output: StrPath | None
     checkpoint_full_size: bool

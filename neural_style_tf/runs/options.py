@@ -118,6 +118,13 @@ class RunOptions:
         needs=("resume",))
     overwrite: bool = _behaviour(False, "files", "replace files that exist", kind=bool,
         brief="replace files that exist")
+    bits: int = _behaviour(8, "files", "bits per colour of the result; 16 for .png and .tif",
+        kind=int, choices=(8, 16), saved=True, recipe=True, table=True)
+    jpeg_quality: int | None = _behaviour(None, "files", "quality of a JPEG (default: 95)",
+        kind=int, at_least=1, at_most=100, saved=True, recipe=True, table=True)
+    no_metadata: bool = _behaviour(False, "files",
+        "leave the photo's metadata and the settings out of the result", kind=bool,
+        saved=True, recipe=True, table=True)
     max_megapixels: float = _behaviour(MAX_MEGAPIXELS, "files", "refuse larger input pictures",
         kind=float, above=0, unit="million pixels", saved=True)
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.errors import SettingName, UsageError, UserError
 from neural_style_tf.pictures import files, portable, writing
 from neural_style_tf.runs.options import RunOptions, single_files_written
 from neural_style_tf.runs.timelapse import Timelapse
@@ -31,6 +31,7 @@ def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
         return options.overwrite or portable.place(path) in own
 
     writing.check_output(options.output, may_replace(options.output))
+    _check_form(options)
     for path in checkpoints[:1]:
         writing.check_output(path, may_replace(path), make_folder=True)
     for path in checkpoints[1:]:
@@ -39,6 +40,17 @@ def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
         files.check_writable(path, may_replace(path))
     if options.timelapse:
         Timelapse.check(options.timelapse)
+
+
+def _check_form(options: RunOptions) -> None:
+    """Raises `UsageError` for an option of the file that its format does not have."""
+    writing.check_bits(options.output, options.bits)
+    pictures = [options.output, *filter(None, [checkpoint_pattern(options)])]
+    if options.jpeg_quality and not any(map(writing.is_jpeg, pictures)):
+        raise UsageError(
+            SettingName("jpeg_quality"),
+            f" has no effect on {options.output}: end the name in .jpg, or leave the option out",
+        )
 
 
 def paths(options: RunOptions) -> list[str]:

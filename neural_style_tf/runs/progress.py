@@ -26,7 +26,8 @@ class Progress:
     """
 
     def __init__(self, settings: Settings, plan: list[Stage], quiet: bool = False):
-        self._plan = plan
+        self._plan, self._is_quiet = plan, quiet
+        self._logged = contextlib.ExitStack()
         self._total = settings.iterations
         self._print_iterations = settings.print_iterations
         self._last: Step | None = None
@@ -49,13 +50,13 @@ class Progress:
         self._task = self._bar.add_task("", total=self._total)
 
     def __enter__(self) -> "Progress":
-        self._logged = logged(self.note)
-        self._logged.__enter__()
+        if not self._is_quiet:  # else it is for whoever called
+            self._logged.enter_context(logged(self.note))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        self._logged.__exit__(None, None, None)
+        self._logged.close()
 
     def note(self, text: str) -> None:
         """Prints a line above the bar, unless the run is quiet."""

@@ -9,6 +9,7 @@ NumPy, Pillow and TensorFlow are imported late, as in neural_style.py.
 import dataclasses
 import functools
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Callable, Collection
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_style_tf.errors import SettingName, UserError, nearest, shortened
+from neural_style_tf.machine import streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs.names import SHA256, base_name
@@ -24,6 +26,8 @@ from neural_style_tf.settings import Settings, settings_from, shapes_picture
 from neural_style_tf.version import VERSION
 
 MOST_FILES = 1000  # of an option
+
+FINGERPRINT = "fingerprint"  # in the place of a description that is too long
 
 Description = dict[str, Any]
 
@@ -48,6 +52,46 @@ def record(options: RunOptions) -> dict[str, Any]:
     values = {name: getattr(options, name) for name in described.recorded()}
     paths = described.recorded_paths()
     return values | {name: each(os.path.abspath, values[name]) for name in paths}
+
+
+def kept(description: Description) -> Description:
+    """What a picture keeps of a description: all of it, or, if that is too long to be read again,
+    what tells whether it is the same, and the losses."""
+    from neural_style_tf.pictures import metadata
+
+    length = len(json.dumps(description))
+    if length <= metadata.MAX_BYTES:
+        return description
+    streams.warn_once(
+        f"the settings of {shortened(description['content'])} have {length / 1e6:.1f} MB: only a "
+        "checksum of them is kept in the picture, which --settings-from cannot use"
+    )
+    losses = {"losses": description["losses"]} if "losses" in description else {}
+    return {FINGERPRINT: fingerprint(description), **losses}
+
+
+def fingerprint(description: Description) -> str:
+    """A checksum of all that `is_same` compares."""
+    settings = settings_in(description) | description["asked"]
+    shaping = (field.name for field in dataclasses.fields(Settings) if shapes_picture(field))
+    values = {name: _comparable(settings.get(name)) for name in shaping}
+    text = json.dumps([description["sha256"], values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _comparable(value: Any) -> Any:
+    """A value of a setting, equal as text if it is equal."""
+    if isinstance(value, dict):
+        return {name: _comparable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_comparable(item) for item in value]
+    return float(value) if isinstance(value, int | float) else value
+
+
+def _is_fingerprint(description: Description) -> bool:
+    value = description.get(FINGERPRINT)
+    is_checksum = isinstance(value, str) and bool(SHA256.fullmatch(value))
+    return is_checksum and description.keys() <= {FINGERPRINT, "losses"}
 
 
 def resolved_settings() -> list[str]:
@@ -99,6 +143,10 @@ def options_of(picture: str, explicit: Collection[str]) -> dict[str, Any]:
             f"{picture} has no neural-style metadata: use a picture made by this program"
         )
     description = checked(description, picture)
+    if FINGERPRINT in description:
+        raise UserError(
+            f"the settings of {picture} were too long to be kept in it: pass those that made it"
+        )
     inherited = settings_in(description)
     for field in dataclasses.fields(Settings):
         if not shapes_picture(field):
@@ -133,6 +181,9 @@ def checked(description: Any, source: str) -> Description:
     """
     if not isinstance(description, dict):
         raise _damaged(source, "not a description of a picture")
+    if _is_fingerprint(description):
+        _check_values(source, "losses", description.get("losses", {}), _is_number)
+        return description
     _check_known(description, source)
     description = _with_present_names(description)
     digests = description.get("sha256")
@@ -252,6 +303,8 @@ def changes(before: Description, now: Description) -> list[str]:
 def is_same(description: Description, wanted: Description) -> bool:
     """Whether a picture with this description is made as the one wanted; to its end, if it has
     losses."""
+    if FINGERPRINT in description:
+        return description[FINGERPRINT] == fingerprint({**wanted, "asked": {}})
     if description["sha256"] != wanted["sha256"]:
         return False
     settings = settings_in(description) | description["asked"]

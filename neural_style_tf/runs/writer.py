@@ -43,7 +43,7 @@ class Writer:
         self._mask = pictures.masks["content_mask"]
         is_used = settings.preserve_colors == "luma" or self._mask is not None
         self._photo = pictures.content if is_used else None  # it may be large
-        self._description = description
+        self._description, self._photo_metadata = description, pictures.metadata
         self._table, self._failures = table, failures
         self._on_checkpoint = on_checkpoint and failures.fenced("the preview", on_checkpoint)
         self._thread = ThreadPoolExecutor(max_workers=1)
@@ -217,4 +217,13 @@ class Writer:
         alpha = self._alpha
         if alpha is not None:
             alpha = resampling.resize(alpha, *image.shape[:2])
-        writing.save(path, self.in_its_colors(image), alpha, self._description)
+        options = self._options
+        writing.save(
+            path,
+            self.in_its_colors(image),
+            alpha,
+            None if options.no_metadata else provenance.kept(self._description),
+            None if options.no_metadata else self._photo_metadata,
+            writing.most_bits(path, options.bits),
+            options.jpeg_quality,
+        )

@@ -1,0 +1,40 @@
+"""Records: what a batch remembers of pictures without metadata, beside them: a checksum of the
+settings and inputs, the losses, and the checksum of the picture. It names no input.
+"""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+from neural_style_tf.errors import UserError
+from neural_style_tf.pictures import files
+from neural_style_tf.runs import provenance
+
+_MOST_BYTES = 10_000
+
+
+def path_of(output: str) -> str:
+    """The file of a picture's record."""
+    folder, name = os.path.split(output)
+    return os.path.join(folder, f".{name}.made")
+
+
+def keep(output: str, description: provenance.Description) -> None:
+    """Writes the record of a picture that has just been written. Raises `UserError`."""
+    record = {
+        "picture": provenance.digest(output),
+        provenance.FINGERPRINT: provenance.fingerprint(description),
+        "losses": dict(description["losses"]),
+    }
+    files.write(path_of(output), json.dumps(record).encode())
+
+
+def read(output: str) -> dict[str, Any]:
+    """What `provenance.is_same` compares, and the losses; {} without a record of this very file."""
+    with contextlib.suppress(UserError, OSError, ValueError, RecursionError):
+        with files.open_to_read(path_of(output)) as file:
+            record = json.loads(file.read(_MOST_BYTES))
+        if isinstance(record, dict) and record.pop("picture", None) == provenance.digest(output):
+            return record
+    return {}

@@ -1,0 +1,156 @@
+"""Photo metadata: what a photo says about itself -> what its painting passes on.
+
+EXIF without what holds for the photo's file alone (orientation, sizes, thumbnail, maker's notes),
+XMP likewise, and the resolution for printing. A photo may come from a stranger: every value has a
+known kind and a limited length.
+"""
+
+import contextlib
+from typing import Any, NamedTuple
+
+from PIL import ExifTags, Image, ImageFile, IptcImagePlugin, PngImagePlugin
+from PIL.TiffImagePlugin import IFDRational
+
+from neural_style_tf.pictures import opening, orientation, xmp
+from neural_style_tf.pictures.files import StrPath
+
+_Base = ExifTags.Base
+# EXIF 2.32, 4.6: of the picture itself
+_KEPT = (
+    *(_Base.ImageDescription, _Base.Make, _Base.Model, _Base.DateTime, _Base.Artist),
+    *(_Base.HostComputer, _Base.Copyright, _Base.Rating, _Base.RatingPercent),
+    *(_Base.XPTitle, _Base.XPComment, _Base.XPAuthor, _Base.XPKeywords, _Base.XPSubject),
+)
+# Of how it was taken, all but these: sizes and colours are other ones now.
+_LEFT_OUT = (
+    *(_Base.MakerNote, _Base.UserComment, _Base.ColorSpace, _Base.Gamma, _Base.SubIFDs),
+    *(_Base.ExifImageWidth, _Base.ExifImageHeight, _Base.ExifInteroperabilityOffset),
+    *(_Base.ComponentsConfiguration, _Base.CompressedBitsPerPixel, _Base.RelatedSoundFile),
+)
+_SRGB = 1  # ColorSpace
+_INCHES = 2  # ResolutionUnit
+_LONGEST_VALUE = 2000  # characters, bytes or numbers
+_MOST_TAGS = 200
+_MOST_DPI = 100_000
+
+# The texts of a PNG, and the records of IPTC-IIM, that stand for a tag which EXIF lacks.
+_PNG_TEXTS = {
+    "Copyright": _Base.Copyright,
+    "Author": _Base.Artist,
+    "Description": _Base.ImageDescription,
+}
+_IPTC = {(2, 116): _Base.Copyright, (2, 80): _Base.Artist, (2, 120): _Base.ImageDescription}
+
+
+class PhotoMetadata(NamedTuple):
+    """What is passed on."""
+
+    tags: dict[int, Any]  # of EXIF, by tag
+    taken: dict[int, Any]  # of its part about how the photo was taken
+    position: dict[int, Any]  # of its part about where
+    dpi: tuple[float, float] | None = None  # across and down
+    xmp: bytes | None = None
+
+    def exif(self, height: int, width: int) -> Image.Exif:
+        """EXIF for a painting of this size."""
+        exif = Image.Exif()
+        exif.update(self.tags)
+        if self.dpi:
+            exif[_Base.XResolution], exif[_Base.YResolution] = self.dpi
+            exif[_Base.ResolutionUnit] = _INCHES
+        if self.taken:
+            sizes = {_Base.ExifImageWidth: width, _Base.ExifImageHeight: height}
+            exif[ExifTags.IFD.Exif] = {**self.taken, **sizes, _Base.ColorSpace: _SRGB}
+        if self.position:
+            exif[ExifTags.IFD.GPSInfo] = dict(self.position)
+        return exif
+
+
+NONE = PhotoMetadata({}, {}, {})
+
+
+def read(path: StrPath) -> PhotoMetadata:
+    """What a photo passes on; nothing of what is broken. Raises `UserError` for a file that is not
+    a picture."""
+    with opening.quiet_pillow(), opening.open_image(path) as image:
+        if isinstance(image, PngImagePlugin.PngImageFile):
+            with contextlib.suppress(*opening.BROKEN):
+                orientation.read_all_chunks(image)
+        tags: dict[int, Any] = {}
+        taken: dict[int, Any] = {}
+        position: dict[int, Any] = {}
+        broken = (*opening.BROKEN, MemoryError)
+        with contextlib.suppress(*broken):
+            exif = Image.Image.getexif(image)
+            tags = _sound({tag: exif[tag] for tag in _KEPT if tag in exif})
+            taken = _sound(exif.get_ifd(ExifTags.IFD.Exif), _LEFT_OUT)
+            position = _sound(exif.get_ifd(ExifTags.IFD.GPSInfo))
+        with contextlib.suppress(*broken):
+            tags = {**_sound(_other_texts(image)), **tags}
+        dpi, packet = None, None
+        with contextlib.suppress(*broken):
+            dpi = _dpi(image)
+        with contextlib.suppress(*broken):
+            packet = _xmp(image)
+        result = PhotoMetadata(tags, taken, position, dpi, packet)
+        with contextlib.suppress(*broken):
+            result.exif(1, 1).tobytes()
+            return result
+        return NONE._replace(dpi=dpi, xmp=packet)  # values that EXIF cannot hold
+
+
+def _sound(values: dict[int, Any], left_out: tuple[int, ...] = ()) -> dict[int, Any]:
+    """The values whose kind is known, and that are not too long."""
+    sound = {
+        tag: _as_written(value)
+        for tag, value in values.items()
+        if tag not in left_out and _is_sound(value)
+    }
+    return sound if len(sound) <= _MOST_TAGS else {}
+
+
+def _is_sound(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return 0 < len(value) <= _LONGEST_VALUE
+    if isinstance(value, tuple):
+        return len(value) <= _LONGEST_VALUE and all(
+            isinstance(item, int | float | IFDRational) for item in value
+        )
+    return isinstance(value, int | float | IFDRational)
+
+
+def _as_written(value: Any) -> Any:
+    """Pillow reads text as Latin-1, whatever it is, and writes ASCII; bytes stay as they are."""
+    return value if not isinstance(value, str) or value.isascii() else value.encode("latin-1")
+
+
+def _other_texts(image: ImageFile.ImageFile) -> dict[int, Any]:
+    """What a PNG's texts or IPTC-IIM say."""
+    if image.format == "PNG":
+        texts = {tag: image.info.get(name) for name, tag in _PNG_TEXTS.items()}
+    else:
+        records = IptcImagePlugin.getiptcinfo(image) or {}
+        texts = {tag: records.get(record) for record, tag in _IPTC.items()}
+    return {tag: _encoded(text) for tag, text in texts.items() if text}
+
+
+def _encoded(text: Any) -> Any:
+    """In UTF-8, as most programs read EXIF's text."""
+    text = text[0] if isinstance(text, list) and text else text
+    return str(text).encode() if isinstance(text, str) else text
+
+
+def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
+    dpi = image.info.get("dpi")
+    if dpi is None:
+        exif = Image.Image.getexif(image)
+        dpi = exif[_Base.XResolution], exif[_Base.YResolution]
+        if exif.get(_Base.ResolutionUnit, _INCHES) != _INCHES:
+            return None
+    across, down = (float(value) for value in dpi)
+    return (across, down) if min(across, down) > 1 and max(across, down) < _MOST_DPI else None
+
+
+def _xmp(image: ImageFile.ImageFile) -> bytes | None:
+    packet = image.info.get("xmp")
+    return xmp.for_painting(packet) if isinstance(packet, bytes) else None

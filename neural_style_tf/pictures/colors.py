@@ -19,6 +19,7 @@ LEAST_VARIANCE = 1e-5
 # Levels from the mean of a pixel's channels: pictures that stay below are nearly grey. Toned prints
 # have more.
 NEARLY_GREY = 16
+ROUNDING = 0.01  # levels: below, a picture is grey
 UNLIMITED = 255.0
 
 
@@ -145,7 +146,7 @@ def _saturation(picture: np.ndarray, weights: np.ndarray | None) -> float:
         largest = float(distances.max())
         if largest > NEARLY_GREY:
             return UNLIMITED
-    return largest
+    return largest if largest > ROUNDING else 0.0
 
 
 def _flat(weights: np.ndarray | None, values: np.ndarray) -> np.ndarray:

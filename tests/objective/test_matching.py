@@ -101,6 +101,21 @@ def test_nothing_is_taken_from_outside_of_what_is_learnt(network, picture):
     assert (indices >= 24).any() and (indices < 24).any()
 
 
+def test_each_region_of_a_map_takes_from_its_parts_of_the_paintings(network, picture):
+    regions, source = np.zeros((1, 48, 64, 2), bool), np.zeros((1, 40, 32, 1), np.float32)
+    regions[:, :, :32, 0] = regions[:, :, 32:, 1] = True
+    source[:, :16] = 1  # four rows of eight places
+    regions = regions.astype(np.float32)
+    masks = Masks(regions, [source, None, source], painted_in=[0, 0, 1], blend=[0.75, 0.25, 1])
+    for rotations in (False, True):
+        copies = 4 if rotations else 1
+        settings = Settings(style_loss="neighbors", style_rotations=rotations)
+        indices = indices_of(network, picture, settings, masks, styles=3) // copies
+        left, right = indices[:, :8], indices[:, 8:]
+        assert left.max() < 32 + 80 <= right.min() and right.max() < 32 + 80 + 32
+        assert abs((left < 32).mean() - 0.75) < 0.03
+
+
 def test_turned_copies_are_offered_too(network, picture):
     settings = Settings(style_loss="neighbors", style_rotations=True)
     indices = indices_of(network, picture, settings, styles=1)

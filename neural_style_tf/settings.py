@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neural_style_tf import rules
+from neural_style_tf import needs, rules
 from neural_style_tf.errors import UsageError, nearest, shortened
-from neural_style_tf.rules import cannot_be_combined, names
+from neural_style_tf.needs import above_zero, all_of, any_of, below, none_of, one_of, without
+from neural_style_tf.rules import names
 
 BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-verydeep-19.mat"
 
@@ -24,12 +25,16 @@ NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
 # Times as many with neighbors, which begin with smaller stages.
 STEPS_OF_NEIGHBORS = 2
-LEARNING_RATE = 5.0  # of Adam, by default
-# Passing one of these, and no optimizer, selects Adam.
-ADAM_SETTINGS = (
-    *("learning_rate", "learning_rate_schedule", "decay_every", "decay_factor"),
-    *("beta1", "beta2", "eps"),
-)
+# Of Adam, by default. Passing one of these, and no optimizer, selects it.
+ADAM_DEFAULTS = {
+    "learning_rate": 5.0,
+    "learning_rate_schedule": "cosine",
+    "decay_every": 100,
+    "decay_factor": 0.5,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+}
 
 DEFAULT_STYLE_WEIGHT = 5000.0
 DEFAULT_STYLIZATION = 0.5
@@ -38,15 +43,6 @@ STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 MAX_MEGAPIXELS = 200.0  # of an input picture, by default
 MOST_STEPS = 1_000_000
 LONGEST_SIDE = 1_000_000  # pixels; beyond what any machine holds, but still a number to reckon with
-# Settings that exclude each other: one that is set stands in for the inherited others.
-EXCLUSIVE = (
-    ({"size"}, {"width", "height"}),
-    ({"style_size"}, {"style_scales", "style_fit"}),
-    ({"stylization"}, {"style_weight"}),
-    ({"content_layers"}, {"content_weight_blend"}),
-    ({"style_layers"}, {"style_layer_weight_exp"}),
-    ({"style_masks"}, {"content_regions", "style_regions"}),
-)
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
 
@@ -56,9 +52,19 @@ def setting(default: Any, group: str, text: str, **rule: Any) -> Any:
 
     Besides, `rule` may hold `brief`, the text of an option that `--help` shows, not `--help-all`
     alone; `resolved`: a run settles it for this machine and size; `free`: it says how far to go
-    and what to report, not what the picture is, and may change when a run is resumed.
+    and what to report, not what the picture is, and may change when a run is resumed; `needs`: the
+    `Need` without which it has no effect; `batch`: False for what a batch does not have.
     """
     return dataclasses.field(default=default, metadata={"group": group, "text": text, **rule})
+
+
+def _adam(name: str, text: str, unit: str = "", **rule: Any) -> Any:
+    """A setting of Adam's. None stands for "not set": a value, whichever it is, selects Adam."""
+    default = ADAM_DEFAULTS[name]
+    shown = f"{default:g}" if isinstance(default, float) else default
+    unit = f"{unit}; default {shown}" if unit else f"default {shown}"
+    needs = one_of("optimizer", "adam", or_none=True)
+    return setting(None, "run", f"Adam: {text}", unit=unit, **{"needs": needs, **rule})
 
 
 @dataclass(frozen=True)
@@ -82,21 +88,24 @@ class Settings:
         kind=int, unit="pixels; default the photo's", at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     fit: str | None = setting(None, "size",
         "with --width and --height: crop the photo, mirror its edges, or stretch it",
-        kind=str, choices=("crop", "pad", "stretch"), unit="default crop")
+        kind=str, choices=("crop", "pad", "stretch"), unit="default crop",
+        needs=all_of("width", "height"))
     scales: str = setting("auto", "size",
         "paint in N stages from coarse to fine, each twice the size",
         kind=str, unit="auto, N or off", metavar="SCALES", resolved=True)
     style_scales: tuple[float, ...] | None = setting(None, "size",
         "size of the strokes; at 1 a style has as many pixels as the result",
         brief="stroke size; 1: styles as large as the result",
-        kind=float, many=True, unit="default at most 1", above=0)
+        kind=float, many=True, unit="default at most 1", above=0,
+        needs=one_of("style_fit", "area", "width"))
     style_size: tuple[int, ...] | None = setting(None, "size",
         "instead of --style-scales: long side of the styles",
         kind=int, many=True, unit="pixels, one for all or one per style",
         at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     style_stages: str = setting("scale", "size",
         "scale the styles with the stages, or keep their size: larger strokes",
-        kind=str, choices=("scale", "fixed"))
+        kind=str, choices=("scale", "fixed"),
+        needs=none_of("scales", ("off", "1", 1), "auto, or 2 or more"))
     style_fit: str = setting("area", "size",
         "match a style's area or width to the result's, or stretch it to the result",
         kind=str, choices=("area", "width", "stretch"))
@@ -105,7 +114,7 @@ class Settings:
         kind=float, at_least=0)
     content_weight_blend: float = setting(1.0, "balance",
         "share of relu4_2 in the content loss, relu5_2 has the rest: lower is freer",
-        kind=float, unit="0 to 1", at_least=0, at_most=1)
+        kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
     style_weight: float = setting(DEFAULT_STYLE_WEIGHT, "balance", "weight of the style loss",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
@@ -114,7 +123,7 @@ class Settings:
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",
         "weight of each style layer relative to the last: above 1 favours large shapes",
-        kind=float, above=0)
+        kind=float, above=0, needs=above_zero("style_weight"))
     style_blend_weights: tuple[float, ...] | None = setting(None, "balance",
         "share of each painting", brief="share of each painting (default: equal shares)",
         kind=float, many=True, unit="one number per style, default equal", at_least=0)
@@ -127,28 +136,31 @@ class Settings:
 
     content_layers: Mapping[str, float] | None = setting(None, "losses",
         "layers that stand for the content, instead of --content-weight-blend's",
-        kind=dict, unit="LAYER=WEIGHT each", at_least=0)
+        kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("content_weight"))
     style_layers: Mapping[str, float] | None = setting(None, "losses",
         "layers that stand for the style, instead of relu1_1 to relu5_1",
-        kind=dict, unit="LAYER=WEIGHT each", at_least=0)
+        kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("style_weight"))
     layer_reduction: str = setting("sum", "losses", "how the losses of several layers are combined",
-        kind=str, choices=("sum", "mean"))
+        kind=str, choices=("sum", "mean"), needs=any_of("content_layers", "style_layers"))
     content_loss: str = setting("mean", "losses",
-        "how squared differences of features are combined", kind=str, choices=("mean", "sum"))
+        "how squared differences of features are combined", kind=str, choices=("mean", "sum"),
+        needs=above_zero("content_weight"))
     style_loss: str = setting("moments", "losses",
         "how the statistics of features are compared, see docs/tuning.md",
-        kind=str, choices=("moments", "neighbors", "mean", "layer", "picture", "wasserstein"))
+        kind=str, choices=("moments", "neighbors", "mean", "layer", "picture", "wasserstein"),
+        needs=above_zero("style_weight"))
     style_rotations: bool = setting(False, "losses",
-        "neighbors: also offer copies of the styles turned by 90, 180 and 270 degrees", kind=bool)
+        "neighbors: also offer copies of the styles turned by 90, 180 and 270 degrees", kind=bool,
+        needs=one_of("style_loss", "neighbors"))
     tv_loss: str = setting("squares", "losses",
         "smoothness: mean of squared differences, or sum of (dy^2 + dx^2)^1.25",
-        kind=str, choices=("squares", "power"))
+        kind=str, choices=("squares", "power"), needs=above_zero("tv_weight"))
     pooling: str = setting("avg", "losses",
         "how the network shrinks its pictures: max is crisper, avg smoother",
         kind=str, choices=("max", "avg", "l2"))
     pooling_rescale: bool = setting(False, "losses",
         "multiply avg by 2 and l2 by 0.78: features as large as with max",
-        kind=bool)
+        kind=bool, needs=one_of("pooling", "avg", "l2"))
     padding: str = setting("replicate", "losses",
         "what the network sees beyond the edge; replicate keeps the border clean",
         kind=str, choices=("replicate", "zero"))
@@ -166,7 +178,7 @@ class Settings:
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
         unit="default lbfgs, or adam if an Adam option is set")
     evaluations: int = setting(20, "run", "l-bfgs-b: evaluations per step", kind=int, at_least=1,
-        at_most=MOST_STEPS)
+        at_most=MOST_STEPS, needs=one_of("optimizer", "l-bfgs-b"))
     clip: bool = setting(True, "run", "keep to the valid range 0..255 at every step", kind=bool)
     max_evaluations: int | None = setting(None, "run", "stop after N evaluations of the loss",
         kind=int, at_least=1, free=True)
@@ -174,31 +186,30 @@ class Settings:
         unit="seconds", above=0, free=True)
     patience: int | None = setting(None, "run", "stop when the loss has not fallen for N steps",
         kind=int, at_least=1, free=True)
-    learning_rate: float | None = setting(None, "run", "Adam: how far a step moves",
-        kind=float, unit=f"grey levels of 255; default {LEARNING_RATE:g}", above=0)
-    learning_rate_schedule: str = setting("cosine", "run",
-        "Adam: cosine falls to 0 over the run, step by --decay-factor",
+    learning_rate: float | None = _adam("learning_rate", "how far a step moves",
+        unit="grey levels of 255", kind=float, above=0)
+    learning_rate_schedule: str | None = _adam("learning_rate_schedule",
+        "cosine falls to 0 over the run, step by --decay-factor",
         kind=str, choices=("constant", "cosine", "step"))
-    decay_every: int = setting(100, "run", "step schedule: how often", kind=int, unit="steps",
-        at_least=1)
-    decay_factor: float = setting(0.5, "run", "step schedule: by how much", kind=float, above=0,
-        at_most=1)
-    beta1: float = setting(0.9, "run", "Adam: decay of the first moment",
+    decay_every: int | None = _adam("decay_every", "how often, with the step schedule",
+        unit="steps", kind=int, at_least=1, needs=one_of("learning_rate_schedule", "step"))
+    decay_factor: float | None = _adam("decay_factor", "by how much, with the step schedule",
+        kind=float, above=0, at_most=1, needs=one_of("learning_rate_schedule", "step"))
+    beta1: float | None = _adam("beta1", "decay of the first moment",
         kind=float, at_least=0, below=1)
-    beta2: float = setting(0.999, "run", "Adam: decay of the second moment",
+    beta2: float | None = _adam("beta2", "decay of the second moment",
         kind=float, at_least=0, below=1)
-    eps: float = setting(1e-8, "run", "Adam: keeps the division away from zero",
-        kind=float, above=0)
+    eps: float | None = _adam("eps", "keeps the division away from zero", kind=float, above=0)
     initial_noiseblend: float = setting(0.0, "run",
         "share of grey noise in the starting picture: 0 none, 1 all noise",
         kind=float, at_least=0, at_most=1)
     initial_colors: str | None = setting(None, "run",
         "colours of the starting picture: the paintings', or its own",
         kind=str, choices=("match", "histogram", "own"),
-        unit="default match, with --initial own")
+        unit="default match, with --initial own", needs=below("initial_noiseblend", 1))
     noise_range: tuple[float, ...] | None = setting(None, "run",
         "start from uniform noise between two grey levels around the network's mean pixel",
-        kind=float, many=True)
+        kind=float, many=True, needs=above_zero("initial_noiseblend"))
     precision: str = setting("auto", "run",
         "number format of the features; auto: the fastest here",
         kind=str, choices=("auto", "float32", "bfloat16", "float16"), resolved=True)
@@ -209,7 +220,7 @@ class Settings:
         kind=int, at_least=0)
 
     print_iterations: int | None = setting(None, "progress", "print the losses every N steps",
-        kind=int, at_least=1, free=True)
+        kind=int, at_least=1, free=True, needs=without("quiet"), batch=False)
     checkpoint_iterations: int | None = setting(None, "progress", "keep a checkpoint every N steps",
         kind=int, at_least=1, free=True)
     # fmt: on
@@ -219,8 +230,7 @@ class Settings:
             value = rules.checked(field.name, getattr(self, field.name), field.metadata)
             object.__setattr__(self, field.name, value)
         if self.optimizer is None:
-            of_adam = (field for field in dataclasses.fields(self) if field.name in ADAM_SETTINGS)
-            means_adam = any(getattr(self, field.name) != field.default for field in of_adam)
+            means_adam = any(getattr(self, name) is not None for name in ADAM_DEFAULTS)
             object.__setattr__(self, "optimizer", "adam" if means_adam else "lbfgs")
         if self.iterations is None:
             times = STEPS_OF_NEIGHBORS if self.style_loss == "neighbors" else 1
@@ -230,26 +240,12 @@ class Settings:
     def _check_together(self) -> None:
         self._check_or_number("scales", 1, "stages")
         self._check_or_number("tile", SMALLEST_TILE, "pixels")
-        if self.size is not None and (self.width is not None or self.height is not None):
-            raise UsageError(
-                *names("size"),
-                " is the long side: use it alone, or use ",
-                *names("width", "height"),
-            )
-        if self.fit is not None and (self.width is None or self.height is None):
-            raise UsageError(*names("fit"), " needs ", *names("width", "height"))
-        if self.stylization is not None and self.style_weight != DEFAULT_STYLE_WEIGHT:
-            raise cannot_be_combined("stylization", "style_weight")
         # its losses are relative: others have another size, or no effect
         for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
             if self.style_loss == "neighbors" and getattr(self, name) != only:
                 raise UsageError(
                     *names("style_loss"), " neighbors needs ", *names(name), f" {only}"
                 )
-        if self.style_rotations and self.style_loss != "neighbors":
-            raise UsageError(
-                *names("style_rotations"), " needs ", *names("style_loss"), " neighbors"
-            )
         if self.content_weight == self.style_weight == 0:
             raise UsageError(
                 *names("content_weight", "style_weight"), " are both 0: raise one of them"
@@ -265,16 +261,12 @@ class Settings:
                 raise UsageError(
                     *names("noise_range"), f" is {values}: use a low and a higher number"
                 )
-        if self.style_size is not None and self.style_scales is not None:
-            raise cannot_be_combined("style_size", "style_scales")
-        if self.style_size is not None and self.style_fit != "area":
-            raise cannot_be_combined("style_size", "style_fit")
-        if self.style_scales is not None and self.style_fit == "stretch":
-            raise cannot_be_combined("style_scales", "style_fit")
-        if self.content_layers is not None and self.content_weight_blend != 1:
-            raise cannot_be_combined("content_weight_blend", "content_layers")
-        if self.style_layers is not None and self.style_layer_weight_exp != 1:
-            raise cannot_be_combined("style_layer_weight_exp", "style_layers")
+        fields = dataclasses.fields(self)
+        own = [field.name for field in fields if getattr(self, field.name) != field.default]
+        # what a run settles may leave others without effect, which were set with good reason
+        settled = {field.name for field in fields if "resolved" in field.metadata}
+        others = {name: value for name, value in vars(self).items() if name not in settled}
+        needs.check(own, others, setting_rules())
 
     def _check_or_number(self, name: str, least: int, unit: str) -> None:
         """Makes a string of the setting. Raises `UsageError` unless that is auto, off or a
@@ -300,6 +292,11 @@ class Settings:
                     f" for {count} style{'s' * (count != 1)}: pass one number per style",
                     *[", or one for all"] * one_for_all,
                 )
+
+    def of_adam(self, name: str) -> Any:
+        """The value of one of Adam's settings, or its default."""
+        value = getattr(self, name)
+        return ADAM_DEFAULTS[name] if value is None else value
 
     def fit_of_pictures(self) -> str:
         """How a picture is brought to other proportions: `fit`, or the default."""
@@ -367,6 +364,25 @@ class Settings:
 def shapes_picture(field: dataclasses.Field) -> bool:
     """Whether a setting says what a run paints, rather than what it reports on the way."""
     return field.metadata["group"] != "progress"
+
+
+def setting_rules() -> dict[str, Mapping[str, Any]]:
+    """The metadata of the settings, by name."""
+    return {field.name: field.metadata for field in dataclasses.fields(Settings)}
+
+
+def setting_defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(Settings)}
+
+
+def settings_from_keywords(options: Mapping[str, Any]) -> Settings:
+    """`Settings` from what a caller passes with pictures in memory: each has to have an effect,
+    whatever its value."""
+    for name in ("size", "width", "height"):
+        if options.get(name) is not None:
+            raise UsageError(*names(name), " is for files: resize the pictures, or use paint_file")
+    layer = needs.Layer(options)
+    return settings_from(needs.combined([layer], setting_rules(), setting_defaults()))
 
 
 def settings_from(options: dict[str, Any]) -> Settings:

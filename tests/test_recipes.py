@@ -10,6 +10,7 @@ import tensorflow as tf
 from shared import ROOT
 
 from neural_style_tf.commands import parser
+from neural_style_tf.errors import UsageError, message_of
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.objective import make_objective, measure_targets
 from neural_style_tf.painting.start import initial_picture
@@ -21,9 +22,11 @@ RECIPES = ROOT / "recipes"
 FIRST_LAYERS = [f"relu{block}_1" for block in range(1, 6)]
 
 
-def read(name):
+def read(name, *more):
     arguments = [f"@{RECIPES / name}.args", "--content", "c", "--styles", "s", "--output", "o"]
-    options = parser.parse(parser.expand(arguments).arguments, {})
+    arguments += more
+    expanded = parser.expand(arguments)
+    options = parser.parse(expanded.arguments, {}, expanded.own)
     return options.settings, options
 
 
@@ -152,6 +155,26 @@ def test_losses_and_gradient_follow_the_published_formulas(
         np.testing.assert_allclose(slope, (ahead - behind) / 2e-4, rtol=1e-3, atol=tolerance)
 
 
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - {"prisma"}))
+def test_a_photo_is_stretched_as_the_programs_do(name):
+    settings, _ = read(name, "--width", "90", "--height", "30")
+    assert (settings.width, settings.height, settings.fit) == (90, 30, "stretch")
+    settings, _ = read(name, "--size", "90")  # in place of both
+    assert (settings.width, settings.height, settings.size, settings.fit) == (None, None, 90, None)
+
+
+def test_an_option_of_the_recipe_that_loses_its_effect_is_not_used():
+    settings, _ = read("prisma", "--optimizer", "lbfgs")
+    assert settings.learning_rate is None and settings.learning_rate_schedule is None
+    assert settings.iterations == 1000 and settings.pooling == "max"
+    settings, _ = read("ai-painter", "--stylization", "0.7", "--content-weight-blend", "0.5")
+    assert settings.style_weight == 5000 and settings.content_layers is None
+    assert settings.layer_reduction == "mean" and settings.style_layers
+    with pytest.raises(UsageError) as raised:
+        read("lbfgs", "--learning-rate", "3")
+    assert message_of(raised.value) == "--learning-rate needs --optimizer adam"
+
+
 def test_a_later_option_wins_over_the_recipe():
     arguments = [f"@{RECIPES}/prisma.args", "--iterations", "7", "--clip", "--content", "c"]
     arguments = parser.expand([*arguments, "--styles", "s", "--output", "o"]).arguments
@@ -197,6 +220,7 @@ def test_optimizers_and_stops_are_the_published_ones():
     fits = {name: runs[name].style_fit for name in PROGRAMS}
     for name in ("average-pooling", "keras-noise", "keras-vgg16"):
         assert runs[name].fit == "stretch"
+    assert {runs[name].fit for name in ("ai-painter", "keras-content", "pytorch")} == {None}
     # it makes a painting as wide as the result; the others stretch it
     assert fits == dict.fromkeys(PROGRAMS, "stretch") | {"prisma": "width"}
 
@@ -218,7 +242,6 @@ def test_each_lowers_its_own_loss_tenfold_with_the_bundled_network(name):
         if totals[-1] < totals[0] / 10:
             raise KeyboardInterrupt
 
-    quick = dataclasses.asdict(settings) | quick | {"checkpoint_iterations": None}
-    network = BUNDLED_NETWORK
+    settings = dataclasses.replace(settings, **quick)
     with pytest.raises(KeyboardInterrupt):
-        list(stylize(network, photo, [painting], on_step=look, **quick))
+        list(stylize(BUNDLED_NETWORK, photo, [painting], on_step=look, settings=settings))

@@ -31,7 +31,7 @@ WRONG = [
     ),
     (
         {"style_scales": [1], "style_fit": "stretch"},
-        "style_scales and style_fit cannot be combined: use one of them",
+        "style_scales needs style_fit area or width",
     ),
     (
         {"style_fit": "keep"},
@@ -149,7 +149,9 @@ def test_settings_are_frozen_and_a_variant_is_checked_too():
         ({"learning_rate": 10, "iterations": 1000}, "adam", 1000),
         ({"beta1": 0.5}, "adam", 300),
         ({"learning_rate_schedule": "constant"}, "adam", 300),
-        ({"learning_rate": 10, "optimizer": "lbfgs"}, "lbfgs", 100),
+        ({"beta1": 0.9}, "adam", 300),
+        ({"beta1": 0.91}, "adam", 300),
+        ({"eps": 1e-8, "learning_rate": None}, "adam", 300),
     ],
 )
 def test_who_gives_a_learning_rate_means_adam(options, optimizer, iterations):

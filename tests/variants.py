@@ -31,7 +31,7 @@ MORE_VARIANTS = VARIANTS | {
     "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
     "moments": Settings(style_loss="moments"),
     "wasserstein": Settings(style_loss="wasserstein", pooling="max"),
-    "Chollet's sums": Settings(style_loss="picture", layer_reduction="mean", pooling="max"),
+    "Chollet's sums": Settings(style_loss="picture", pooling="max"),
 }
 # Few layers, soon traced, for tests that are not about which layers count.
 TWO_BLOCKS = {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu2_1": 1}}

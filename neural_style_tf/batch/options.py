@@ -10,6 +10,7 @@ from typing import Any
 from neural_style_tf import rules
 from neural_style_tf.batch.processes import MAX_PROCESSES
 from neural_style_tf.errors import SettingName, UsageError
+from neural_style_tf.needs import any_of
 from neural_style_tf.runs.options import RunOptions, option_names
 
 NAME = "{content}--{style}.png"
@@ -20,8 +21,8 @@ def _option(default: Any, text: str, kind: type = str, **rule: Any) -> Any:
     return dataclasses.field(default=default, metadata={"text": text, "kind": kind, **rule})
 
 
-def _switch(text: str) -> Any:
-    return _option(False, text, bool, role="behaviour")
+def _switch(text: str, **rule: Any) -> Any:
+    return _option(False, text, bool, role="behaviour", **rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,8 @@ class BatchOptions:
         metavar="FILE", is_path=True)
     output_dir: str = _option(dataclasses.MISSING, "folder of the results",
         metavar="FOLDER", is_path=True)
-    allow_outside: bool = _switch("let a table name outputs outside of --output-dir")
+    allow_outside: bool = _switch("let a table name outputs outside of --output-dir",
+        needs=any_of("pairs"))
     name: str = _option(NAME,
         "names of the results: {content} and {style} are the pictures' names, {content_file} and "
         "{style_file} the same with endings, {content_folder} and {style_folder} the names of "
@@ -68,7 +70,7 @@ class BatchOptions:
         count=3, many=True, metavar=("CA", "CERT", "KEY"), is_path=True)
     shared_folder: bool = _switch(
         "the cluster's machines see the same files at the same paths: read and write them there, "
-        "instead of sending pictures")
+        "instead of sending pictures", needs=any_of("cluster"))
     # fmt: on
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from neural_style_tf.batch import tables
 from neural_style_tf.batch.options import BatchOptions
 from neural_style_tf.errors import UsageError, UserError
+from neural_style_tf.needs import Layer
 from neural_style_tf.runs import checks
 from neural_style_tf.runs.options import RunOptions
 
@@ -28,19 +29,19 @@ class Pair(NamedTuple):
 class Readers(NamedTuple):
     """How command lines are read.
 
-    options: arguments -> the options of every picture that is painted so. row: the text in the
-    options column of a table -> its arguments.
+    options: layers of options -> those of every picture that is painted so. row: the text in the
+    options column of a table -> its layers.
     """
 
-    options: Callable[[Sequence[str]], RunOptions]
-    row: Callable[[str], list[str]]
+    options: Callable[[Sequence[Layer]], RunOptions]
+    row: Callable[[str], Sequence[Layer]]
 
 
-def read(options: BatchOptions, arguments: Sequence[str], readers: Readers) -> list[Pair]:
-    """What is to be painted, in the order of the gallery. arguments: those of neural_style.py."""
+def read(options: BatchOptions, layers: Sequence[Layer], readers: Readers) -> list[Pair]:
+    """What is to be painted, in the order of the gallery. layers: the options of every picture."""
     if options.pairs:
-        return list(_read_table(options, arguments, readers))
-    common = _checked(readers.options(arguments))
+        return list(_read_table(options, layers, readers))
+    common = _checked(readers.options(layers))
     contents = find_pictures(options.contents or ())
     styles = find_pictures(options.styles or ())
     return [
@@ -58,16 +59,14 @@ def _checked(common: RunOptions) -> RunOptions:
     return common
 
 
-def _read_table(
-    options: BatchOptions, arguments: Sequence[str], readers: Readers
-) -> Iterator[Pair]:
+def _read_table(options: BatchOptions, layers: Sequence[Layer], readers: Readers) -> Iterator[Pair]:
     """Raises `UsageError`, with its line, for a row that is wrong."""
     known: dict[str, RunOptions] = {}  # by the text of their column: many rows have the same
     for line, row in tables.read(options.pairs or ""):
         try:
             text = row.get("options") or ""
             if text not in known:
-                known[text] = _checked(readers.options([*arguments, *readers.row(text)]))
+                known[text] = _checked(readers.options([*layers, *readers.row(text)]))
             content, styles = tables.pictures_of(row)
             output = row.get("output")
             pair = _pair(content, styles, output, known[text], options)

@@ -49,7 +49,9 @@ def pictures_of(row: dict[str, str]) -> tuple[str, tuple[str, ...]]:
     return content, styles
 
 
-def own_options(text: str, check_table: recipe.Check, check_recipe: recipe.Check) -> list[str]:
+def own_options(
+    text: str, check_table: recipe.Check, check_recipe: recipe.Check
+) -> recipe.Expanded:
     """The arguments in a row's options column. A recipe among them (@FILE) may set what recipes
     may. Raises `UsageError`, as the two checks do for options that a table or a recipe may not
     set."""
@@ -58,7 +60,7 @@ def own_options(text: str, check_table: recipe.Check, check_recipe: recipe.Check
     except ValueError:
         raise UsageError("a quote in the options is not closed") from None
     check_table([word for word in words if not word.startswith("@")])
-    return recipe.expand(words, check_recipe).arguments
+    return recipe.expand(words, check_recipe)
 
 
 def check_inside(output: str, folder: str) -> None:

@@ -11,9 +11,10 @@ import dataclasses
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
+from neural_style_tf import needs
 from neural_style_tf.batch import batches, gallery, pairs, tables
 from neural_style_tf.batch.options import BatchOptions
 from neural_style_tf.batch.pairs import Pair
@@ -24,9 +25,13 @@ from neural_style_tf.errors import (
     option_name,
 )
 from neural_style_tf.machine import streams
+from neural_style_tf.needs import Layer, is_set
 from neural_style_tf.runs import failures
-from neural_style_tf.runs.options import RunOptions, option_names
+from neural_style_tf.runs.options import RunOptions, all_rules, combined
 from neural_style_tf.runs.stopping import EXIT_STATUS
+from neural_style_tf.settings import setting_names
+
+PLACEHOLDERS = {"content": "content", "styles": ("style",), "output": "output"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,35 +66,52 @@ def end_on_signals() -> None:
 def read(arguments: list[str]) -> tuple[list[Pair], BatchOptions]:
     """What a command line asks for. Raises `UserError` for what is wrong, before anything starts;
     prints and exits for --help and --version."""
-    arguments, recipes = single.expand(arguments)
-    own, rest = build_parser().parse_known_args(arguments)
-    check_rest(rest)
+    expanded = single.expand(arguments)
+    own, rest = build_parser().parse_known_args(expanded.arguments)
     options = BatchOptions(**single.with_files(vars(own), ["pairs"]))
-    listed = pairs.read(options, rest, pairs.Readers(read_options, read_row))
+    check_needs(vars(own))
+    common = layers(rest, [word for word in expanded.own if word in rest])
+    listed = pairs.read(options, common, pairs.Readers(read_options, read_row))
     pairs.check_names(listed)
-    other_inputs = [*recipes, *filter(None, [options.pairs])]
+    other_inputs = [*expanded.recipes, *filter(None, [options.pairs])]
     pairs.check_inputs(listed, other_inputs, gallery.files_in(options.output_dir))
     options.check_pictures([pair.options for pair in listed])
     return listed, options
 
 
-def check_rest(rest: Sequence[str]) -> None:
-    """Raises `UsageError` for an option of one run only."""
-    own = single.given_options(list(rest))
-    unavailable = option_names(lambda rule: not rule.get("batch", True))
+def check_rest(arguments: Sequence[str], own: Sequence[str]) -> None:
+    """Raises `UsageError` for an option of one run only. own: the arguments that no recipe holds;
+    a recipe may say what is printed on the way, which a batch does not do."""
+    names, own_names = (single.given_options(list(words)) for words in (arguments, own))
+    unavailable = [name for name, rule in all_rules().items() if not rule.get("batch", True)]
     for name in ("list_layers", "clear_cache", *unavailable):
-        if name in own:
+        if name in own_names or (name in names and name not in setting_names()):
             raise UsageError(f"{option_name(name)} is not available in batch.py")
 
 
-def read_options(arguments: Sequence[str]) -> RunOptions:
+def check_needs(own: Mapping[str, Any]) -> None:
+    """Raises `UsageError` for an option of the batch that has no effect."""
+    fields = dataclasses.fields(BatchOptions)
+    defaults = {field.name: field.default for field in fields}
+    rules = {field.name: field.metadata for field in fields}
+    needs.check([name for name in own if is_set(own[name])], {**defaults, **own}, rules)
+
+
+def layers(arguments: list[str], own: list[str]) -> tuple[Layer, ...]:
+    """What recipes set, and what is set beside them, of a command line or a row: options of its
+    pictures. own: the arguments that no recipe holds."""
+    check_rest(arguments, own)
+    return single.layers(arguments, own)
+
+
+def read_options(layers: Sequence[Layer]) -> RunOptions:
     """The options of pictures whose files are still to be named."""
-    placeholders = ["--content", "content", "--styles", "style", "--output", "output"]
-    return single.parse([*placeholders, *arguments], {})
+    return RunOptions.of(combined(Layer(PLACEHOLDERS), *layers))
 
 
-def read_row(text: str) -> list[str]:
-    return tables.own_options(text, single.check_table, single.check_recipe)
+def read_row(text: str) -> tuple[Layer, ...]:
+    expanded = tables.own_options(text, single.check_table, single.check_recipe)
+    return layers(expanded.arguments, expanded.own)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neural_style_tf.commands import parser
-from neural_style_tf.errors import INTERRUPTED
+from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError
 from neural_style_tf.machine import streams, tensorflow_setup
 from neural_style_tf.machine.streams import logged
 from neural_style_tf.runs import checks, failures, inputs, recipe
-from neural_style_tf.runs.options import RunOptions, check_needs
+from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.painting_run import PaintingRun
 from neural_style_tf.runs.resume import Resumed, inherited_by
 from neural_style_tf.runs.stopping import NOTHING_TO_SAVE, leave, leave_on_signals
@@ -37,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         if {"--list-layers", "--clear-cache"}.isdisjoint(arguments):
             return paint(arguments)
         own = parser.known_options(parser.expand(arguments).arguments)
-        return list_layers(own) if "list_layers" in own else clear_cache()
+        action = "list_layers" if "list_layers" in own else "clear_cache"
+        check_alone(own, action)
+        return list_layers(own) if action == "list_layers" else clear_cache()
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED
@@ -88,12 +90,12 @@ def failure_shown(preview: "Preview") -> Iterator[None]:
 def read_options(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
     """The options of a command line, and the run that it continues. What is not set there comes
     from that run, or from the picture that --settings-from names."""
-    arguments, recipes = parser.expand(arguments)
-    own = parser.given_options(arguments)
-    check_needs(own)
-    inherited, resumed = inherited_by(own)
-    options = parser.parse(arguments, inherited)
-    return dataclasses.replace(options, recipes=tuple(recipes)), resumed
+    expanded = parser.expand(arguments)
+    if "--trust-recipes" in expanded.own and not expanded.recipes:
+        raise UsageError("--trust-recipes needs a recipe, as in @my.args")
+    inherited, resumed = inherited_by(parser.given_options(expanded.arguments))
+    options = parser.parse(expanded.arguments, inherited, expanded.own)
+    return dataclasses.replace(options, recipes=tuple(expanded.recipes)), resumed
 
 
 def open_preview(options: RunOptions) -> "Preview | None":
@@ -110,6 +112,13 @@ def open_preview(options: RunOptions) -> "Preview | None":
 
         webbrowser.open(preview.address)
     return preview
+
+
+def check_alone(own: Mapping[str, Any], action: str) -> None:
+    """Raises `UsageError` for an option that has no effect on what is done instead of painting."""
+    for name in own:
+        if name not in (action, "network", "debug"):
+            raise UsageError(SettingName(name), " has no effect with ", SettingName(action))
 
 
 def list_layers(own: Mapping[str, Any]) -> int:

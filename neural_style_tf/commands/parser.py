@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from neural_style_tf.errors import UsageError, nearest, option_name, shortened
+from neural_style_tf.needs import Layer, check, is_set
 from neural_style_tf.runs import options, recipe
 from neural_style_tf.runs.names import is_remote
 from neural_style_tf.settings import Settings
@@ -28,17 +29,32 @@ VERSION_TEXT = f"neural-style {VERSION}"
 MODULE_CALL = "python -m neural_style_tf"
 
 
-def parse(arguments: list[str], inherited: Mapping[str, Any]) -> options.RunOptions:
+def parse(
+    arguments: list[str], inherited: Mapping[str, Any], own: list[str] | None = None
+) -> options.RunOptions:
     """The options of a command line, whose recipes have been read. inherited: values by name that a
-    picture or a saved run contributes, which the command line overrides.
+    picture or a saved run contributes, which the command line overrides. own: the arguments that no
+    recipe holds, each of which has to have an effect; by default all.
 
     Raises `UsageError`; prints and exits for --help, --help-all and --version.
     """
-    parser = build_parser(required=set(options.required()) - inherited.keys())
-    own = with_files(vars(parser.parse_args(arguments)))
+    required = set(options.required()) - inherited.keys()
+    above = layers(arguments, arguments if own is None else own, required)
+    return options.RunOptions.of(options.combined(Layer(inherited, is_strict=False), *above))
+
+
+def layers(
+    arguments: list[str], own: list[str], required: Collection[str] = ()
+) -> tuple[Layer, Layer]:
+    """What the recipes of a command line set, and what it sets itself: `own`, among all its
+    arguments. Raises as `parse` does."""
+    values = with_files(vars(build_parser(set(required)).parse_args(arguments)))
     for name in ACTIONS:
-        own.pop(name, None)
-    return options.RunOptions.of({**options.without_excluded(inherited, own), **own})
+        values.pop(name, None)
+    names = given_options(own)
+    of_recipes = {name: value for name, value in values.items() if name not in names}
+    own_values = {name: value for name, value in values.items() if name in names}
+    return Layer(of_recipes, is_strict=False), Layer(own_values)
 
 
 def given_options(arguments: list[str]) -> dict[str, Any]:
@@ -85,6 +101,8 @@ def expand(arguments: list[str]) -> recipe.Expanded:
 def check_recipe(arguments: list[str]) -> None:
     """Raises `UsageError` for an option that a recipe may not set."""
     _check_file(arguments, "recipe", ", or pass --trust-recipes for a recipe of your own")
+    own = {name: value for name, value in given_options(arguments).items() if is_set(value)}
+    check(own, own, options.all_rules())  # what depends on other options may come from elsewhere
 
 
 def check_table(arguments: list[str]) -> None:

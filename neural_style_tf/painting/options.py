@@ -44,12 +44,12 @@ class SettingsOptions(TypedDict, total=False):
     max_seconds: float | None
     patience: int | None
     learning_rate: float | None
-    learning_rate_schedule: str
-    decay_every: int
-    decay_factor: float
-    beta1: float
-    beta2: float
-    eps: float
+    learning_rate_schedule: str | None
+    decay_every: int | None
+    decay_factor: float | None
+    beta1: float | None
+    beta2: float | None
+    eps: float | None
     initial_noiseblend: float
     initial_colors: str | None
     noise_range: Sequence[float] | None

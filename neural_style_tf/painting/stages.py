@@ -143,7 +143,7 @@ def with_iterations(plan: list[Stage], iterations: int) -> list[Stage]:
 
 def depends_on_total_steps(settings: Settings) -> bool:
     """Whether each step depends on how many there are in all."""
-    return settings.optimizer == "adam" and settings.learning_rate_schedule == "cosine"
+    return settings.optimizer == "adam" and settings.of_adam("learning_rate_schedule") == "cosine"
 
 
 def work_done(plan: list[Stage], steps: int) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from neural_style_tf.errors import NotFiniteError, UsageError
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.painting.step import Step
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings, settings_from
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings, settings_from_keywords
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def stylize(
     called, and `NotFiniteError` later.
     """
     if settings is None:
-        settings = settings_from(dict(options))
+        settings = settings_from_keywords(options)
     elif options:
         raise UsageError("got settings and options: use dataclasses.replace(settings, ...)")
     tensorflow_setup.prepare()  # before TensorFlow is imported

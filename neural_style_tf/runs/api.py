@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
+from neural_style_tf.needs import Layer
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import checks, inputs, recipe
 from neural_style_tf.runs.keywords import StrPath
-from neural_style_tf.runs.options import RunOptions, check_needs, without_excluded
+from neural_style_tf.runs.options import RunOptions, combined
 from neural_style_tf.runs.resume import inherited_by
 from neural_style_tf.settings import Settings
 
@@ -63,9 +64,9 @@ def paint_file(
     from neural_style_tf.machine import tensorflow_setup
     from neural_style_tf.runs.painting_run import PaintingRun
 
-    values: dict[str, Any] = {**(dataclasses.asdict(settings) if settings else {}), **options}
-    watch = _watch(on_step, values)
-    run = checks.check(*_options(content, styles, output, values))
+    run_options, resumed = _options(content, styles, output, settings, dict(options))
+    watch, run_options = _watch(on_step, run_options, bool(options.get("quiet")))
+    run = checks.check(run_options, resumed)
     with checks.claiming(run.options):
         pictures = inputs.load(run.options)
         if run.options.save_settings:
@@ -82,15 +83,18 @@ def paint_file(
     return PaintedFile(Path(output), watch.losses, watch.steps, watch.seconds)
 
 
-def _watch(on_step: Callable[[Step], None] | None, values: dict[str, Any]) -> "_Watch":
-    """What watches the run; in a notebook it is shown, unless `values` say quiet."""
+def _watch(
+    on_step: Callable[[Step], None] | None, options: RunOptions, is_quiet: bool
+) -> "tuple[_Watch, RunOptions]":
+    """What watches the run; in a notebook it is shown, unless that is to be quiet."""
     from neural_style_tf.runs import notebook
 
     watchers = [on_step] if on_step else []
-    if notebook.is_running() and not values.get("quiet"):
+    if notebook.is_running() and not is_quiet:
         watchers.append(notebook.NotebookDisplay())
-        values["quiet"] = True  # no bar of the terminal beside that of the notebook
-    return _Watch(watchers)
+        # no bar of the terminal beside that of the notebook
+        options = dataclasses.replace(options, quiet=True)
+    return _Watch(watchers), options
 
 
 def read_picture(path: StrPath, transparency: bool = False) -> "np.ndarray":
@@ -136,6 +140,7 @@ def _options(
     content: StrPath,
     styles: StrPath | Sequence[StrPath],
     output: StrPath,
+    settings: Settings | None,
     options: dict[str, Any],
 ) -> "tuple[RunOptions, Any]":
     """The options of a run, and the saved run that it continues."""
@@ -144,16 +149,15 @@ def _options(
             raise UsageError(SettingName(name), " is an option of the command alone")
     paths = [styles] if isinstance(styles, str | os.PathLike) else styles
     own = {
-        "quiet": True,
         **options,
         "content": os.fspath(content),
         "styles": tuple(os.fspath(path) for path in paths),
         "output": os.fspath(output),
     }
-    check_needs([name for name, value in own.items() if value not in (None, False)])
     inherited, resumed = inherited_by(own)
-    are_set = [name for name, value in own.items() if value is not None]
-    return RunOptions.of({**without_excluded(inherited, are_set), **own}), resumed
+    whole = dataclasses.asdict(settings) if settings else {}
+    lower = (Layer(values, is_strict=False) for values in (inherited, {"quiet": True}, whole))
+    return RunOptions.of(combined(*lower, Layer(own))), resumed
 
 
 class _Watch:

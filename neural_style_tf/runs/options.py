@@ -11,19 +11,21 @@ of a picture: each value is checked by its own rule.
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neural_style_tf import rules
-from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
+from neural_style_tf import needs, rules
+from neural_style_tf.errors import UsageError, nearest, shortened
+from neural_style_tf.needs import Layer, any_of
 from neural_style_tf.rules import names
 from neural_style_tf.settings import (
     BUNDLED_NETWORK,
-    EXCLUSIVE,
     MAX_MEGAPIXELS,
     Settings,
+    setting_defaults,
     setting_names,
+    setting_rules,
     settings_from,
 )
 
@@ -41,7 +43,7 @@ def option(default: Any, role: str, group: str, text: str, **rule: Any) -> Any:
     - `recipe`: a recipe may set it without --trust-recipes;
     - `table`: the options column of a batch's table may set it;
     - `batch`: a batch has it (all but those with False);
-    - `needs`: it has an effect only together with one of these options;
+    - `needs`: the `Need` without which it has no effect;
     - `is_path`: its values name files, one each; with `is_folder` files in a folder of that name,
       with `is_pattern` files whose names follow that pattern;
     - `brief`: the text of one of the few options that `--help` shows.
@@ -109,13 +111,13 @@ class RunOptions:
         brief="keep the run in FILE, to continue it with --resume")
     state_iterations: int | None = _behaviour(None, "files",
         "steps between two saves of the state (default: 20 saves per run)", kind=int, at_least=1,
-        saved=True, needs=("save_state", "resume"))
+        saved=True, needs=any_of("resume", "save_state"))
     resume: str | None = _input(None,
         "continue the run in FILE, with more --iterations if you like",
         brief="continue the run in FILE", saved=False, table=False, batch=False)
     allow_changes: bool = _behaviour(False, "files",
         "resume even with other settings or inputs than before", kind=bool, batch=False,
-        needs=("resume",))
+        needs=any_of("resume"))
     overwrite: bool = _behaviour(False, "files", "replace files that exist", kind=bool,
         brief="replace files that exist")
     bits: int = _behaviour(8, "files", "bits per colour of the result; 16 for .png and .tif",
@@ -133,16 +135,16 @@ class RunOptions:
         metavar="PATTERN", batch=True, is_pattern=True)
     checkpoint_full_size: bool = _behaviour(False, "progress",
         "save checkpoints of coarse stages at the size of the result", kind=bool,
-        saved=True, recipe=True, table=True)
+        saved=True, recipe=True, table=True, needs=any_of("checkpoint_output"))
     preview: int | None = _behaviour(None, "progress",
         "show the run on a page in the browser, at this port or a free one", kind=int, flag=0,
         at_least=0, at_most=MOST_PORT, metavar="PORT", batch=False,
         brief="show the run on a page in the browser")
     preview_host: str = _behaviour("127.0.0.1", "progress",
         "address to serve the page on; 0.0.0.0: other machines reach it, too", kind=str,
-        metavar="ADDRESS", batch=False, needs=("preview",))
+        metavar="ADDRESS", batch=False, needs=any_of("preview"))
     open: bool = _behaviour(False, "progress", "open the page in the browser", kind=bool,
-        batch=False, needs=("preview",))
+        batch=False, needs=any_of("preview"))
     timelapse: str | None = _output(None, "progress",
         "film of the checkpoints, or of 60 pictures (.gif .webp .mp4)")
     log_dir: str | None = _output(None, "progress",
@@ -263,25 +265,19 @@ def may_be_set_by(kind: str, name: str) -> bool:
     return name in setting_names() or name in option_names(lambda rule: rule.get(kind))
 
 
-def check_needs(own: Collection[str]) -> None:
-    """Raises `UsageError` for an option that has no effect without another. own: the names of
-    those that are set."""
-    for field in described():
-        needed = field.metadata.get("needs", ())
-        if field.name in own and needed and not set(needed) & set(own):
-            parts: list[str] = []
-            for name in sorted(needed):
-                parts += [" or "] * bool(parts) + [SettingName(name)]
-            raise UsageError(*names(field.name), " requires ", *parts)
+def combined(*layers: Layer) -> dict[str, Any]:
+    """The options of several sources, see `needs.combined`."""
+    return needs.combined(layers, all_rules(), all_defaults())
 
 
-def without_excluded(inherited: Mapping[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """The inherited values without those that one of `own` replaces: `width` replaces `size`."""
-    excluded: set[str] = set()
-    for some, others in EXCLUSIVE:
-        excluded |= others if some & set(own) else set()
-        excluded |= some if others & set(own) else set()
-    return {name: value for name, value in inherited.items() if name not in excluded}
+def all_rules() -> dict[str, Mapping[str, Any]]:
+    """The descriptions of all options, those of `Settings` among them, by name."""
+    return {field.name: field.metadata for field in described()} | setting_rules()
+
+
+def all_defaults() -> dict[str, Any]:
+    own = {field.name: field.default for field in described() if field.name not in required()}
+    return own | setting_defaults()
 
 
 def _as_text(value: Any, rule: Mapping[str, Any]) -> Any:

@@ -16,13 +16,21 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from neural_style_tf import needs
 from neural_style_tf.errors import SettingName, UserError, nearest, shortened
 from neural_style_tf.machine import streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs.names import SHA256, base_name
 from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
-from neural_style_tf.settings import Settings, settings_from, shapes_picture
+from neural_style_tf.settings import (
+    ADAM_DEFAULTS,
+    Settings,
+    setting_defaults,
+    setting_rules,
+    settings_from,
+    shapes_picture,
+)
 from neural_style_tf.version import VERSION
 
 MOST_FILES = 1000  # of an option
@@ -210,14 +218,26 @@ def _damaged(source: str, what: str) -> UserError:
 
 
 def _with_present_names(description: Description) -> Description:
-    """What an earlier version wrote, in the words of this one: `style_fit` "keep" made a painting
-    as wide as the result, and a photo was stretched to `width` and `height`."""
+    """What an earlier version wrote, before there was `fit`, in the words of this one: `style_fit`
+    "keep" made a painting as wide as the result, a photo was stretched to `width` and `height`, and
+    settings without effect, such as Adam's of another optimizer, were accepted."""
+    if "fit" in description:
+        return description
     changed: Description = {}
     if description.get("style_fit") == "keep":
         changed["style_fit"] = "width"
-    if "fit" not in description and None not in map(description.get, ("width", "height")):
+    if None not in map(description.get, ("width", "height")):
         changed["fit"] = "stretch"
-    return description | changed
+    for name, default in ADAM_DEFAULTS.items():
+        if description.get(name) == default:
+            changed[name] = None
+    settings, defaults = settings_in(description | changed), setting_defaults()
+    unused = needs.without_effect(
+        {name: value for name, value in settings.items() if value != defaults[name]},
+        setting_rules(),
+        {**defaults, **settings},
+    )
+    return description | changed | {name: defaults[name] for name in unused}
 
 
 def _check_known(description: Description, source: str) -> None:

@@ -31,6 +31,7 @@ class Expanded(NamedTuple):
 
     arguments: list[str]
     recipes: list[str]  # the files that were read
+    own: list[str]  # the arguments that no recipe holds
 
 
 def expand(arguments: list[str], check: Check) -> Expanded:
@@ -38,17 +39,23 @@ def expand(arguments: list[str], check: Check) -> Expanded:
     for a file that cannot be read, and `UsageError`, with file and line, for one that is not a
     recipe."""
     read: list[str] = []
-    return Expanded(_expand(bundled_as_files(arguments), check, read, ()), read)
+    arguments = bundled_as_files(arguments)
+    own = [argument for argument in arguments if not _is_file(argument)]
+    return Expanded(_expand(arguments, check, read, ()), read, own)
 
 
 def _expand(arguments: list[str], check: Check, read: list[str], within: tuple) -> list[str]:
     expanded = []
     for argument in arguments:
-        if argument.startswith("@") and len(argument) > 1:
+        if _is_file(argument):
             expanded += _arguments_of(argument[1:], check, read, within)
         else:
             expanded.append(argument)
     return expanded
+
+
+def _is_file(argument: str) -> bool:
+    return argument.startswith("@") and len(argument) > 1
 
 
 def _arguments_of(name: str, check: Check, read: list[str], within: tuple) -> list[str]:

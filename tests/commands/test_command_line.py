@@ -114,7 +114,7 @@ def test_a_run_writes_the_picture_and_keeps_stdout_clean(run, folder):
 
 
 def test_quiet_prints_nothing(run):
-    result = run("--iterations", 2, "--quiet", "--print-iterations", 1)
+    result = run("--iterations", 2, "--quiet")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 

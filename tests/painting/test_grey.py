@@ -42,7 +42,7 @@ VARIANTS = [
     {"style_loss": "wasserstein", **TWO_BLOCKS},
     {"style_loss": "neighbors", "iterations": 2},
     {"scales": 2, "tile": 64},
-    {"initial_noiseblend": 1, "preserve_colors": "match", "initial_colors": "histogram"},
+    {"initial_noiseblend": 0.9, "preserve_colors": "match", "initial_colors": "histogram"},
 ]
 
 

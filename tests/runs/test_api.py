@@ -98,7 +98,7 @@ def test_a_run_is_resumed_and_settings_are_taken_from_a_picture(here):
         ({"iterations": 0}, "iterations"),
         ({"preview": 8000}, "preview is an option of the command alone"),
         ({"preview": 0}, "preview is an option of the command alone"),
-        ({"state_iterations": 3}, "state_iterations requires resume or save_state"),
+        ({"state_iterations": 3}, "state_iterations needs resume or save_state"),
         ({"resume": "a.npz", "settings_from": "b.png"}, "cannot be combined"),
     ],
 )

@@ -98,7 +98,7 @@ def test_what_is_given_stands_in_for_what_it_excludes():
 
 
 def test_options_that_say_nothing_alone_are_told(run):
-    message = "--allow-changes requires --resume"
+    message = "--allow-changes needs --resume"
     assert error_of(run("--allow-changes"), 2) == message
 
 

@@ -17,6 +17,7 @@ PAINT = ["--content", "photo.png", "--styles", "painting.png", "--network", "net
 KEPT = ["--output", "painted.png", "--save-state", "run.npz", "--save-settings", "recipe.args"]
 KEPT += ["--iterations", "3", "--size", "24", "--style-layers", "relu1_1=0.5", "relu2_1"]
 KEPT += ["--style-blend-weights", "1", "--preserve-colors", "match", "--noise-range", "-2", "2"]
+KEPT += ["--initial-noiseblend", "0.5"]
 
 
 def picture(height: int, width: int, seed: int) -> Image.Image:

@@ -29,8 +29,8 @@ LAYOUTS = (
     "features.0.weight (torchvision, timm, Caffe's VGG), 0.weight (the layers alone) and "
     "conv1_1.weight (vgg_conv)"
 )
-CAFFE, TORCHVISION = "Caffe's VGG: BGR, 0..255", "torchvision's VGG: RGB, normalized"
-CAFFE_RGB, ITS_OWN = "Caffe's VGG: RGB, 0..255", "normalized as its file says"
+CAFFE, TORCHVISION = "Caffe's VGG", "torchvision's VGG"
+ITS_OWN = "normalized as its file says"
 NAMES_SHOWN = 3  # of a file that is not recognized
 
 # 16 of the 64 filters of Simonyan and Zisserman's VGG-19, those that colour matters most to: [16,
@@ -46,6 +46,9 @@ CAFFE_FILTERS = np.frombuffer(base64.b64decode(
     R1qaV12BQVedNFGqRFORL0+t"""
 ), np.int8).reshape(16, 27).astype(np.float32)  # fmt: skip
 ALIKE = 0.9  # cosine from which filters are Caffe's: theirs 1.00, with BGR 0.89, torchvision's 0.73
+# Root mean square of Caffe's first kernel: 0.19 in the VGG-19, for pictures of 0..255. Changed to
+# take smaller numbers, it is larger: 57 times for normalized pictures, 255 times for 0..1.
+CAFFE_MAGNITUDE = 0.19
 BATCH_NORM_EPSILON = 1e-5  # of torch.nn.BatchNorm2d
 
 _KINDS = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -75,17 +78,19 @@ class Input(NamedTuple):
     scale: Any
 
 
-# Each kind of input that is known
-INPUTS = {
-    CAFFE: Input(CAFFE, -1, IMAGENET_MEAN_PIXEL, (1, 1, 1)),
-    CAFFE_RGB: Input(CAFFE_RGB, 1, IMAGENET_MEAN_PIXEL, (1, 1, 1)),
-    TORCHVISION: Input(
-        TORCHVISION,
-        1,
-        255 * layers.pixel(TORCHVISION_MEAN),
-        255 * layers.pixel(TORCHVISION_DEVIATION),
-    ),
+# The scales that are known, by their names
+SCALES = {
+    "0..255": layers.pixel((1, 1, 1)),
+    "0..1": layers.pixel((255, 255, 255)),
+    "normalized": 255 * layers.pixel(TORCHVISION_DEVIATION),
 }
+
+
+def known_input(maker: str, is_rgb: bool, scale: str) -> Input:
+    """What the networks of a maker take, where the order of channels and the scale are known."""
+    order = "RGB" if is_rgb else "BGR"
+    mean = IMAGENET_MEAN_PIXEL if scale == "0..255" else 255 * layers.pixel(TORCHVISION_MEAN)
+    return Input(f"{maker}: {order}, {scale}", 1 if is_rgb else -1, mean, SCALES[scale])
 
 
 def read(state: Mapping[str, Any], about: Mapping[str, str] | None = None) -> Weights:
@@ -228,12 +233,21 @@ def _recognized(kernel: np.ndarray, usual: str) -> Input:
     """What a network takes by its first kernel, [3, 3, in, out]; what is usual if its filters are
     not Caffe's."""
     filters = layers.floats(kernel, 4).transpose(3, 0, 1, 2)
-    if filters.shape[1:] != (3, 3, 3):
-        return INPUTS[usual]
-    as_rgb, as_bgr = likeness(filters), likeness(filters[..., ::-1])
-    if max(as_rgb, as_bgr) < ALIKE:
-        return INPUTS[usual]
-    return INPUTS[CAFFE if as_bgr > as_rgb else CAFFE_RGB]
+    is_complete = filters.shape[1:] == (3, 3, 3)
+    as_rgb = likeness(filters) if is_complete else 0
+    as_bgr = likeness(filters[..., ::-1]) if is_complete else 0
+    if max(as_rgb, as_bgr) >= ALIKE:
+        return known_input(CAFFE, as_rgb > as_bgr, _scale(filters))
+    if usual == CAFFE:
+        return known_input(CAFFE, False, "0..255")
+    return known_input(TORCHVISION, True, "normalized")
+
+
+def _scale(filters: np.ndarray) -> str:
+    """The name of the scale that suits the size of Caffe's filters. Smaller ones are those of a
+    network whose features were normalized, which takes 0..255, too."""
+    size = max(np.sqrt(np.mean(filters**2)) / CAFFE_MAGNITUDE, 1)
+    return min(SCALES, key=lambda name: abs(np.log(size / SCALES[name].mean())))
 
 
 def likeness(filters: np.ndarray) -> float:

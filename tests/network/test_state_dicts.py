@@ -10,7 +10,9 @@ import pytest
 import reference
 from network_files import (
     KERAS_MEAN_PIXEL,
+    TORCHVISION_DEVIATION,
     TORCHVISION_INDICES,
+    TORCHVISION_MEAN,
     assert_features,
     error_of,
     save_safetensors,
@@ -166,7 +168,22 @@ def test_a_network_that_was_trained_further_is_recognized(bundled):
     kernel = bundled["conv1_1"][0]
     noise = np.random.default_rng(0).normal(0, 0.02, kernel.shape).astype("f4")
     taken = state_dicts._recognized((kernel + noise)[:, :, ::-1], state_dicts.TORCHVISION)
-    assert taken.title == state_dicts.CAFFE
+    assert taken.title == "Caffe's VGG: BGR, 0..255"
+
+
+@pytest.mark.parametrize(("scale", "factor"), [("normalized", TORCHVISION_DEVIATION), ("0..1", 1)])
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_the_weights_of_caffe_for_smaller_numbers_are_recognized_by_their_size(
+    as_torch, bundled, picture, scale, factor, order
+):
+    kernel, bias = bundled["conv1_1"]
+    larger = kernel * (255 * factor * np.ones(3)).astype("f4")[:, np.newaxis]
+    values = bundled | {"conv1_1": (larger, bias)}
+    path = as_torch(features_state(values if order == "RGB" else bgr(values)))
+    network, image = vgg.load(path), picture(9, 12)
+    expected = reference.features(bundled, image, "avg", mean_pixel=255 * TORCHVISION_MEAN)
+    assert_features(network, expected, image)
+    assert network.title == f"the network network.pth (Caffe's VGG: {order}, {scale})"
 
 
 def test_the_filters_that_recognize_caffe_are_the_bundled_ones(bundled):

@@ -100,7 +100,8 @@ def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[
     has_initial = pictures.initial is not None
     height, width = pictures.content.shape[:2]
     plan = stages.plan(height, width, settings, has_initial)
-    sizes = [style.shape[:2] for style in pictures.styles]
+    # a painting may have a part in several regions
+    sizes = [style.shape[:2] for style in {id(style): style for style in pictures.styles}.values()]
     return tiling.in_tiles(plan, network, sizes, settings, feature_dtype(settings.precision))
 
 

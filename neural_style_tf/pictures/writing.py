@@ -97,7 +97,7 @@ def save(
     name = formats.format_of(path)
     check_bits(path, bits)
     dtype, factor = (np.uint16, 257) if bits == 16 else (np.uint8, 1)
-    if alpha is None or name in ("JPEG", "BMP"):
+    if alpha is None or name in formats.WITHOUT_ALPHA:
         samples = _rounded(pixels, dtype, factor)
     else:
         pixels = _off_white(pixels, alpha)

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 from variants import TWO_BLOCKS
 
 from neural_style_tf.painting.frame import Frame
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures import colors
+from neural_style_tf.pictures import colors, writing
 from neural_style_tf.pictures.masks import NO_MASKS
 
 STEPS = {"iterations": 6, "content_weight": 0.01, "tv_weight": 1}
@@ -50,7 +49,8 @@ VARIANTS = [
 def test_grey_stays_grey(network, picture, options):
     photo, painting = greyed(picture(seed=1)), greyed(picture(40, 50, seed=2))
     image = painted(network, photo, [painting], **options)
-    assert saturation(image) < 0.05
+    rounded = writing.to_bytes(image)
+    assert (rounded.max(-1) == rounded.min(-1)).all()
     assert np.abs(image - photo).mean() > 1  # it is painted
 
 
@@ -111,14 +111,3 @@ def test_the_limit_is_the_most_of_any_picture(picture):
     np.testing.assert_allclose(limit, saturation(batch[3]), rtol=1e-6)
     batch[0][0, 3, 5] = (255, 0, 0)  # one pixel is enough: it is not grey
     assert colors.limits(batch[0], batch[1:], None, NO_MASKS, [1, 1, 1]) is None
-
-
-def test_grey_files_make_a_grey_file(run, folder):
-    for name in ("photo.png", "painting.png"):
-        with Image.open(folder / name) as image:
-            grey = image.convert("L")
-        grey.save(folder / name)
-    result = run("--iterations", 4, "--scales", 2)
-    assert result.returncode == 0, result.stderr
-    image = np.asarray(Image.open(folder / "out.png"))
-    assert (image.max(-1) == image.min(-1)).all()

@@ -288,10 +288,20 @@ def mapped(folder):
     return folder
 
 
+@pytest.fixture
+def alpha(mapped):
+    """The alpha of photo.png, which is transparent on top; uint8."""
+    with Image.open(mapped / "photo.png") as image:
+        alpha = np.repeat(np.linspace(-300, 400, 34).clip(0, 255)[:, np.newaxis], 45, 1)
+        samples = np.dstack([np.asarray(image), alpha]).astype(np.uint8)
+    Image.fromarray(samples).save(mapped / "photo.png")
+    return samples[..., 3]
+
+
 MAPS = ["--content-regions", "photo-map.png", "--style-regions", "painting-map.jpg"]
 
 
-def test_a_run_with_maps_is_painted_again_and_goes_on(run, mapped):
+def test_a_run_with_maps_and_transparency_is_painted_again_and_goes_on(run, mapped, alpha):
     whole = run("--iterations", 4, *MAPS, "--preserve-colors", "match", output="whole.png")
     assert whole.returncode == 0, whole.stderr
     state = ["--save-state", "run.npz", "--preserve-colors", "match"]
@@ -304,6 +314,7 @@ def test_a_run_with_maps_is_painted_again_and_goes_on(run, mapped):
     pixels = [
         np.asarray(Image.open(mapped / name)) for name in ("whole.png", "part.png", "again.png")
     ]
+    np.testing.assert_array_equal(pixels[0][..., 3], alpha)
     np.testing.assert_array_equal(pixels[0], pixels[1])
     np.testing.assert_array_equal(pixels[0], pixels[2])
     plain = run("--iterations", 4, "--preserve-colors", "match", output="plain.png")
@@ -330,15 +341,17 @@ def test_the_map_of_a_cropped_photo_is_cropped_with_it(run, mapped, monkeypatch)
     assert masks["style_regions"][0].labels.shape == inputs.load(options).styles[0].shape[:2]
 
 
-def test_a_batch_takes_maps(mapped, command_line):
-    options = ["--contents", "photo.png", "--styles", "painting.png", "other.png", *QUICK]
-    options += ["--output-dir", "results", "--name", "{style}.png", "--iterations", 1]
+def test_a_batch_takes_maps_and_transparency(mapped, alpha, command_line):
+    Image.new("RGB", (45, 34), YELLOW).save(mapped / "opaque.png")
+    options = ["--contents", "photo.png", "opaque.png", "--styles", "painting.png", *QUICK]
+    options += ["--output-dir", "results", "--name", "{content}.png", "--iterations", 1]
     options += ["--network", "network.mat"]
     result = command_line([*options, *MAPS, "--quiet"], mapped, program="batch")
     assert result.returncode == 0, result.stderr
-    for name in ("painting.png", "other.png"):
-        with Image.open(mapped / "results" / name) as image:
-            assert image.size == (45, 34)
+    with Image.open(mapped / "results" / "photo.png") as image:
+        np.testing.assert_array_equal(np.asarray(image)[..., 3], alpha)
+    with Image.open(mapped / "results" / "opaque.png") as image:
+        assert image.mode == "RGB"
 
 
 @pytest.mark.parametrize(

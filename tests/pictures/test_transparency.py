@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import error_of
-from shared import QUICK
 from variants import TWO_BLOCKS
 
 from neural_style_tf import read_picture, save_picture
@@ -215,25 +214,3 @@ def test_a_picture_that_shows_nothing_is_refused(run, folder, name):
     assert result.returncode == 2
     expected = f"error: {name} is transparent everywhere: use another picture"
     assert result.stderr.splitlines() == [expected]
-
-
-def test_a_run_of_a_cutout_goes_on_to_the_byte(run, cutout):
-    whole = run("--iterations", 4, output="whole.png")
-    first = run("--iterations", 2, "--save-state", "run.npz", output="part.png")
-    assert (whole.returncode, first.returncode) == (0, 0)
-    rest = run("--iterations", 4, "--resume", "run.npz", "--overwrite", output="part.png")
-    assert rest.returncode == 0, rest.stderr
-    with Image.open(cutout / "whole.png") as ours, Image.open(cutout / "part.png") as theirs:
-        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
-
-
-def test_a_batch_of_cutouts_and_opaque_pictures(cutout, picture, command_line):
-    Image.fromarray(picture().astype("u1")).save(cutout / "opaque.png")
-    options = ["--contents", "photo.png", "opaque.png", "--styles", "painting.png", *QUICK]
-    options += ["--output-dir", "results", "--name", "{content}.png", "--network", "network.mat"]
-    result = command_line([*options, "--iterations", 1, "--quiet"], cutout, program="batch")
-    assert result.returncode == 0, result.stderr
-    with Image.open(cutout / "results" / "photo.png") as image:
-        np.testing.assert_array_equal(np.asarray(image)[..., 3], soft_disc())
-    with Image.open(cutout / "results" / "opaque.png") as image:
-        assert image.mode == "RGB"

@@ -29,12 +29,17 @@ class ColorSpace(NamedTuple):
         """[..., 3] float32, 0..255, in sRGB. What sRGB does not have is clipped."""
         light = np.empty_like(colors, np.float32)
         for channel, curve in enumerate(self.curves):
-            light[..., channel] = curve(colors[..., channel] / 255)
+            light[..., channel] = _light(curve, colors[..., channel])
         return srgb_encoded(light @ self.matrix.T.astype(np.float32))
 
     def grey_to_srgb(self, grey: np.ndarray) -> np.ndarray:
         """The same for grey levels, of any shape: they have no primaries."""
-        return srgb_encoded(self.curves[1](grey / 255))
+        return srgb_encoded(_light(self.curves[1], grey))
+
+
+def _light(curve: Curve, levels: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # of curves that are not sound
+        return np.clip(curve(levels / 255), 0, 1)
 
 
 def srgb_encoded(light: np.ndarray) -> np.ndarray:

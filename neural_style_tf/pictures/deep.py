@@ -42,14 +42,16 @@ def keep(image: ImageFile.ImageFile, low: bool) -> None:
     """Has `load` keep the low or the high byte of each sample."""
     letter = "L" if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_little(image) else "B"
     planes = _has_raw_planes(image)
-    tiles = []
-    for tile in image.tile:
+    before: Any = image.tile  # of tuples with names since Pillow 11
+    tiles: list[Any] = []
+    for tile in before:
         mode = _raw_mode(tile)
         if planes:  # Pillow takes them for planes of 8 bits
             mode = f"{mode};16{letter}"
         kept = _kept(mode, low)
-        arguments = kept if isinstance(tile.args, str) else (kept, *(tile.args or ())[1:])
-        tiles.append(tile._replace(args=arguments))
+        arguments = kept if isinstance(tile[3], str) else (kept, *(tile[3] or ())[1:])
+        changed = (*tile[:3], arguments)
+        tiles.append(tile._make(changed) if hasattr(tile, "_make") else changed)
     image.tile = tiles
 
 
@@ -86,8 +88,9 @@ def _kept(mode: str, low: bool) -> str:
     return f"{channels};16{order}"
 
 
-def _raw_mode(tile: ImageFile._Tile) -> str:
-    arguments = tile.args
+def _raw_mode(tile: Any) -> str:
+    """Pillow's name for how the samples of a tile lie in the file."""
+    arguments = tile[3]
     if isinstance(arguments, tuple):
         arguments = arguments[0] if arguments else ""
     return arguments if isinstance(arguments, str) else ""

@@ -19,7 +19,10 @@ _SRGB = np.array(
 )
 _MOST_TAGS = 100
 _PARAMETERS = (1, 3, 4, 5, 7)  # of each kind of parametric curve
-_HDR_NAME = re.compile(rb"\b(PQ|HLG|ST ?2084|SMPTE ?2084|\w*2100\w*|\w+_(PQ|HLG|ST2084))\b")
+_HDR_NAME = re.compile(
+    rb"\b(PQ|HLG|(?:SMPTE )?ST ?2084|(?:BT|Rec)[. ]{0,2}2100\w*|\w+_(?:PQ|HLG|ST2084))\b"
+)
+_OF_SCREENS = (b"mntr", b"spac")  # classes; a printer's profile may name a paper PQ
 
 
 def read(profile: bytes | None) -> ColorSpace | None:
@@ -56,7 +59,7 @@ def hdr_kind(profile: bytes | None) -> int | None:
     if coding[:4] == b"cicp" and len(coding) >= 10:
         return coding[9] if coding[9] in (16, 18) else None
     name = _HDR_NAME.search(tags.get(b"desc", b"")[:1000].replace(b"\0", b""))
-    if not name:
+    if not profile or profile[12:16] not in _OF_SCREENS or not name:
         return None
     return 18 if b"HLG" in name[0] else 16
 

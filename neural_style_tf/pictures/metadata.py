@@ -14,7 +14,7 @@ from neural_style_tf.pictures.files import StrPath
 from neural_style_tf.pictures.photo_metadata import PhotoMetadata
 from neural_style_tf.version import VERSION
 
-SOFTWARE = f"neural-style {VERSION}"
+SOFTWARE = f"{photo_metadata.PROGRAM}{VERSION}"
 MAX_BYTES = 1_000_000  # of JSON text; enough for a run with ten thousand paintings
 MAX_LEVELS = 20  # of nested dictionaries and lists; ours have four
 
@@ -31,7 +31,7 @@ def read(path: StrPath) -> dict[str, Any]:
             software, text = _software_and_comment(image)
         except (*opening.BROKEN, MemoryError):  # whatever another program has written there
             return {}
-    if not isinstance(software, str) or not software.startswith("neural-style ") or not text:
+    if not isinstance(software, str) or not software.startswith(photo_metadata.PROGRAM) or not text:
         return {}
     try:
         return _parsed(text)

@@ -27,6 +27,7 @@ _LEFT_OUT = (
     *(_Base.ExifImageWidth, _Base.ExifImageHeight, _Base.ExifInteroperabilityOffset),
     *(_Base.ComponentsConfiguration, _Base.CompressedBitsPerPixel, _Base.RelatedSoundFile),
 )
+PROGRAM = "neural-style "  # how `Software` begins in our own pictures
 _SRGB = 1  # ColorSpace
 _INCHES = 2  # ResolutionUnit
 _LONGEST_VALUE = 2000  # characters, bytes or numbers
@@ -83,6 +84,8 @@ def read(path: StrPath) -> PhotoMetadata:
         with contextlib.suppress(*broken):
             exif = Image.Image.getexif(image)
             tags = _sound({tag: exif[tag] for tag in _KEPT if tag in exif})
+            if str(exif.get(_Base.Software)).startswith(PROGRAM):  # a TIFF's are our settings
+                tags.pop(_Base.ImageDescription, None)
             taken = _sound(exif.get_ifd(ExifTags.IFD.Exif), _LEFT_OUT)
             position = _sound(exif.get_ifd(ExifTags.IFD.GPSInfo))
         with contextlib.suppress(*broken):

@@ -211,9 +211,15 @@ def test_hdr_by_a_profile_is_refused(tmp_path, tags, name, ending):
     assert f"has high dynamic range ({name})" in error_of(reading.read, path)
 
 
-@pytest.mark.parametrize("text", ["Display P3", "Adobe RGB (1998)", "sRGB IEC61966-2.1", "EPQ200"])
-def test_other_profiles_are_not_taken_for_hdr(tmp_path, text):
-    ordinary = icc(b"mntr", b"RGB ", b"XYZ ", described(text))
+@pytest.mark.parametrize(
+    "kind, text",
+    [
+        *((b"mntr", text) for text in ("Display P3", "Adobe RGB (1998)", "EPQ200", "Monitor 2100")),
+        *((b"prtr", text) for text in ("Stylus Photo 2100", "Paper PQ")),
+    ],
+)
+def test_other_profiles_are_not_taken_for_hdr(tmp_path, kind, text):
+    ordinary = icc(kind, b"RGB ", b"XYZ ", described(text))
     path = write(tmp_path / "photo.png", noise(), icc_profile=ordinary)
     np.testing.assert_array_equal(pixels_of(path), noise())
 

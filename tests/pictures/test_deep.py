@@ -267,3 +267,12 @@ def test_interlaced(tmp_path):
         stream.write(struct.pack(">I", zlib.crc32(kind + content)))
     pixels = pixels_of(saved(path, stream.getvalue()))
     np.testing.assert_array_equal(pixels, exact(samples))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_that_leaves_all_bounds_gives_finite_colours(tmp_path):
+    colorants = {name: xyz(P3[:, i]) for i, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), para(4, 30_000, 30_000, 5, 1, 0, 0, 0))
+    chunk = b"p\0\0" + zlib.compress(icc(b"mntr", b"RGB ", b"XYZ ", colorants | curves))
+    pixels = pixels_of(saved(tmp_path / "deep.png", png_of(deep_noise(), (b"iCCP", chunk))))
+    assert np.isfinite(pixels).all() and pixels.max() <= 255

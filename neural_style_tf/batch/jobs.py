@@ -129,7 +129,13 @@ def _paint(options: RunOptions, device: str, report: Report) -> Outcome:
     run = _resumed(options) or checks.check(options)
     pictures = inputs.load(run.options)
     settings = provenance.settings_in(run.description)
-    if PaintingRun(run, pictures, device, watch=watch).paint():
+    painting = PaintingRun(run, pictures, device, watch=watch)
+    try:
+        status = painting.paint()
+    except Exception:
+        keep_record(options, run.description)  # of the picture as it stands
+        raise
+    if status:
         message = f"not all of {options.output} could be written (see above)"
         return failed(message)._replace(settings=settings)
     keep_record(options, run.description, losses)
@@ -138,11 +144,14 @@ def _paint(options: RunOptions, device: str, report: Report) -> Outcome:
 
 
 def keep_record(
-    options: RunOptions, description: provenance.Description, losses: Mapping[str, float]
+    options: RunOptions,
+    description: provenance.Description,
+    losses: Mapping[str, float] | None = None,
 ) -> None:
-    """Remembers how a picture without metadata was made."""
-    if options.no_metadata:
-        records.keep(options.output, {**description, "losses": losses})
+    """Remembers how a picture without metadata was made. losses: of one that is finished."""
+    if options.no_metadata and os.path.exists(options.output):
+        finished = {} if losses is None else {"losses": losses}
+        records.keep(options.output, {**description, **finished})
 
 
 def _resumed(options: RunOptions) -> checks.Run | None:

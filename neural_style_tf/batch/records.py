@@ -21,11 +21,13 @@ def path_of(output: str) -> str:
 
 
 def keep(output: str, description: provenance.Description) -> None:
-    """Writes the record of a picture that has just been written. Raises `UserError`."""
+    """Writes the record of a picture that has just been written; with its losses if it is
+    finished. Raises `UserError`."""
+    losses = {"losses": dict(description["losses"])} if "losses" in description else {}
     record = {
         "picture": provenance.digest(output),
         provenance.FINGERPRINT: provenance.fingerprint(description),
-        "losses": dict(description["losses"]),
+        **losses,
     }
     files.write(path_of(output), json.dumps(record).encode())
 

@@ -102,8 +102,8 @@ def _is_raw(image: ImageFile.ImageFile, beginning: bytes) -> bool:
 def _why_unreadable(error: Exception) -> str:
     if str(error) == "unknown pixel mode":  # as Pillow says of a TIFF
         return (
-            "is a TIFF of a kind that is not read, such as 32 bits per colour: save it with 8 or "
-            "16 bits"
+            "is a TIFF of a kind that is not read, such as 32 bits per colour or a camera's raw "
+            "file: save it with 8 or 16 bits"
         )
     return (
         "is not a picture, or a broken one: "

@@ -228,8 +228,8 @@ def test_kinds_of_tiff_that_are_not_read(tmp_path, samples):
     more = UNASSOCIATED if samples.shape[-1] == 2 else None
     path = saved(tmp_path / "odd.tif", tiff_of(samples, more=more))
     assert error_of(reading.read, path) == (
-        f"{path} is a TIFF of a kind that is not read, such as 32 bits per colour: "
-        "save it with 8 or 16 bits"
+        f"{path} is a TIFF of a kind that is not read, such as 32 bits per colour or a camera's "
+        "raw file: save it with 8 or 16 bits"
     )
 
 

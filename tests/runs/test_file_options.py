@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_painting import fail_at_evaluation
 
 from neural_style_tf import UserError, paint_file
 from neural_style_tf.batch import jobs, records, tables
@@ -220,6 +221,16 @@ def test_a_batch_without_metadata_goes_on(here):
     assert other.message.startswith("out.png exists, but was made with other settings")
     record = (here / ".out.png.made").read_text()
     assert not re.search("photo|painting|network", record)
+
+
+def test_a_batch_without_metadata_paints_again_what_failed_midway(here, monkeypatch):
+    options = options_of("out.png", no_metadata=True)
+    with monkeypatch.context() as patch:
+        fail_at_evaluation(patch, 1, RuntimeError("the device has failed"))
+        assert painted(options).status == "failed"
+    assert records.read("out.png").keys() == {"fingerprint"}
+    assert painted(options).status == "done"
+    assert records.read("out.png").keys() == {"fingerprint", "losses"}
 
 
 def test_a_record_holds_for_its_picture_alone(here):

@@ -242,7 +242,8 @@ def load_mask(path: str | None, picture: Read, max_megapixels: float) -> "np.nda
 
     mask = reading.read_mask(path, max_megapixels, place)
     if not mask.any():
-        raise UsageError(f"mask {path} is all black: paint white what counts")
+        where = " in what is left of its picture" if picture.placement.box else ""
+        raise UsageError(f"mask {path} is all black{where}: paint white what counts")
     return mask
 
 

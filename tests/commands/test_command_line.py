@@ -203,12 +203,8 @@ def test_a_long_thin_picture_and_the_smallest_one(run, folder, picture):
         thin = picture(height, width).astype(np.uint8)
         Image.fromarray(thin).save(folder / "thin.png")
         Image.fromarray(thin.swapaxes(0, 1)).save(folder / "tall.png")
-        assert (
-            run(
-                "--iterations", 2, "--overwrite", content="thin.png", styles=["tall.png"]
-            ).returncode
-            == 0
-        )
+        result = run("--iterations", 2, "--overwrite", content="thin.png", styles=["tall.png"])
+        assert result.returncode == 0
         assert size_of(folder / "out.png") == (width, height)
 
 

@@ -205,3 +205,17 @@ def test_a_mask_of_other_proportions_is_refused(thirds, files):
     assert error_of(inputs.load, options, kind=UsageError) == (
         f"mask {options.content_mask} is 30x20 and its picture 90x30: give it the same proportions"
     )
+
+
+def test_a_mask_that_is_white_only_where_the_photo_is_cut_off_is_refused(thirds):
+    options = RunOptions(
+        content=thirds("photo.png"),
+        styles=[thirds("style.png")],
+        output="out.png",
+        content_mask=thirds("mask.png", np.where(THIRDS == 40, 255, 0)),
+        settings=Settings(width=20, height=30),
+    )
+    assert error_of(inputs.load, options, kind=UsageError) == (
+        f"mask {options.content_mask} is all black in what is left of its picture: "
+        "paint white what counts"
+    )

@@ -235,11 +235,26 @@ def _source(
         return None
     distances = np.abs(np.array(style.colors) - color).max(1)
     number = distances.argmin()
-    if distances[number] > (0 if content.is_exact and style.is_exact else NOISE):
+    if distances[number] > _tolerance(content, style):
         return None
     source = style.labels == number
     is_seen = source if learnt is None else source & (learnt > 0)
     return source if is_seen.any() else None
+
+
+def _tolerance(content: RegionMap, style: RegionMap) -> int:
+    """How far two colours of these maps may be apart and be the same. Numbers of regions, which
+    differ by 1, have to be equal."""
+    if content.is_exact and style.is_exact and min(_gap(content), _gap(style)) <= 2 * NOISE:
+        return 0
+    return NOISE
+
+
+def _gap(map_: RegionMap) -> int:
+    """The distance of the two nearest colours of a map; 0 if it has a single one."""
+    colors = np.array(map_.colors)
+    distances = np.abs(colors[:, np.newaxis] - colors).max(-1)
+    return int(distances[~np.eye(len(colors), dtype=bool)].min(initial=255)) * (len(colors) > 1)
 
 
 def _missing(name: str, colors: list[tuple[Color, float]]) -> UsageError:

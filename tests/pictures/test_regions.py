@@ -143,6 +143,16 @@ def test_maps_are_resized_by_nearest_neighbours():
     np.testing.assert_array_equal(colors_of(padded)[0, :2], [RED, RED])
 
 
+def test_colours_far_apart_may_differ_a_little_between_maps():
+    content = regions.region_map("map", halves(RED, BLUE))
+    style = regions.region_map("map", halves((250, 9, 0), (20, 0, 250)))
+    _, parts = regions.parts(content, [style], [1], None, [None])
+    assert [part.source[0, 0] for part in parts] == [False, True]  # blue comes first
+    purple = regions.region_map("map", halves((250, 9, 0), (90, 0, 250)))
+    message = error_of(regions.parts, content, [purple], [1], None, [None], kind=UsageError)
+    assert message.startswith("content_regions has #0000ff (51.1 % of the picture), which")
+
+
 def test_paintings_with_a_colour_share_its_region_by_their_weights():
     content = regions.region_map("map", halves(RED, BLUE))
     both = regions.region_map("map", halves(BLUE, RED, 30, 40, 10))

@@ -84,7 +84,7 @@ def _png_options(exif: Image.Exif, text: str | None, photo: PhotoMetadata) -> di
         chunks.add_text("Software", SOFTWARE)
         chunks.add_text("Comment", text)
     if photo.xmp:
-        chunks.add_itxt("XML:com.adobe.xmp", photo.xmp.decode())
+        chunks.add_itxt(photo_metadata.XMP_TEXT, photo.xmp.decode())
     return {"pnginfo": chunks, **({"exif": exif} if len(exif) else {})}
 
 
@@ -95,14 +95,11 @@ def _tiff_tags(exif: Image.Exif, text: str | None, photo: PhotoMetadata) -> dict
     if text is not None:
         tags[ExifTags.Base.ImageDescription] = text
     if photo.xmp:
-        tags[_XMP] = photo.xmp
+        tags[photo_metadata.XMP_TAG] = photo.xmp
     for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
         if part in exif:
             tags[part] = exif[part]
     return tags
-
-
-_XMP = 700  # XMP specification, part 3, 2.3: the tag of TIFF
 
 
 def _jpeg_options(
@@ -119,7 +116,7 @@ def _jpeg_options(
     if photo.xmp and len(photo.xmp) > _MAX_SEGMENT_TEXT:
         _warn(path, "XMP", len(photo.xmp))
     elif photo.xmp:
-        segments += _segment(0xFFE1, _XMP_HEAD + photo.xmp)
+        segments += _segment(0xFFE1, photo_metadata.XMP_HEAD + photo.xmp)
     if text is not None:
         with_comment = Image.Exif()
         with_comment.update(exif)
@@ -155,7 +152,6 @@ _ASCII = b"ASCII\0\0\0"  # EXIF 2.32, UserComment: the 8 bytes that name its cha
 # (COM): each begins with its number and the number of them all.
 _MAX_SEGMENT_TEXT = 64_800
 _MAX_EXIF = 65_533
-_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _COMMENT = re.compile(rb"neural-style (\d+)/(\d+) ")
 
 

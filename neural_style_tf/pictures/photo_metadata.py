@@ -27,6 +27,8 @@ _LEFT_OUT = (
     *(_Base.ExifImageWidth, _Base.ExifImageHeight, _Base.ExifInteroperabilityOffset),
     *(_Base.ComponentsConfiguration, _Base.CompressedBitsPerPixel, _Base.RelatedSoundFile),
 )
+# Where XMP is in a PNG, a TIFF and a JPEG. XMP specification, part 3.
+XMP_TEXT, XMP_TAG, XMP_HEAD = "XML:com.adobe.xmp", 700, b"http://ns.adobe.com/xap/1.0/\0"
 PROGRAM = "neural-style "  # how `Software` begins in our own pictures
 _SRGB = 1  # ColorSpace
 _INCHES = 2  # ResolutionUnit
@@ -155,5 +157,15 @@ def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 
 
 def _xmp(image: ImageFile.ImageFile) -> bytes | None:
-    packet = image.info.get("xmp")
+    packet = image.info.get("xmp") or _older_pillows_xmp(image)
     return xmp.for_painting(packet) if isinstance(packet, bytes) else None
+
+
+def _older_pillows_xmp(image: ImageFile.ImageFile) -> Any:
+    """Where it is before Pillow 11, which does not name it for every format."""
+    if image.format == "PNG":
+        return str(image.info.get(XMP_TEXT, "")).encode()
+    if image.format == "TIFF":
+        return Image.Image.getexif(image).get(XMP_TAG)
+    segments = getattr(image, "applist", [])
+    return next((data[len(XMP_HEAD) :] for _, data in segments if data.startswith(XMP_HEAD)), None)

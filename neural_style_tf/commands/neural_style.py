@@ -36,9 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
             parser.build_parser().parse_args(arguments)  # prints it, and exits
         if {"--list-layers", "--clear-cache"}.isdisjoint(arguments):
             return paint(arguments)
-        own = parser.known_options(parser.expand(arguments).arguments)
+        expanded = parser.expand(arguments)
+        own = parser.known_options(expanded.arguments)
         action = "list_layers" if "list_layers" in own else "clear_cache"
-        check_alone(own, action)
+        check_alone(parser.given_options(expanded.own), action)
         return list_layers(own) if action == "list_layers" else clear_cache()
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
@@ -117,7 +118,7 @@ def open_preview(options: RunOptions) -> "Preview | None":
 def check_alone(own: Mapping[str, Any], action: str) -> None:
     """Raises `UsageError` for an option that has no effect on what is done instead of painting."""
     for name in own:
-        if name not in (action, "network", "debug"):
+        if name not in (action, "network", "debug", "trust_recipes"):
             raise UsageError(SettingName(name), " has no effect with ", SettingName(action))
 
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.network import vgg
+from neural_style_tf.objective.colors import Colors, measured_painting, mixed
 from neural_style_tf.objective.columns import Box, Measure, Palette, Positions, mask_at_places
 from neural_style_tf.objective.neighbors import size_in_places
 from neural_style_tf.objective.targets import Targets, units_of
@@ -88,7 +89,11 @@ class Matches:
         ):
             raise UsageError("the state to resume is not of these pictures: start again")
         self.chosen = chosen_at(palette, self.indices, places)
-        return targets._replace(neighbors=palette.target(self.indices), units=units)
+        return targets._replace(
+            neighbors=palette.target(self.indices),
+            units=units,
+            colors=_colors_of(styles, targets, masks),
+        )
 
     def looked_up(
         self,
@@ -113,6 +118,17 @@ class Matches:
             indices = matched(queries, search, shares, masks)
             before = chosen_at(palette, indices, queries.size)
         return indices
+
+
+def _colors_of(styles: list[np.ndarray], targets: Targets, masks: Masks) -> dict[int, Colors]:
+    """The colours that each region is to have, by its number."""
+    each = [measured_painting(style, masks.source(number)) for number, style in enumerate(styles)]
+    result = {}
+    for region in targets.regions:
+        own = [number for number, of_style in enumerate(targets.regions) if of_style == region]
+        shares = [targets.shares[number] for number in own]
+        result[region] = mixed([each[number] for number in own], shares)
+    return result
 
 
 def chosen_at(palette: Palette, indices: np.ndarray, size: tuple[int, int]) -> Chosen:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,27 +12,21 @@ import tensorflow as tf
 from neural_style_tf.machine import recent
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
-from neural_style_tf.objective import graphs, losses, neighbors
+from neural_style_tf.objective import colors, graphs, losses, neighbors
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.layer_masks import at_layers
+from neural_style_tf.objective.statistics import (
+    Statistics,
+    Weights,
+    color_weights,
+    compare,
+    compare_and_derive,
+    grams_of,
+    measure,
+)
 from neural_style_tf.objective.targets import Targets, make_targets
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
-
-# With `style_loss="neighbors"` the losses are numbers from 0 to about 1, whatever the painting.
-# These bring them to the size that the default weights and smoothness expect; what they weigh
-# relative to each other is by eye, see docs/quality.md.
-STYLE_UNIT = 600.0
-CONTENT_UNIT = 60_000.0
-MOMENTS_SHARE = 16.0  # how much statistics of the whole painting count next to the nearest columns
-
-
-class Statistics(NamedTuple):
-    """All that the losses need of a picture's features, by layer name. Additive over its parts."""
-
-    content: dict[str, losses.Distance]
-    style: dict[str, list[losses.Gram]]  # of each region, or of all
-    neighbors: tf.Tensor  # the distance from the nearest columns, or 0 if these do not count
 
 
 def measure_targets(
@@ -151,19 +145,33 @@ def features_at(
     return {layer: features[layer] for layer in features if layer in layers}
 
 
+def with_colors(
+    features: dict[str, tf.Tensor], picture: tf.Tensor, targets: Targets
+) -> dict[str, tf.Tensor]:
+    """The features of a picture, and its colours, as of one more layer, if these count."""
+    if targets.colors is None:
+        return features
+    return {**features, colors.LAYER: colors.at_positions(picture)}
+
+
+def reach_of(passes: Passes) -> dict[str, tuple[int, int]]:
+    """Stride and reach of the layers and of the colours, as `Passes.reach`."""
+    return {**passes.reach(), colors.LAYER: (colors.STRIDE, 0)}
+
+
 def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
     passes = passes_of(network, settings, dtype, often=True)
 
     @tf.function(autograph=False)
     def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
         features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
-        weights = at_layers(regions, passes.reach())
-        places = neighbors.place_weights(weights)
-        statistics = measure(features, targets, settings, weights, places)
+        features = with_colors(features, picture, targets)
+        weights = at_layers(regions, reach_of(passes))
+        statistics = measure(features, targets, settings, weights, weights)
         content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
         scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else 1.0
-        gradients = gradients_of(features, targets, slopes, scale, weights, places)
-        gradient = passes.backward(memory, gradients) / scale
+        gradients = gradients_of(features, targets, slopes, scale, weights, weights)
+        gradient = to_picture(passes, memory, gradients, picture.shape) / scale
         return with_total_variation(picture, gradient, content, style, settings)
 
     return evaluate
@@ -177,9 +185,9 @@ def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
         picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None
     ) -> dict[str, tf.Tensor]:
         features = passes.features(vgg.preprocess(picture, network.mean_pixel))
-        weights = at_layers(regions, passes.reach())
-        places = neighbors.place_weights(weights)
-        statistics = measure(features, targets, settings, weights, places)
+        features = with_colors(features, picture, targets)
+        weights = at_layers(regions, reach_of(passes))
+        statistics = measure(features, targets, settings, weights, weights)
         content, style = compare(statistics, targets, settings, picture.shape)
         roughness = losses.total_variation(picture, settings.tv_loss)
         return terms_of(content, style, settings.tv_weight * roughness)
@@ -189,71 +197,6 @@ def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
 
 def as_tensor(mask: np.ndarray | None) -> tf.Tensor | None:
     return None if mask is None else tf.constant(mask)
-
-
-def measure(
-    features: dict[str, tf.Tensor],
-    targets: Targets,
-    settings: Settings,
-    weights: dict[str, tf.Tensor] | None,
-    places: tf.Tensor | None,
-) -> Statistics:
-    """The statistics of a picture from its features. weights: the masks of the regions at each
-    layer, [1, h, w, regions]. places: how much each place counts, see `neighbors.distance`."""
-    with_sums = settings.statistics() in losses.WITH_SUMS
-    near = tf.zeros(())
-    if targets.neighbors is not None:
-        near = neighbors.distance(features, targets.neighbors, places)
-    return Statistics(
-        {name: losses.distance(features[name], target) for name, target in targets.content.items()},
-        {name: grams_of(features[name], weights, name, with_sums) for name in targets.styles[0]},
-        near,
-    )
-
-
-def grams_of(
-    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str, with_sums: bool
-) -> list[losses.Gram]:
-    """The Gram of each region at a layer; a single one without regions."""
-    regions = [None] if weights is None else tf.unstack(weights[layer], axis=-1)
-    return [losses.gram(features, region, with_sums) for region in regions]
-
-
-def compare(
-    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The weighted content and style losses of Gatys et al. 2016 eq. 7, of a picture of `shape`
-    [1, H, W, 3]."""
-    content = sum(
-        weight * losses.content_loss(statistics.content[layer], settings.content_loss)
-        for layer, weight in settings.content_layer_weights().items()
-    )
-    weights, pairs = [], []
-    for number, share in enumerate(targets.shares):
-        if targets.units is not None:
-            share = share / targets.units.styles[number]
-        for layer, weight in settings.style_layer_weights().items():
-            gram = statistics.style[layer][targets.regions[number]]
-            weights.append(share * weight)
-            pairs.append((gram, targets.styles[number][layer]))
-    style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
-    style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
-    if targets.units is not None:
-        content = CONTENT_UNIT * content / targets.units.content
-        rows, columns = neighbors.size_in_places(shape[1], shape[2])
-        style = STYLE_UNIT * (statistics.neighbors / (rows * columns) + MOMENTS_SHARE * style)
-    return settings.weight_of_content() * content, settings.weight_of_style() * style
-
-
-def compare_and_derive(
-    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
-) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
-    """The two losses of `compare`, and the gradient of their sum at each statistic."""
-    with tf.GradientTape() as tape:
-        tape.watch(statistics)
-        content, style = compare(statistics, targets, settings, shape)
-        total = content + style
-    return content, style, tape.gradient(total, statistics, unconnected_gradients="zero")
 
 
 def with_total_variation(
@@ -278,17 +221,28 @@ def gradients_of(
     targets: Targets,
     slopes: Statistics,
     scale: tf.Tensor | float,
-    weights: dict[str, tf.Tensor] | None,
-    places: tf.Tensor | None,
+    weights: Weights | None,
+    counted: Weights | None,
 ) -> Gradients:
     """The gradients at each layer's features from those at the statistics, times `scale`; computed
-    when they are asked for."""
+    when they are asked for. weights, counted: as for `measure`."""
     near: Gradients = {}
     if targets.neighbors is not None:
         slope = scale * slopes.neighbors
+        places = neighbors.place_weights(counted)
         near = neighbors.gradients(features, targets.neighbors, slope, places)
 
+    def of_colors() -> tf.Tensor:
+        own = features[colors.LAYER]
+        parts = [
+            scale * colors.gradient(own, slope, region)
+            for region, slope in zip(color_weights(counted), slopes.colors, strict=True)
+        ]
+        return functools.reduce(_added, parts)
+
     def gradient(name: str) -> tf.Tensor:
+        if name == colors.LAYER:
+            return of_colors()
         parts = []
         if name in slopes.style:
             regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
@@ -310,6 +264,16 @@ def _added(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
     """The sum of two gradients. On its own: TensorFlow joins three or more additions that follow
     each other, to save memory, and then adds in an order that differs between runs."""
     return left + right
+
+
+def to_picture(
+    passes: Passes, memory: list[Any], gradients: Gradients, shape: tf.TensorShape
+) -> tf.Tensor:
+    """Takes the gradients at the features back to the picture of that shape."""
+    gradient = passes.backward(memory, gradients)
+    if colors.LAYER in gradients:
+        gradient = _added(gradient, colors.from_positions(gradients[colors.LAYER](), shape))
+    return gradient
 
 
 def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> tf.Tensor:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from neural_style_tf.objective import losses
+from neural_style_tf.objective.colors import Colors
 from neural_style_tf.objective.neighbors import NeighborTarget
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
@@ -18,8 +19,10 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
     regions: list[int]  # the number of the region that each painting paints
-    neighbors: NeighborTarget | None = None  # with `style_loss="neighbors"`
-    units: "Units | None" = None  # with neighbors, and only then
+    # with `style_loss="neighbors"`, and only then:
+    neighbors: NeighborTarget | None = None
+    units: "Units | None" = None
+    colors: dict[int, Colors] | None = None  # by the number of the region
 
 
 class Units(NamedTuple):

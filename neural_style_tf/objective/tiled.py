@@ -17,13 +17,20 @@ import tensorflow as tf
 
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
-from neural_style_tf.objective import losses, neighbors, objective
+from neural_style_tf.objective import colors, losses, neighbors, objective
 from neural_style_tf.objective.content_features import ContentFeatures
 from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.matching import Matches
-from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, place_weights
-from neural_style_tf.objective.objective import Statistics
+from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE
+from neural_style_tf.objective.statistics import (
+    Statistics,
+    Weights,
+    compare,
+    compare_and_derive,
+    grams_of,
+    measure,
+)
 from neural_style_tf.objective.targets import Targets, make_targets
 from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
@@ -55,7 +62,7 @@ class TiledObjective:
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
         self._passes = objective.passes_of(network, settings, dtype, often=True)
         exact = objective.passes_of(network, settings)
-        self._grid = grid = Grid(self._passes.reach(), size)
+        self._grid = grid = Grid(objective.reach_of(self._passes), size)
         self._inside = _Inside(grid.reach)
         self._shape = content.shape
         self._tiles = grid.tiles(self._shape[1:3])
@@ -137,21 +144,22 @@ class TiledObjective:
     ) -> Statistics:
         """The statistics of a tile."""
         features = passes.features(vgg.preprocess(box, self._mean_pixel))
-        return self._counted(
-            features, place, self._with(target), self._inside.weights(regions, place)
-        )
+        targets, weights = self._with(target), self._inside.weights(regions, place)
+        features = objective.with_colors(features, box, targets)
+        return self._counted(features, place, targets, weights)
 
     def _counted(
         self,
         features: dict[str, tf.Tensor],
         place: tf.Tensor,
         targets: Targets,
-        weights: dict[str, tf.Tensor] | None,
+        weights: Weights | None,
     ) -> Statistics:
         """The statistics of the inside of a tile, from the features of its box."""
-        places = self._inside.places(features, weights, place)
+        counted = self._inside.counted(features, weights, place)
         features, counts = self._inside.features(features, place)
-        content, style, near = objective.measure(features, targets, self._settings, weights, places)
+        statistics = measure(features, targets, self._settings, weights, counted)
+        content, style = statistics.content, statistics.style
         if weights is None:
             style = {
                 name: [gram._replace(positions=counts[name]) for gram in regions]
@@ -161,11 +169,11 @@ class TiledObjective:
             name: distance._replace(values=counts[name] * features[name].shape[-1])
             for name, distance in content.items()
         }
-        return Statistics(content, style, near)
+        return statistics._replace(content=content, style=style)
 
     @tf.function(autograph=False)
     def _compare(self, statistics: Statistics) -> tuple[tf.Tensor, tf.Tensor]:
-        return objective.compare(statistics, self._targets, self._settings, self._shape)
+        return compare(statistics, self._targets, self._settings, self._shape)
 
     @tf.function(autograph=False)
     def _end(
@@ -179,16 +187,17 @@ class TiledObjective:
         """The last tile's part of the gradient, the losses, and what `_backward` needs of them."""
         features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
         targets, weights = self._with(target), self._inside.weights(regions, place)
+        features = objective.with_colors(features, box, targets)
         statistics = self._counted(features, place, targets, weights)
         if others is not None:
             statistics = _added(statistics, others)
-        content, style, slopes = objective.compare_and_derive(
+        content, style, slopes = compare_and_derive(
             statistics, targets, self._settings, self._shape
         )
         scale = tf.ones(())
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes, targets)
-        part = self._to_picture(features, memory, place, targets, slopes, scale, weights)
+        part = self._to_picture(features, memory, place, targets, slopes, scale, weights, box.shape)
         return part, content, style, slopes, scale
 
     @tf.function(autograph=False)
@@ -204,7 +213,8 @@ class TiledObjective:
         """What a tile adds to the gradient of the picture, [1, h, w, 3] for its box."""
         features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
         targets, weights = self._with(target), self._inside.weights(regions, place)
-        return self._to_picture(features, memory, place, targets, slopes, scale, weights)
+        features = objective.with_colors(features, box, targets)
+        return self._to_picture(features, memory, place, targets, slopes, scale, weights, box.shape)
 
     def _to_picture(
         self,
@@ -214,13 +224,14 @@ class TiledObjective:
         targets: Targets,
         slopes: Statistics,
         scale: tf.Tensor,
-        weights: dict[str, tf.Tensor] | None,
+        weights: Weights | None,
+        shape: tf.TensorShape,
     ) -> tf.Tensor:
-        """Takes the gradients at the statistics back to the pixels of a box."""
-        places = self._inside.places(features, weights, place)
-        gradients = objective.gradients_of(features, targets, slopes, scale, weights, places)
+        """Takes the gradients at the statistics back to the pixels of a box of that shape."""
+        counted = self._inside.counted(features, weights, place)
+        gradients = objective.gradients_of(features, targets, slopes, scale, weights, counted)
         gradients = self._inside.gradients(gradients, place)
-        return self._passes.backward(memory, gradients) / scale
+        return objective.to_picture(self._passes, memory, gradients, shape) / scale
 
     def _add_total_variation(
         self, picture: tf.Tensor, gradient: tf.Variable | None = None
@@ -268,14 +279,14 @@ def _grams(
     with_sums = settings.statistics() in losses.WITH_SUMS
 
     @tf.function(autograph=False)
-    def measure(
+    def measured(
         box: tf.Tensor, place: tf.Tensor, source: tf.Tensor | None
     ) -> dict[str, losses.Gram]:
         features = objective.features_at(layers, passes, box, network)
         features, counts = inside.features(features, place)
         weights = inside.weights(source, place)
         grams = {
-            name: objective.grams_of(of_layer, weights, name, with_sums)[0]
+            name: grams_of(of_layer, weights, name, with_sums)[0]
             for name, of_layer in features.items()
         }
         if weights is not None:
@@ -285,7 +296,7 @@ def _grams(
     total = None
     for tile in grid.tiles(style.shape[1:3]):
         box = tf.constant(style[tile.box])
-        grams = measure(box, _place(tile), _cut_out(source, tile))
+        grams = measured(box, _place(tile), _cut_out(source, tile))
         total = grams if total is None else _added(total, grams)
     assert total is not None  # every picture has a tile
     return total
@@ -329,18 +340,18 @@ class _Inside:
             counts[name] = tf.reduce_sum(tf.cast(mask, tf.float32))
         return selected, counts
 
-    def places(
-        self,
-        features: dict[str, tf.Tensor],
-        weights: dict[str, tf.Tensor] | None,
-        place: tf.Tensor,
-    ) -> tf.Tensor | None:
-        """How much each place counts, see `neighbors.distance`; 0 outside the inside. weights: of
-        the regions, as `weights` returns them."""
-        of_layer = features.get(ONE_PER_PLACE)
-        if of_layer is None or weights is not None:
-            return place_weights(weights)
-        return tf.reshape(tf.cast(self._mask(ONE_PER_PLACE, of_layer, place), tf.float32), [-1])
+    def counted(
+        self, features: dict[str, tf.Tensor], weights: Weights | None, place: tf.Tensor
+    ) -> Weights:
+        """How much positions count for `statistics.measure`; 0 outside the inside. weights: of the
+        regions, as `weights` returns them."""
+        if weights is not None:
+            return weights
+        return {
+            name: tf.cast(self._mask(name, features[name], place), tf.float32)[tf.newaxis]
+            for name in (ONE_PER_PLACE, colors.LAYER)
+            if name in features
+        }
 
     def gradients(self, gradients: Gradients, place: tf.Tensor) -> Gradients:
         """The gradients, 0 outside the inside: masked here, since a second version of the features

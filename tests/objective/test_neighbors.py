@@ -6,7 +6,7 @@ import reference
 import tensorflow as tf
 from variants import apart
 
-from neural_style_tf.objective import memory, neighbors, objective
+from neural_style_tf.objective import memory, neighbors, statistics
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
@@ -87,8 +87,8 @@ def test_the_loss_is_the_mean_distance_of_brute_force(network, picture, brute_fo
     first, last = (np.full(count, index, np.int32) for index in (0, len(palette) - 1))
     (loss, distance), (other_loss, other_distance) = losses_of(first), losses_of(last)
     # the statistics of the whole painting add the same to both
-    expected = SETTINGS.style_weight * objective.STYLE_UNIT * (distance - other_distance)
-    assert loss > SETTINGS.style_weight * objective.STYLE_UNIT * distance
+    expected = SETTINGS.style_weight * statistics.STYLE_UNIT * (distance - other_distance)
+    assert loss > SETTINGS.style_weight * statistics.STYLE_UNIT * distance
     np.testing.assert_allclose(loss - other_loss, expected, rtol=5e-3)  # bfloat16 columns
 
 

@@ -71,6 +71,8 @@ def read(arguments: list[str]) -> tuple[list[Pair], BatchOptions]:
     options = BatchOptions(**single.with_files(vars(own), ["pairs"]))
     check_needs(vars(own))
     common = layers(rest, [word for word in expanded.own if word in rest])
+    if options.save_states:  # each picture gets a file of its own
+        common = (Layer({"save_state": f"{PLACEHOLDERS['output']}.state.npz"}), *common)
     listed = pairs.read(options, common, pairs.Readers(read_options, read_row))
     pairs.check_names(listed)
     other_inputs = [*expanded.recipes, *filter(None, [options.pairs])]

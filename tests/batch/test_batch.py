@@ -20,7 +20,7 @@ from neural_style_tf.batch.options import BatchOptions
 from neural_style_tf.batch.scheduling import Event
 from neural_style_tf.commands import batch as batch_command
 from neural_style_tf.commands import neural_style, parser
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import UsageError, UserError
 from neural_style_tf.pictures import files, metadata, reading, writing
 
 ONE_PICTURE = [  # as neural_style.py paints it
@@ -299,3 +299,14 @@ def test_a_claim_belongs_to_a_process_until_it_ends(tmp_path):
     holder.communicate()
     with files.claim(path) as ours:
         assert ours
+
+
+def test_how_often_states_are_saved_has_an_effect_with_save_states(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    arguments = ["--contents", "photo.png", "--styles", "painting.png", "--output-dir", "results"]
+    arguments += ["--state-iterations", "2"]
+    (pair,), _ = batch_command.read([*arguments, "--save-states"])
+    assert pair.options.state_iterations == 2
+    assert pair.options.save_state == f"{pair.output}.state.npz"
+    with pytest.raises(UsageError, match=r"^state_iterations needs resume or save_state$"):
+        batch_command.read(arguments)

@@ -23,7 +23,7 @@ POOLINGS = {
 
 
 def features(
-    network: vgg.Network, image: tf.Tensor, wanted: list[str], settings: Settings
+    network: vgg.Network, image: tf.Tensor, wanted: list[str], settings: Settings, padding: str
 ) -> Features:
     """The features of a picture [1, H, W, 3] float32 RGB, 0..255."""
     collected, current = {}, image - network.mean_pixel
@@ -31,10 +31,13 @@ def features(
     rescale = scales.get(settings.pooling, 1.0)
     for layer in network.layers:
         if layer.kind == "conv":
-            edge = "SAME"
-            if not collected and settings.padding == "replicate":
+            edge, (height, width) = "SAME", current.shape[1:3]
+            if not collected and padding == "replicate":
                 current = tf.pad(current, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
                 edge = "VALID"
+            elif padding == "wrap":
+                current = tf.tile(current, [1, 3, 3, 1])[:, height - 1 :, width - 1 :]
+                current, edge = current[:, : height + 2, : width + 2], "VALID"
             current = tf.nn.bias_add(tf.nn.conv2d(current, layer.kernel, 1, edge), layer.bias)
         elif layer.kind == "relu":
             current = tf.nn.relu(current)
@@ -52,22 +55,25 @@ def make_objective(
     """The function picture -> `Evaluation`, for pictures [1, H, W, 3] float32 RGB, 0..255: Gatys et
     al. 2016 eq. 7 plus total variation."""
     wanted = [*settings.content_layer_weights(), *settings.style_layer_weights()]
-    photo = features(network, content, wanted, settings)
+    photo = features(network, content, wanted, settings, settings.padding)
+    padding = settings.padding_of_parts()
     targets = [
-        style_targets(features(network, style, wanted, settings), settings) for style in styles
+        style_targets(features(network, style, wanted, settings, padding), settings)
+        for style in styles
     ]
 
     @tf.function
     def objective(picture: tf.Tensor) -> Evaluation:
         with tf.GradientTape() as tape:
             tape.watch(picture)
-            ours = features(network, picture, wanted, settings)
+            ours = features(network, picture, wanted, settings, settings.padding)
             pixels = picture.shape[1] * picture.shape[2]
             style = style_loss(ours, targets, settings, pixels)
             terms = {
                 "content": settings.content_weight * content_loss(ours, photo, settings),
                 "style": settings.weight_of_style() * style,
-                "tv": settings.tv_weight * losses.total_variation(picture, settings.tv_loss),
+                "tv": settings.tv_weight
+                * losses.total_variation(picture, settings.tv_loss, settings.wraps),
             }
             terms["total"] = sum(terms.values())
         return Evaluation(tape.gradient(terms["total"], picture), terms)

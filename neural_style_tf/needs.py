@@ -22,6 +22,14 @@ EXCLUSIVE = (
     (("content_weight_blend",), ("content_layers",)),
     (("style_layer_weight_exp",), ("style_layers",)),
     (("style_masks",), ("content_regions", "style_regions")),
+    (
+        ("texture",),
+        (
+            *("content", "content_mask", "size", "width", "height", "fit"),
+            *("content_weight", "content_weight_blend", "content_layers", "content_loss"),
+            *("preserve_colors", "initial_noiseblend", "initial_colors"),
+        ),
+    ),
 )
 
 
@@ -50,6 +58,16 @@ def one_of(other: str, *choices: str, or_none: bool = False) -> Need:
     """Another option has one of these values. or_none: or none yet, and this option selects it."""
     words = " needs ", SettingName(other), f" {' or '.join(choices)}"
     return Need((other,), words, lambda value: value in choices or (or_none and value is None))
+
+
+def either(first: Need, second: Need) -> Need:
+    """One of two needs is met, each of which says what it "needs"."""
+    count = len(first.others)
+    return Need(
+        (*first.others, *second.others),
+        (*first.words, " or ", *second.words[1:]),
+        lambda *values: first.is_met(*values[:count]) or second.is_met(*values[count:]),
+    )
 
 
 def above_zero(other: str) -> Need:
@@ -127,6 +145,8 @@ def check(own: Collection[str], values: Values, rules: Mapping[str, Rule]) -> No
 
 
 def _exclude_each_other(first: str, second: str) -> UsageError:
+    if first == "texture" and second != "content":
+        return UsageError(*names(second), " has no effect with ", *names("texture"))
     if first != "size":
         return cannot_be_combined(first, second)
     return UsageError(

@@ -2,7 +2,8 @@
 
 A rule is the metadata of a dataclass field. Its keys: `kind` (int, float, str, bool, or dict for
 weights by layer: the type of one value), `many` (several values), `unit`, `choices`, `flag` (what
-the option alone, or True, means), and the bounds `at_least`, `above`, `at_most` and `below`.
+the option alone, or True, means), `is_size` (text, WIDTHxHEIGHT), and the bounds `at_least`,
+`above`, `at_most` and `below`.
 """
 
 import math
@@ -14,6 +15,7 @@ from neural_style_tf.errors import SettingName, UsageError, nearest, shortened
 
 Rule = Mapping[str, Any]
 
+SIZE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 LAYER_NAME = re.compile(r"[a-z0-9_]{1,64}")
 LAYER_EXAMPLE = "relu4_2=0.5"
 MOST_VALUES = 1000  # of a setting that has several
@@ -61,12 +63,37 @@ def canonical_layer(name: str) -> str:
 
 def _checked_value(name: str, value: Any, rule: Rule) -> Any:
     kind = rule["kind"]
+    if rule.get("is_size"):
+        return _checked_size(name, value, rule)
     if kind is str:
         _check_text(name, value, rule)
         return value
     _check_number(name, value, kind, rule)
     # 300.0 is a whole number, too; of other numbers the type is left as it is
     return kind(value) if kind in (int, bool) else value
+
+
+def sides(size: str) -> tuple[int, int]:
+    """Height and width of a size in words, such as 512x384. Raises `ValueError`."""
+    match = SIZE.fullmatch(size)
+    if not match:
+        raise ValueError(f"{size} is not a size")
+    return int(match[2]), int(match[1])
+
+
+def _checked_size(name: str, value: Any, rule: Rule) -> str:
+    """The size in words, without superfluous zeros."""
+    try:
+        height, width = sides(str(value))
+    except ValueError:
+        height = width = 0
+    if min(height, width) < rule["at_least"] or max(height, width) > rule["at_most"]:
+        raise UsageError(
+            *names(name),
+            f" is {shortened(value)}: use WIDTHxHEIGHT in pixels, as in 512x384, each from "
+            f"{rule['at_least']} to {rule['at_most']}",
+        )
+    return f"{width}x{height}"
 
 
 def _check_text(name: str, value: Any, rule: Rule) -> None:

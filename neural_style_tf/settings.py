@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neural_style_tf import needs, rules
+from neural_style_tf import combinations, needs, rules
 from neural_style_tf.errors import UsageError, nearest, shortened
 from neural_style_tf.needs import above_zero, all_of, any_of, below, none_of, one_of, without
 from neural_style_tf.rules import names
@@ -45,6 +45,7 @@ MOST_STEPS = 1_000_000
 LONGEST_SIDE = 1_000_000  # pixels; beyond what any machine holds, but still a number to reckon with
 SMALLEST_TILE = 64  # pixels; below, nearly all of a tile would be margin
 SMALLEST_SIDE = 16  # four poolings halve a side four times: 16 pixels leave one position at relu5_1
+WRAPPED_UNIT = 16  # pixels: of this the sides of pictures that tile are multiples, likewise
 
 
 def setting(default: Any, group: str, text: str, **rule: Any) -> Any:
@@ -93,6 +94,10 @@ class Settings:
     scales: str = setting("auto", "size",
         "paint in N stages from coarse to fine, each twice the size",
         kind=str, unit="auto, N or off", metavar="SCALES", resolved=True)
+    texture: str | None = setting(None, "size",
+        "without a photo: a texture of that size from the paintings alone",
+        kind=str, is_size=True, metavar="WIDTHxHEIGHT", batch=False,
+        at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     style_scales: tuple[float, ...] | None = setting(None, "size",
         "size of the strokes; at 1 a style has as many pixels as the result",
         brief="stroke size; 1: styles as large as the result",
@@ -162,8 +167,8 @@ class Settings:
         "multiply avg by 2 and l2 by 0.78: features as large as with max",
         kind=bool, needs=one_of("pooling", "avg", "l2"))
     padding: str = setting("replicate", "losses",
-        "what the network sees beyond the edge; replicate keeps the border clean",
-        kind=str, choices=("replicate", "zero"))
+        "what the network sees beyond the edge; with wrap the result tiles",
+        kind=str, choices=("replicate", "zero", "wrap"))
     normalization: bool = setting(True, "losses",
         "feed the network as it was trained, or (torchvision) plain RGB 0..1",
         kind=bool)
@@ -209,7 +214,8 @@ class Settings:
         unit="default match, with --initial own", needs=below("initial_noiseblend", 1))
     noise_range: tuple[float, ...] | None = setting(None, "run",
         "start from uniform noise between two grey levels around the network's mean pixel",
-        kind=float, many=True, needs=above_zero("initial_noiseblend"))
+        kind=float, many=True,
+        needs=needs.either(above_zero("initial_noiseblend"), all_of("texture")))
     precision: str = setting("auto", "run",
         "number format of the features; auto: the fastest here",
         kind=str, choices=("auto", "float32", "bfloat16", "float16"), resolved=True)
@@ -240,33 +246,17 @@ class Settings:
     def _check_together(self) -> None:
         self._check_or_number("scales", 1, "stages")
         self._check_or_number("tile", SMALLEST_TILE, "pixels")
-        # its losses are relative: others have another size, or no effect
-        for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
-            if self.style_loss == "neighbors" and getattr(self, name) != only:
-                raise UsageError(
-                    *names("style_loss"), " neighbors needs ", *names(name), f" {only}"
-                )
-        if self.content_weight == self.style_weight == 0:
-            raise UsageError(
-                *names("content_weight", "style_weight"), " are both 0: raise one of them"
-            )
-        if self.style_blend_weights is not None and not any(self.style_blend_weights):
-            raise UsageError(
-                *names("style_blend_weights"), " are all 0: give at least one style a share"
-            )
-        if self.noise_range is not None:
-            low_high = self.noise_range
-            if len(low_high) != 2 or low_high[0] >= low_high[1]:
-                values = shortened(" ".join(f"{value:g}" for value in low_high))
-                raise UsageError(
-                    *names("noise_range"), f" is {values}: use a low and a higher number"
-                )
+        combinations.check(self)
         fields = dataclasses.fields(self)
         own = [field.name for field in fields if getattr(self, field.name) != field.default]
         # what a run settles may leave others without effect, which were set with good reason
         settled = {field.name for field in fields if "resolved" in field.metadata}
         others = {name: value for name, value in vars(self).items() if name not in settled}
         needs.check(own, others, setting_rules())
+
+    def texture_size(self) -> tuple[int, int] | None:
+        """Height and width of a texture that is painted without a photo."""
+        return None if self.texture is None else rules.sides(self.texture)
 
     def _check_or_number(self, name: str, least: int, unit: str) -> None:
         """Makes a string of the setting. Raises `UsageError` unless that is auto, off or a
@@ -306,6 +296,15 @@ class Settings:
         """Between photo and painting, 0 to 1: `stylization`, or the default."""
         return DEFAULT_STYLIZATION if self.stylization is None else self.stylization
 
+    @property
+    def wraps(self) -> bool:
+        """Whether the picture's opposite edges meet, so that it tiles."""
+        return self.padding == "wrap"
+
+    def padding_of_parts(self) -> str:
+        """The `padding` of paintings, whose opposite edges never meet, and of tiles."""
+        return "replicate" if self.wraps else self.padding
+
     def weight_of_style(self) -> float:
         """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
         except with neighbors."""
@@ -326,7 +325,10 @@ class Settings:
         return "moments" if self.style_loss == "neighbors" else self.style_loss
 
     def content_layer_weights(self) -> dict[str, float]:
-        """The content layers that count, each with its share of the content loss."""
+        """The content layers that count, each with its share of the content loss; none without a
+        photo."""
+        if self.texture is not None:
+            return {}
         if self.content_layers is not None:
             return self._reduced(self.content_layers)
         first, second = CONTENT_LAYERS

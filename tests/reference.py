@@ -70,8 +70,9 @@ def features(weights, picture, pooling="max", padding="zero", rescale=False, mea
     for name in layer_names(weights):
         if name in weights:
             kernel, bias = (array.astype(np.float64) for array in weights[name])
-            edge = padding == "replicate" and name == "conv1_1"
-            padded = np.pad(current, ((1, 1), (1, 1), (0, 0)), "edge" if edge else "constant")
+            edge = padding if padding == "wrap" or name == "conv1_1" else "zero"
+            mode = {"zero": "constant", "replicate": "edge", "wrap": "wrap"}[edge]
+            padded = np.pad(current, ((1, 1), (1, 1), (0, 0)), mode)
             windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
             current = np.einsum("hwiyx,yxio->hwo", windows, kernel) + bias
         elif name.startswith("relu"):

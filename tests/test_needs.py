@@ -91,7 +91,7 @@ NEEDS = {
         "--initial-noiseblend 1",
     ),
     "--noise-range -20 20": (
-        "needs --initial-noiseblend above 0",
+        "needs --initial-noiseblend above 0 or --texture",
         "--initial-noiseblend 0.5",
     ),
     "--print-iterations 3": ("has no effect with --quiet", "", "--quiet"),
@@ -171,6 +171,7 @@ EXCLUSIVE = {
     ),
     "--style-size 300 --style-scales 1": "--style-size and --style-scales",
     "--style-size 300 --style-fit area": "--style-size and --style-fit",
+    "--texture 64x64": "--texture and --content",
 }
 
 

@@ -69,7 +69,9 @@ def test_commands_that_paint(place, tiny, command, monkeypatch):
     arguments = list(command)
     # recipes set width and height, which only both of them override
     size = ["--width", "64", "--height", "43"] if "--width" in command else ["--size", "64"]
-    for option in ("--size", "--width", "--height"):
+    if "--texture" in command:
+        size = ["--texture", "64x48"]
+    for option in ("--size", "--width", "--height", "--texture"):
         if option in arguments:
             del arguments[arguments.index(option) : arguments.index(option) + 2]
     assert neural_style.main([*arguments, *size, "--network", str(tiny), *QUICK]) == 0

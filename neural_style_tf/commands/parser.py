@@ -38,7 +38,8 @@ def parse(
 
     Raises `UsageError`; prints and exits for --help, --help-all and --version.
     """
-    required = set(options.required()) - inherited.keys()
+    given = vars(_known(arguments)[0])
+    required = set(options.required(values={**inherited, **given})) - inherited.keys()
     above = layers(arguments, arguments if own is None else own, required)
     return options.RunOptions.of(options.combined(Layer(inherited, is_strict=False), *above))
 

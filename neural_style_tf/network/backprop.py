@@ -29,7 +29,9 @@ class Passes:
     layers: from a `vgg.Network`. wanted: the names of the layers whose features are returned.
     pooling: "max", "avg" or "l2"; pooling_rescale: whether the last two are scaled to the magnitude
         of the first.
-    padding: what the first convolution sees beyond the edge, "zero" or "replicate".
+    padding: what the first convolution sees beyond the edge, "zero" or "replicate", and the others
+        zeros; or "wrap": all see the opposite edge. Both sides of a picture are then multiples of
+        the stride of the last layer.
     dtype: of the features: float32, bfloat16 or float16.
     often: whether they run often enough for preparing faster convolutions to pay.
     """
@@ -59,6 +61,7 @@ class Passes:
                 layer,
                 pooling=pooling,
                 pooling_scale=POOLING_SCALES.get(pooling, 1.0) if pooling_rescale else 1.0,
+                wraps=padding == "wrap",
                 dtype=dtype,
                 often=often,
                 is_kept=layer.name in self._wanted,

@@ -107,10 +107,39 @@ class WinogradConvolution(Convolution):
         return winograd.convolve_transposed(gradient, self._transformed)
 
 
+class WrappedConvolution:
+    """A convolution that sees the opposite edge beyond each edge.
+
+    It convolves the features with one more row or column of the opposite edge on each side, and
+    leaves these out of the result. Its gradient is likewise that of the wrapped gradient.
+    """
+
+    keeps_input = False
+
+    def __init__(self, convolution: Convolution):
+        self._convolution = convolution
+        self.channels = convolution.channels
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
+        features, _ = self._convolution.forward(wrapped(features))
+        return features[:, 1:-1, 1:-1], None
+
+    def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
+        return self._convolution.backward(wrapped(gradient), None)[:, 1:-1, 1:-1]
+
+
+def wrapped(features: tf.Tensor) -> tf.Tensor:
+    """[1, h + 2, w + 2, channels]: features [1, h, w, channels] with the opposite edge beyond each
+    edge."""
+    features = tf.concat([features[:, -1:], features, features[:, :1]], 1)
+    return tf.concat([features[:, :, -1:], features, features[:, :, :1]], 2)
+
+
 class FirstConvolution:
     """The convolution that sees the picture: [1, H, W, 3] float32 -> [1, H, W, channels].
 
-    padding: what it sees beyond the edge, "zero" (the mean pixel) or "replicate" (the edge itself).
+    padding: what it sees beyond the edge, "zero" (the mean pixel), "replicate" (the edge itself) or
+        "wrap" (the opposite edge).
     """
 
     keeps_input = False
@@ -120,11 +149,13 @@ class FirstConvolution:
         self._bias = tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         self._dtype = dtype
-        self._replicates = padding == "replicate"
+        self._padding = padding
 
     def forward(self, image: tf.Tensor) -> tuple[tf.Tensor, None]:
-        mode = "SYMMETRIC" if self._replicates else "CONSTANT"
-        image = tf.pad(image, _EDGES, mode)
+        if self._padding == "wrap":
+            image = wrapped(image)
+        else:
+            image = tf.pad(image, _EDGES, _PAD_MODES[self._padding])
         kernel, rounded = self._kernel, tf.cast(image, self._dtype)
         if self._dtype != tf.float32:
             # these types have too few digits for a grey level: the rest of it goes into three
@@ -134,16 +165,20 @@ class FirstConvolution:
         return tf.nn.bias_add(tf.nn.conv2d(rounded, kernel, 1, "VALID"), self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
+        if self._padding == "wrap":
+            gradient = wrapped(gradient)
         height, width = gradient.shape[1:3]
         padded = [1, height + 2, width + 2, 3]
         gradient = tf.nn.conv2d_transpose(gradient, self._kernel, padded, 1, "VALID")
         gradient = tf.cast(gradient, tf.float32)
-        if self._replicates:
+        if self._padding == "replicate":
             return tf.raw_ops.MirrorPadGrad(input=gradient, paddings=_EDGES, mode="SYMMETRIC")
-        return gradient[:, 1:-1, 1:-1]
+        edge = 2 if self._padding == "wrap" else 1
+        return gradient[:, edge:-edge, edge:-edge]
 
 
 _EDGES = [[0, 0], [1, 1], [1, 1], [0, 0]]
+_PAD_MODES = {"zero": "CONSTANT", "replicate": "SYMMETRIC"}
 
 
 class Relu:
@@ -173,7 +208,8 @@ class Relu:
         return tf.where(memory, gradient, tf.zeros((), gradient.dtype))
 
 
-# Poolings are 2x2 with stride 2. At an odd edge they cover only the values inside the picture.
+# Poolings are 2x2 with stride 2. At an odd edge they cover only the values inside the picture; with
+# "wrap" the sides of pictures are multiples of the last stride, so that no edge is odd.
 _POOL = {"ksize": 2, "strides": 2, "padding": "SAME"}
 _POOL_GRADIENT = {"ksize": [1, 2, 2, 1], "strides": [1, 2, 2, 1], "padding": "SAME"}
 
@@ -246,18 +282,27 @@ POOLINGS: dict[str, Callable[[float], Operation[Any]]] = {
 
 
 def make_operation(
-    layer: Layer, *, pooling: str, pooling_scale: float, dtype: tf.DType, often: bool, is_kept: bool
+    layer: Layer,
+    *,
+    pooling: str,
+    pooling_scale: float,
+    wraps: bool,
+    dtype: tf.DType,
+    often: bool,
+    is_kept: bool,
 ) -> Operation[Any]:
     """The operation of any layer but the first.
 
-    pooling: "max", "avg" or "l2". often: whether it runs often enough for a Winograd convolution to
-    pay. is_kept: whether the caller keeps the layer's output.
+    pooling: "max", "avg" or "l2". wraps: whether convolutions see the opposite edge. often: whether
+    it runs often enough for a Winograd convolution to pay. is_kept: whether the caller keeps the
+    layer's output.
     """
     if layer.kind == "relu":
         return Relu(is_kept)
     if layer.kind == "pool":
         return POOLINGS[pooling](pooling_scale)
-    return (WinogradConvolution if often else Convolution)(layer, dtype)
+    convolution = (WinogradConvolution if often else Convolution)(layer, dtype)
+    return WrappedConvolution(convolution) if wraps else convolution
 
 
 def _scaled(features: tf.Tensor, scale: float) -> tf.Tensor:

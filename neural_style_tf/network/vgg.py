@@ -93,7 +93,8 @@ def features(
 
     image: [1, H, W, 3] float32 RGB, 0..255. pooling: "max", "avg" or "l2"; pooling_rescale: whether
         the last two are scaled to the magnitude of the first. padding: what the first convolution
-        sees beyond the edge, "zero" (the mean pixel) or "replicate" (the edge itself).
+        sees beyond the edge, "zero" (the mean pixel) or "replicate" (the edge itself); or "wrap":
+        all convolutions see the opposite edge.
 
     Returns [1, h, w, channels] float32 by layer name; every pooling before the layer halves h and w
     and rounds up. The architecture is that of Simonyan and Zisserman 2015, table 1. Raises

@@ -23,18 +23,20 @@ class Measure:
     def __init__(self, network: vgg.Network, settings: Settings, size: int | None):
         """size: pixels per side of the tiles; None for whole pictures."""
         self._network, self._settings, self._size = network, settings, size
-        self._reach = objective.passes_of(network, settings).reach()
+        self._reach = objective.passes_of_parts(network, settings).reach()
         layers = settings.content_layer_weights()
         self._squares = dict.fromkeys(layers, 0.0)  # of all features so far
         self._values = dict.fromkeys(layers, 0.0)  # how many these were
         self.widths: list[int] = []  # the channels of each layer of a column
 
-    def tiles(self, picture: np.ndarray) -> Iterator[tuple[Box, np.ndarray]]:
+    def tiles(self, picture: np.ndarray, wraps: bool = False) -> Iterator[tuple[Box, np.ndarray]]:
         """For each tile of a picture [1, H, W, 3] float32 RGB, 0..255, which places it covers, and
-        their columns [rows, columns, channels] float32, not yet scaled."""
-        grid = Grid(self._reach, self._size or max(picture.shape[1:3]))
+        their columns [rows, columns, channels] float32, not yet scaled.
+
+        wraps: whether its opposite edges meet."""
+        grid = Grid(self._reach, self._size or max(picture.shape[1:3]), wraps)
         for tile in grid.tiles(picture.shape[1:3]):
-            box = tf.constant(picture[tile.box])
+            box = tf.constant(tile.cut_out(picture))
             measure = objective.graph(_columns, self._network, self._settings, box)
             parts, features = measure(box)
             self._count({name: features[name][grid.slices(name, tile)] for name in features})
@@ -68,7 +70,8 @@ class Measure:
 
 
 def _columns(network: vgg.Network, settings: Settings) -> Callable:
-    passes, content = objective.passes_of(network, settings), settings.content_layer_weights()
+    passes = objective.passes_of_parts(network, settings)
+    content = settings.content_layer_weights()
 
     @tf.function(autograph=False)
     def columns(picture: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:

@@ -26,7 +26,7 @@ class ContentFeatures:
     """
 
     def __init__(self, network: vgg.Network, content: np.ndarray, settings: Settings, grid: Grid):
-        passes = objective.passes_of(network, settings)
+        passes = objective.passes_of_parts(network, settings)
         layers = settings.content_layer_weights()
 
         @tf.function(autograph=False)
@@ -38,7 +38,7 @@ class ContentFeatures:
         self._file: IO[bytes] | None = None
         end = 0
         for tile in grid.tiles(content.shape[1:3]):
-            features = measure(tf.constant(content[tile.box]))
+            features = measure(tf.constant(tile.cut_out(content)))
             inside = {name: grid.slices(name, tile) for name in features}
             shapes = {name: (features[name].shape, inside[name]) for name in features}
             self._layouts.append((end, shapes))

@@ -272,14 +272,22 @@ class Roughness(NamedTuple):
     sums: tf.Tensor  # [2] float64; "squares": down and right; "power": the sum and 0
 
 
-def roughness(rows: tf.Tensor, kind: str, is_last: bool = True) -> Roughness:
+def roughness(rows: tf.Tensor, kind: str, is_last: bool = True, wraps: bool = False) -> Roughness:
     """The roughness of rows [1, h, W, 3] of a picture. The last row is the first of the next band,
-    unless this is the last band."""
+    unless this is the last band.
+
+    wraps: whether opposite edges meet. The last row is then always the first of the next band, that
+    of the last band the picture's first; except that with `is_last` the rows are a whole picture.
+    """
+    if wraps:
+        rows = tf.concat([rows, rows[:, :1]], 1) if is_last else rows
+        rows = tf.concat([rows, rows[:, :, :1]], 2)
     down = tf.square(rows[:, 1:] - rows[:, :-1])
     right = tf.square(rows[:, :, 1:] - rows[:, :, :-1])
     # XLA adds one value at a time: over millions of values float32 would lose digits
     if kind == "squares":
-        right = right if is_last else right[:, :-1]
+        down = down[:, :, :-1] if wraps else down
+        right = right if is_last and not wraps else right[:, :-1]
         return Roughness(tf.stack([_sum(down), _sum(right)]))
     powers = (down[:, :, :-1] + right[:, :-1]) ** 1.25
     return Roughness(tf.stack([_sum(powers), tf.zeros((), tf.float64)]))
@@ -289,20 +297,24 @@ def _sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(values, tf.float64))
 
 
-def total_variation_of(roughness: Roughness, kind: str, shape: tf.TensorShape) -> tf.Tensor:
+def total_variation_of(
+    roughness: Roughness, kind: str, shape: tf.TensorShape, wraps: bool = False
+) -> tf.Tensor:
     """The total variation from the roughness of a picture of `shape` [1, H, W, 3], or of a part."""
     _, height, width, channels = shape
     counts = [1, 1]
-    if kind == "squares":
+    if kind == "squares" and wraps:
+        counts = [height * width * channels] * 2
+    elif kind == "squares":
         counts = [(height - 1) * width * channels, height * (width - 1) * channels]
     return tf.cast(tf.reduce_sum(roughness.sums / tf.constant(counts, tf.float64)), tf.float32)
 
 
-def total_variation(picture: tf.Tensor, kind: str = "squares") -> tf.Tensor:
-    """How rough a picture [1, H, W, 3] is.
+def total_variation(picture: tf.Tensor, kind: str = "squares", wraps: bool = False) -> tf.Tensor:
+    """How rough a picture [1, H, W, 3] is. wraps: whether its opposite edges meet.
 
     "squares": mean squared step to the pixel below, plus the same to the right. Mahendran and
         Vedaldi 2015, section 3, with exponent beta = 2.
     "power": sum of (dy^2 + dx^2)^1.25 over the pixels that have both neighbours (beta = 2.5).
     """
-    return total_variation_of(roughness(picture, kind), kind, picture.shape)
+    return total_variation_of(roughness(picture, kind, wraps=wraps), kind, picture.shape, wraps)

@@ -148,7 +148,7 @@ class Queries:
         start: np.ndarray | None,
         settings: Settings,
     ):
-        self._measure, self._palette = measure, palette
+        self._measure, self._palette, self._wraps = measure, palette, settings.wraps
         share = settings.balance()
         self._pictures = (
             [(content, 1.0)] if start is None else [(content, 1 - share), (start, share)]
@@ -166,7 +166,7 @@ class Queries:
             yield where, columns
 
     def _blended(self) -> Iterator[tuple[Box, np.ndarray]]:
-        each = [self._measure.tiles(picture) for picture, _ in self._pictures]
+        each = [self._measure.tiles(picture, self._wraps) for picture, _ in self._pictures]
         shares = [share for _, share in self._pictures]
         for tiles in zip(*each, strict=True):
             (where, columns), *others = tiles  # in place: they are as large as the features

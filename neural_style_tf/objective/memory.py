@@ -50,7 +50,7 @@ def choose_size(
     passes = objective.passes_of(network, settings, dtype, often=True)
     if settings.tile != "auto":
         grid = Grid(passes.reach(), int(settings.tile))
-        return int(settings.tile) if any(len(grid.tiles(size)) > 1 for size in sizes) else None
+        return None if all(map(grid.is_whole, sizes)) else int(settings.tile)
     free = memory.free_memory()
     if free is None:
         return None

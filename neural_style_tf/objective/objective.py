@@ -123,7 +123,7 @@ def _content_features(network: vgg.Network, settings: Settings) -> Callable:
 
 
 def _style_grams(network: vgg.Network, settings: Settings) -> Callable:
-    passes, layers = passes_of(network, settings), settings.style_layer_weights()
+    passes, layers = passes_of_parts(network, settings), settings.style_layer_weights()
     with_sums = settings.statistics() in losses.WITH_SUMS
 
     @tf.function(autograph=False)
@@ -189,7 +189,7 @@ def _loss_terms(network: vgg.Network, settings: Settings) -> Callable:
         weights = at_layers(regions, reach_of(passes))
         statistics = measure(features, targets, settings, weights, weights)
         content, style = compare(statistics, targets, settings, picture.shape)
-        roughness = losses.total_variation(picture, settings.tv_loss)
+        roughness = losses.total_variation(picture, settings.tv_loss, settings.wraps)
         return terms_of(content, style, settings.tv_weight * roughness)
 
     return evaluate
@@ -207,7 +207,9 @@ def with_total_variation(
     settings: Settings,
 ) -> Evaluation:
     """The evaluation of a picture: the losses of its features, and its total variation."""
-    roughness, roughness_gradient = total_variation(picture, settings.tv_loss, picture.shape)
+    roughness, roughness_gradient = total_variation(
+        picture, settings.tv_loss, picture.shape, wraps=settings.wraps
+    )
     gradient = gradient + settings.tv_weight * roughness_gradient
     return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
 
@@ -296,15 +298,15 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
 
 @tf.function(jit_compile=True, autograph=False)
 def total_variation(
-    rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True
+    rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True, wraps: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What a band of rows adds to the total variation of a picture of `shape`, and its gradient;
     see `losses.roughness`. Compiled with XLA: twelve times as fast, since differences of a few
     channels are mostly memory traffic."""
     with tf.GradientTape() as tape:
         tape.watch(rows)
-        roughness = losses.roughness(rows, kind, is_last)
-        share = losses.total_variation_of(roughness, kind, shape)
+        roughness = losses.roughness(rows, kind, is_last, wraps)
+        share = losses.total_variation_of(roughness, kind, shape, wraps)
     return share, tape.gradient(share, rows)
 
 
@@ -313,10 +315,13 @@ def passes_of(
     settings: Settings,
     dtype: tf.DType = tf.float32,
     often: bool = False,
+    padding: str | None = None,
 ) -> Passes:
     """The passes to all layers that count, with features of `dtype`. Everyone who needs them gets
-    the same ones, since their kernels are large. often: see `Passes`."""
-    options = settings.pooling, settings.padding, settings.pooling_rescale, dtype, often
+    the same ones, since their kernels are large. often: see `Passes`. padding: by default that of
+    the settings."""
+    padding = padding or settings.padding
+    options = settings.pooling, padding, settings.pooling_rescale, dtype, often
     layers = frozenset(settings.layers())
     return graphs.get(
         network.layers,
@@ -324,3 +329,10 @@ def passes_of(
         (),
         lambda: Passes(network.layers, layers, *options),
     )
+
+
+def passes_of_parts(
+    network: vgg.Network, settings: Settings, dtype: tf.DType = tf.float32, often: bool = False
+) -> Passes:
+    """The same for paintings, and for tiles with a margin."""
+    return passes_of(network, settings, dtype, often, settings.padding_of_parts())

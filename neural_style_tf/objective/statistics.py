@@ -75,8 +75,11 @@ def compare(
     """The weighted content and style losses of Gatys et al. 2016 eq. 7, of a picture of `shape`
     [1, H, W, 3]."""
     content = sum(
-        weight * losses.content_loss(statistics.content[layer], settings.content_loss)
-        for layer, weight in settings.content_layer_weights().items()
+        (
+            weight * losses.content_loss(statistics.content[layer], settings.content_loss)
+            for layer, weight in settings.content_layer_weights().items()
+        ),
+        start=tf.zeros(()),  # a texture has no content
     )
     weights, pairs = [], []
     for number, share in enumerate(targets.shares):

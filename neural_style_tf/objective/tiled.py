@@ -32,7 +32,7 @@ from neural_style_tf.objective.statistics import (
     measure,
 )
 from neural_style_tf.objective.targets import Targets, make_targets
-from neural_style_tf.objective.tiles import Grid, Tile
+from neural_style_tf.objective.tiles import Grid, Tile, pieces
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
 from neural_style_tf.settings import Settings
 
@@ -60,9 +60,9 @@ class TiledObjective:
         matches: Matches | None = None,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
-        self._passes = objective.passes_of(network, settings, dtype, often=True)
-        exact = objective.passes_of(network, settings)
-        self._grid = grid = Grid(objective.reach_of(self._passes), size)
+        self._passes = objective.passes_of_parts(network, settings, dtype, often=True)
+        exact = objective.passes_of_parts(network, settings)
+        self._grid = grid = Grid(objective.reach_of(self._passes), size, settings.wraps)
         self._inside = _Inside(grid.reach)
         self._shape = content.shape
         self._tiles = grid.tiles(self._shape[1:3])
@@ -114,16 +114,14 @@ class TiledObjective:
         tile = self._tiles[number]
         regions = _cut_out(self._regions, tile)
         targets = self._contents[number], self._nearest(tile)
-        return picture[tile.box], _place(tile), targets, regions
+        return _box_of(picture, tile), _place(tile), targets, regions
 
     def _nearest(self, tile: Tile) -> tf.Tensor | None:
         """The indices of the nearest columns of a tile's box."""
         if self._indices is None:
             return None
-        rows, columns = (
-            slice(first // PLACE, -(-last // PLACE)) for first, last in (tile.rows, tile.columns)
-        )
-        return tf.constant(self._indices[rows, columns].reshape(-1))
+        indices = tile.cut_out(self._indices[np.newaxis], PLACE)
+        return tf.constant(indices.reshape(-1))
 
     def _sum(
         self, picture: tf.Tensor, numbers: Iterable[int], measure: Callable
@@ -239,16 +237,20 @@ class TiledObjective:
         """The weighted total variation; adds its gradient to `gradient`. In bands of rows, since
         the differences of a picture take several times its memory."""
         height, weight, total = picture.shape[1], self._settings.tv_weight, tf.zeros(())
+        wraps, width = self._settings.wraps, picture.shape[2]
+        end = height + 1 if wraps else height  # with the first row once more
         for first in range(0, height, BAND):
-            last = min(first + BAND + 1, height)  # with the first row of the next band
+            last = min(first + BAND + 1, end)  # with the first row of the next band
+            band = Tile((first, last), (0, width), (first, last, 0, width))
+            is_last = last == end
             share, band_gradient = objective.total_variation(
-                picture[:, first:last], self._settings.tv_loss, self._shape, last == height
+                *(_box_of(picture, band), self._settings.tv_loss, self._shape),
+                *(is_last and not wraps, wraps),
             )
             total += weight * share
             if gradient is not None:
-                part = gradient[:, first:last]
-                part.assign(part + weight * band_gradient)
-            if last == height:
+                _add(gradient, band, weight * band_gradient)
+            if is_last:
                 break
         return total
 
@@ -272,7 +274,8 @@ def _grams(
     source: np.ndarray | None = None,
 ) -> dict[str, losses.Gram]:
     """The Gram of a painting [1, H, W, 3] at each style layer, tile by tile, in float32."""
-    passes, layers = objective.passes_of(network, settings), settings.style_layer_weights()
+    passes = objective.passes_of_parts(network, settings)
+    layers = settings.style_layer_weights()
     reach = passes.reach()
     grid = Grid({layer: reach[layer] for layer in layers}, size)
     inside = _Inside(grid.reach)
@@ -302,13 +305,27 @@ def _grams(
     return total
 
 
+def _box_of(picture: tf.Tensor, tile: Tile) -> tf.Tensor:
+    """The box of a tile in a picture [1, H, W, 3]."""
+    first, last = tile.rows
+    rows = [picture[:, part] for part, _ in pieces(first, last, picture.shape[1])]
+    picture = rows[0] if len(rows) == 1 else tf.concat(rows, 1)
+    first, last = tile.columns
+    columns = [picture[:, :, part] for part, _ in pieces(first, last, picture.shape[2])]
+    return columns[0] if len(columns) == 1 else tf.concat(columns, 2)
+
+
 def _add(gradient: tf.Variable, tile: Tile, part: tf.Tensor) -> None:
-    box = gradient[tile.box]
-    box.assign(box + part)
+    """Adds the part of a tile's box to the gradient of the picture."""
+    _, height, width, _ = gradient.shape
+    for rows, rows_in_box in pieces(*tile.rows, height):
+        for columns, columns_in_box in pieces(*tile.columns, width):
+            piece = gradient[:, rows, columns]
+            piece.assign(piece + part[:, rows_in_box, columns_in_box])
 
 
 def _cut_out(mask: np.ndarray | None, tile: Tile) -> tf.Tensor | None:
-    return None if mask is None else tf.constant(mask[tile.box])
+    return None if mask is None else tf.constant(tile.cut_out(mask))
 
 
 def _place(tile: Tile) -> tf.Tensor:

@@ -4,9 +4,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Tile(NamedTuple):
-    """A part of a picture: ranges of pixels [first, last)."""
+    """A part of a picture: ranges of pixels [first, last). Where opposite edges meet, its box may
+    extend beyond the edges: before 0 is the end of the picture, and beyond the end its beginning.
+    """
 
     rows: tuple[int, int]  # of the box that goes through the network
     columns: tuple[int, int]
@@ -14,8 +18,31 @@ class Tile(NamedTuple):
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
-        """The slices of its box in a batch [1, H, W, ...]."""
+        """The slices of its box in a batch [1, H, W, ...], if that extends beyond no edge."""
         return slice(None), slice(*self.rows), slice(*self.columns)
+
+    def cut_out(self, picture: np.ndarray, stride: int = 1) -> np.ndarray:
+        """Its box [1, h, w, ...] of a picture [1, H, W, ...] with one position in `stride`
+        pixels."""
+        for axis, (first, last) in enumerate((self.rows, self.columns), 1):
+            length = picture.shape[axis]
+            first, last = first // stride, -(-last // stride)
+            if first < 0 or last > length:
+                picture = picture.take(np.arange(first, last), axis, mode="wrap")
+            else:
+                picture = picture[(slice(None),) * axis + (slice(first, last),)]
+        return picture
+
+
+def pieces(first: int, last: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """The parts of a range [first, last) in a picture whose opposite edges meet and whose side has
+    that length: each as a slice of the side, and as a slice of the range."""
+    begin = first
+    while begin < last:
+        start = begin % length
+        end = min(last, begin + length - start)
+        yield slice(start, start + end - begin), slice(begin - first, end - first)
+        begin = end
 
 
 def cut(height: int, width: int, size: int, margin: int, stride: int) -> list[Tile]:
@@ -78,11 +105,11 @@ class Grid:
 
     reach: for each layer its stride, and how many pixels beyond it its features see, as
     `Passes.reach()` returns them. size: pixels per side of a tile's inside, rounded down to a
-    multiple of the largest stride.
+    multiple of the largest stride. wraps: whether opposite edges of the pictures meet.
     """
 
-    def __init__(self, reach: Mapping[str, tuple[int, int]], size: int):
-        self.reach = reach
+    def __init__(self, reach: Mapping[str, tuple[int, int]], size: int, wraps: bool = False):
+        self.reach, self._wraps = reach, wraps
         self.stride = max(stride for stride, _ in reach.values())
         margin = max(pixels for _, pixels in reach.values())
         self.margin = -(-margin // self.stride) * self.stride
@@ -90,7 +117,16 @@ class Grid:
 
     def tiles(self, size: tuple[int, int]) -> list[Tile]:
         """The tiles of a picture of that height and width."""
-        return cut(*size, self.size, self.margin, self.stride)
+        if not self._wraps:
+            return cut(*size, self.size, self.margin, self.stride)
+        # those of a picture with a margin beyond each edge, which counts as no inside
+        height, width = (side + 2 * self.margin for side in size)
+        wide = cut(height, width, self.size, self.margin, self.stride)
+        return [_moved(tile, self.margin, *size) for tile in wide]
+
+    def is_whole(self, size: tuple[int, int]) -> bool:
+        """Whether a picture of that height and width is not larger than one tile."""
+        return len(cut(*size, self.size, self.margin, self.stride)) == 1
 
     def slices(self, name: str, tile: Tile) -> tuple[slice, slice, slice]:
         """The slices of the inside in a layer's features [1, h, w, channels] of a tile's box."""
@@ -103,3 +139,11 @@ class Grid:
         rows = positions(top, bottom, tile.rows[0])
         columns = positions(left, right, tile.columns[0])
         return slice(None), rows, columns
+
+
+def _moved(tile: Tile, margin: int, height: int, width: int) -> Tile:
+    """A tile of a picture with that margin as one of the picture without."""
+    rows, columns = ((first - margin, last - margin) for first, last in (tile.rows, tile.columns))
+    top, bottom, left, right = (edge - margin for edge in tile.inside)
+    inside = max(0, top), min(bottom, height), max(0, left), min(right, width)
+    return Tile(rows, columns, inside)

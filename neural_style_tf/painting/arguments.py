@@ -13,7 +13,10 @@ from neural_style_tf.pictures.colors import Palette
 from neural_style_tf.pictures.masks import InputMasks
 from neural_style_tf.pictures.regions import RegionMap
 from neural_style_tf.pictures.sizes import Placement
+from neural_style_tf.rules import cannot_be_combined, names
 from neural_style_tf.settings import SMALLEST_SIDE, Settings
+
+GREY = 127.5
 
 
 class Pictures(NamedTuple):
@@ -38,7 +41,8 @@ class Pictures(NamedTuple):
                 height, width = style.shape[:2]
                 size = stages.style_size(height, width, stage, last, settings)
                 resized[id(style)] = resampling.resize(style, *size)
-        content = resampling.resize(self.content, *stage.outer_size)
+        resize = resampling.resize_wrapped if settings.wraps else resampling.resize
+        content = resize(self.content, *stage.outer_size)
         return [content, *(resized[id(style)] for style in self.styles)]
 
 
@@ -59,6 +63,8 @@ def checked(
     Raises `UsageError` for a picture or mask that is missing, or of a wrong shape, size or range.
     """
     settings.check_styles(len(styles))
+    if settings.texture is not None:
+        content = _without_photo(content, content_mask, settings)
     content, opaque = _checked("content", content)
     pairs = [_checked(f"style {number}", style) for number, style in enumerate(styles, 1)]
     if not pairs:
@@ -80,9 +86,29 @@ def checked(
         masks = masks.with_regions(found, parts)
         styles = [styles[part.style] for part in parts]
         groups = regions.parts_of_each(parts)
+    if settings.wraps:
+        content = resampling.tiling(content)
+        initial = None if initial is None else resampling.tiling(initial)
     if settings.preserve_colors in ("match", "histogram"):
         styles = _recolored(styles, content, masks, groups, settings.preserve_colors)
     return Pictures(content, styles, initial, masks)
+
+
+def _without_photo(content: Any, content_mask: np.ndarray | None, settings: Settings) -> np.ndarray:
+    """What stands for the content of a texture. Raises `UsageError` for a content that is passed
+    besides, and for a mask of it."""
+    if content is not None:
+        raise cannot_be_combined("texture", "content")
+    if content_mask is not None:
+        raise UsageError(*names("content_mask"), " has no effect with ", *names("texture"))
+    return nothing(settings)
+
+
+def nothing(settings: Settings) -> np.ndarray:
+    """The picture that stands for the photo of a texture: grey, [H, W, 3] float32."""
+    size = settings.texture_size()
+    assert size is not None  # callers ask only then
+    return np.broadcast_to(np.float32(GREY), (*size, 3))
 
 
 def checked_maps(

@@ -32,7 +32,8 @@ def starting_point(
     Raises `UsageError` for fewer steps than have been taken, and for a state that lacks the end of
     the stage to go back to.
     """
-    planned, taken = stages.from_rows(state["plan"]), int(state["iterations"])
+    planned = stages.from_rows(state["plan"], settings.wraps)
+    taken = int(state["iterations"])
     if settings.iterations < taken:
         raise _wrong_iterations(settings, f", and {taken} are done already: use {taken} or more")
     plan = stages.with_iterations(planned, settings.iterations)

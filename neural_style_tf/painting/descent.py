@@ -14,6 +14,7 @@ from neural_style_tf.optimizers.base import Optimizer, State, under, within
 from neural_style_tf.painting.frame import NO_FRAME, Frame
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import LOSSES
+from neural_style_tf.pictures import resampling
 from neural_style_tf.settings import Settings
 
 # Steps between two checks of whether the loss is still finite: a check waits for the device.
@@ -50,7 +51,7 @@ class Descent:
             picture = self.picture
             state = optimizer.init(picture)
         else:
-            picture = resized(self.best.picture, *stage.outer_size)
+            picture = resized(self.best.picture, *stage.outer_size, stage.wraps)
             state = optimizer.rescale(self._state, picture)
         # only now, so that a failure above leaves the descent unchanged
         self.picture, self._state, self.stage = picture, state, stage
@@ -227,19 +228,31 @@ def _lower(best: Scored, scored: Scored) -> Scored:
     return tf.cond(scored.losses["total"] < best.losses["total"], lambda: scored, lambda: best)
 
 
-def resized(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def resized(picture: tf.Tensor, height: int, width: int, wraps: bool = False) -> tf.Tensor:
     """The picture [1, H, W, 3] at a larger size, within 0..255: bicubic, Keys 1981, "Cubic
-    Convolution Interpolation for Digital Image Processing". On the processor if the GPU's memory
-    does not suffice."""
+    Convolution Interpolation for Digital Image Processing". wraps: whether its opposite edges meet.
+    On the processor if the GPU's memory does not suffice."""
     if tuple(picture.shape[1:3]) == (height, width):
         return picture
     try:
-        return _enlarged(picture, height, width)
+        return _enlarged(picture, height, width, wraps)
     except tf.errors.ResourceExhaustedError:
         LOGGER.warning("out of memory: the picture is enlarged on the processor")
     with tf.device("CPU:0"):
-        return _enlarged(picture, height, width)
+        return _enlarged(picture, height, width, wraps)
 
 
-def _enlarged(picture: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    return tf.clip_by_value(tf.image.resize(picture, (height, width), "bicubic"), 0.0, 255.0)
+def _enlarged(picture: tf.Tensor, height: int, width: int, wraps: bool) -> tf.Tensor:
+    edges = [(0, 0), (0, 0)]
+    if wraps:
+        sizes = zip(picture.shape[1:3], (height, width), strict=True)
+        edges = [resampling.wrapped_edge(*lengths) for lengths in sizes]
+        for axis, (edge, _) in enumerate(edges, 1):
+            length = picture.shape[axis]
+            indices = np.arange(-edge, length + edge) % length
+            picture = tf.gather(picture, indices, axis=axis)
+    (_, rows), (_, columns) = edges
+    size = height + 2 * rows, width + 2 * columns
+    larger = tf.image.resize(picture, size, "bicubic")
+    larger = larger[:, rows : rows + height, columns : columns + width]
+    return tf.clip_by_value(larger, 0.0, 255.0)

@@ -12,6 +12,7 @@ class SettingsOptions(TypedDict, total=False):
     height: int | None
     size: int | None
     fit: str | None
+    texture: str | None
     scales: str | int
     style_scales: Sequence[float] | None
     style_size: Sequence[int] | None

@@ -221,10 +221,11 @@ class Painter:
                 return Matches(indices=np.asarray(self._resume[MATCHES]))
             start = np.asarray(self._resume["picture"])  # of a run with other settings
         elif self._descent is not None:
-            best = resized(self._best().picture, *stage.outer_size)
+            best = resized(self._best().picture, *stage.outer_size, stage.wraps)
             start = self._frame.picture(best).numpy()
         elif self._pictures.initial is not None:
-            start = resampling.resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
+            resize = resampling.resize_wrapped if stage.wraps else resampling.resize
+            start = resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
         return Matches(start, self._matches)
 
     def _release_objective(self) -> None:
@@ -270,7 +271,7 @@ class Painter:
             paintings = [style[np.newaxis] for style in self._pictures.styles]
             photo = self._pictures.content[np.newaxis]
             frame = self._frame_of(photo, paintings, *self._pictures.masks.at(photo, paintings))
-        picture = resized(self._best().picture, *last.outer_size)
+        picture = resized(self._best().picture, *last.outer_size, last.wraps)
         image = last.image(frame.picture(picture))
         self._descent.release()
         self._forget()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
 from neural_style_tf.pictures import sizes
-from neural_style_tf.settings import SMALLEST_SIDE, Settings
+from neural_style_tf.settings import SMALLEST_SIDE, WRAPPED_UNIT, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,13 +37,16 @@ class Stage(NamedTuple):
     width: int
     iterations: int
     tile: int | None = None  # pixels per side of the tiles; None to paint it whole
+    wraps: bool = False  # whether opposite edges meet
 
     @property
     def bleed(self) -> int:
         """Pixels that are painted beyond each edge and cut off at the end, as printers do. Beyond
         the edge the network sees the last pixels repeated, which leaves a faint line there;
-        enlarged from stage to stage it would become a frame."""
-        return BLEED * STAGE_FACTOR ** (self.number - 1) if self.count > 1 else 0
+        enlarged from stage to stage it would become a frame. 0 where opposite edges meet."""
+        if self.count == 1 or self.wraps:
+            return 0
+        return BLEED * STAGE_FACTOR ** (self.number - 1)
 
     @property
     def outer_size(self) -> tuple[int, int]:
@@ -60,8 +63,13 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     """The stages of a result of that size. A run with an initial picture has one stage, unless the
     settings say how many.
 
-    Raises `UsageError` for more stages than the size or the number of steps allows.
+    Raises `UsageError` for more stages than the size or the number of steps allows, and for sides
+    whose opposite edges cannot meet.
     """
+    for side in (width, height):
+        if settings.wraps and side % WRAPPED_UNIT:
+            what = [SettingName("texture" if settings.texture else "content")]
+            raise UsageError(*what, f" is {width}x{height}: ", *sizes.wrapped_advice(side))
     most_stages = min(_halvings(min(height, width)) + 1, settings.iterations.bit_length())
     if settings.scales == "off" or (settings.scales == "auto" and has_initial):
         count = 1
@@ -79,13 +87,20 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
                 f"iterations: use {most_stages} or fewer",
             )
     steps = _split(settings.iterations, count)
+
+    def side_of(length: int, number: int) -> int:
+        """At a stage; where opposite edges meet, every pooling halves it exactly."""
+        unit = WRAPPED_UNIT if settings.wraps else 1
+        return max(1, round(length / unit / STAGE_FACTOR ** (count - number))) * unit
+
     return [
         Stage(
             number,
             count,
-            round(height / STAGE_FACTOR ** (count - number)),
-            round(width / STAGE_FACTOR ** (count - number)),
+            side_of(height, number),
+            side_of(width, number),
             steps[number - 1],
+            wraps=settings.wraps,
         )
         for number in range(1, count + 1)
     ]
@@ -120,11 +135,11 @@ def to_rows(plan: list[Stage]) -> list[list[int]]:
     return [[stage.height, stage.width, stage.iterations, stage.tile or 0] for stage in plan]
 
 
-def from_rows(rows: "Sequence[Sequence[int]] | np.ndarray") -> list[Stage]:
-    """The plan of `to_rows`. rows: integers [stages, 4]."""
+def from_rows(rows: "Sequence[Sequence[int]] | np.ndarray", wraps: bool = False) -> list[Stage]:
+    """The plan of `to_rows`. rows: integers [stages, 4]. wraps: whether opposite edges meet."""
     rows = [list(map(int, row)) for row in rows]
     return [
-        Stage(number, len(rows), height, width, iterations, tile or None)
+        Stage(number, len(rows), height, width, iterations, tile or None, wraps)
         for number, (height, width, iterations, tile) in enumerate(rows, 1)
     ]
 

@@ -21,17 +21,23 @@ def starting_picture(
     """[H, W, 3] float32 RGB, 0..255. at_stage: the content and the styles at the first stage."""
     base, *paintings = at_stage
     if pictures.initial is not None:
-        base = resampling.resize(pictures.initial, *base.shape[:2])
+        resize = resampling.resize_wrapped if settings.wraps else resampling.resize
+        base = resize(pictures.initial, *base.shape[:2])
+    elif settings.texture is not None:  # Gatys et al. 2015, "Texture Synthesis Using CNNs"
+        return initial_picture(base, mean_pixel, settings, blend=1)
     kind = settings.initial_colors or ("match" if pictures.initial is None else "own")
     base = colors.in_colors_of(base, paintings, kind, settings, masks)
     return initial_picture(base, mean_pixel, settings)
 
 
-def initial_picture(base: np.ndarray, mean_pixel: np.ndarray, settings: Settings) -> np.ndarray:
+def initial_picture(
+    base: np.ndarray, mean_pixel: np.ndarray, settings: Settings, blend: float | None = None
+) -> np.ndarray:
     """`base`, [H, W, 3] RGB, 0..255, blended with a share of noise around the network's mean
-    pixel [3]; float32."""
+    pixel [3]; float32. blend: that share, by default the settings'."""
     generator = np.random.default_rng(settings.seed)
-    picture, blend = np.array(base, np.float32), settings.initial_noiseblend
+    picture = np.array(base, np.float32)
+    blend = settings.initial_noiseblend if blend is None else blend
     for rows in picture:  # one after another: the noise is float64, and pictures may be large
         if settings.noise_range is None:
             noise = mean_pixel + NOISE_DEVIATION * generator.standard_normal(rows.shape)

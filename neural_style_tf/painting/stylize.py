@@ -50,7 +50,7 @@ def stylize(
         or None: [H, W, 3], a flat colour per region, or [H, W], its number; of any size. Each of at
         most 16 regions is painted like those of its colour.
     on_step: called with a `Step` after every step, and once more at the end.
-    settings, options: either `Settings`, or some of its fields by name.
+    settings, options: either `Settings`, or some of its fields by name; `texture` has no content.
 
     Yields `(iteration, image)` after each step whose number, from 0, is a multiple of
     `checkpoint_iterations`: the picture as it stands, at the size of its stage; and last `(None,
@@ -82,8 +82,8 @@ def _with_alpha_of(
 
     from neural_style_tf.pictures import resampling
 
-    content = np.asarray(content)
-    if content.shape[2] == 3:
+    content = None if content is None else np.asarray(content)
+    if content is None or content.shape[2] == 3:
         return images
     alpha = content[..., 3].astype(np.float32) / 255
 

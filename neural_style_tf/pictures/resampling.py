@@ -1,6 +1,7 @@
 """Resampling: pictures at another size, by Lanczos; large ones from bands of rows."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 
 MAX_RESIZED_BY_PILLOW = 40_000_000  # pixels
+WRAPPED_REACH = 4  # pixels that Lanczos and bicubic interpolation see to each side, and one more
 
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -27,6 +29,53 @@ def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.ndim == 2:
         return np.clip(_resize_channel(pixels, height, width), 0, 1)
     return np.clip(_resize(pixels, height, width, Image.Resampling.LANCZOS), 0, 255)
+
+
+def resize_wrapped(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The same for a picture whose opposite edges meet."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    (top, rows), (left, columns) = (
+        wrapped_edge(length, other)
+        for length, other in zip(pixels.shape, (height, width), strict=False)
+    )
+    edges = [(top, top), (left, left)] + [(0, 0)] * (pixels.ndim - 2)
+    size = height + 2 * rows, width + 2 * columns
+    resized = resize(np.pad(pixels, edges, "wrap"), *size)
+    return resized[rows : rows + height, columns : columns + width]
+
+
+def tiling(pixels: np.ndarray) -> np.ndarray:
+    """The picture [H, W, 3] float32, 0..255, so that its opposite edges meet without a step: minus
+    a smooth picture that has the same steps there. L. Moisan 2011, "Periodic plus Smooth Image
+    Decomposition", Journal of Mathematical Imaging and Vision 39, eq. 11."""
+    import scipy.fft  # late: few pictures are to tile
+
+    height, width = pixels.shape[:2]
+    down, across = np.ogrid[:height, : width // 2 + 1]
+    divisor = 2 * np.cos(2 * np.pi * down / height) + 2 * np.cos(2 * np.pi * across / width) - 4
+    divisor[0, 0] = 1  # where the steps have nothing
+    result = np.empty_like(pixels)
+    for channel in range(pixels.shape[-1]):
+        plane = pixels[..., channel]
+        steps = np.zeros((height, width), np.float32)
+        for axis in (0, 1):
+            edges, step = np.moveaxis(steps, axis, 0), np.moveaxis(plane, axis, 0)
+            edges[0] += step[-1] - step[0]
+            edges[-1] += step[0] - step[-1]
+        spectrum = scipy.fft.rfft2(steps) / divisor.astype(np.float32)
+        result[..., channel] = plane - scipy.fft.irfft2(spectrum, (height, width))
+    return np.clip(result, 0, 255, out=result)
+
+
+def wrapped_edge(length: int, new_length: int) -> tuple[int, int]:
+    """How many pixels of the opposite edge a side of a picture needs beyond each end to be resized
+    as a cycle; and how many these become, a whole number."""
+    divisor = math.gcd(length, new_length)
+    unit, new_unit = length // divisor, new_length // divisor
+    reach = WRAPPED_REACH * max(1, length / new_length)
+    times = math.ceil(reach / unit)
+    return times * unit, times * new_unit
 
 
 def enlarged(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError
-from neural_style_tf.settings import SMALLEST_SIDE, Settings
+from neural_style_tf.settings import SMALLEST_SIDE, WRAPPED_UNIT, Settings
 
 MAX_ENLARGEMENT = 2  # times, of a painting, by default: an enlarged one has no fine strokes
 # Pixels, the side of a square; up to here even a small painting is made as large as the result.
@@ -47,8 +47,14 @@ class Placement(NamedTuple):
 def target_size(height: int, width: int, settings: Settings) -> Size:
     """Height and width of the result for a content of `height` by `width`.
 
-    Raises `UsageError` if a side would be under `SMALLEST_SIDE`.
+    Where opposite edges are to meet, both are multiples of `WRAPPED_UNIT`: what the settings do not
+    say is rounded to these.
+
+    Raises `UsageError` if a side would be under `SMALLEST_SIDE`, or is set to what does not tile.
     """
+    if settings.wraps:
+        for name in ("width", "height", "size"):
+            _check_wrapped(name, getattr(settings, name))
     if settings.width is not None and settings.height is not None:
         return settings.height, settings.width
     value: int | None
@@ -64,7 +70,25 @@ def target_size(height: int, width: int, settings: Settings) -> Size:
         cause = ["the content"] if value is None else [SettingName(name), f" {value}"]
         advice = [": use ", SettingName(name), f" {_smallest(side, height, width)} or more"]
         raise UsageError(*cause, _too_small(*result), *advice)
+    if settings.wraps:
+        height, width = (max(1, _divide(side, WRAPPED_UNIT)) * WRAPPED_UNIT for side in result)
+        return height, width
     return result
+
+
+def _check_wrapped(name: str, value: int | None) -> None:
+    if value is not None and value % WRAPPED_UNIT:
+        raise UsageError(SettingName(name), f" is {value}: ", *wrapped_advice(value))
+
+
+def wrapped_advice(value: int) -> tuple[str, ...]:
+    """Which lengths of a side tile, as parts of a message."""
+    lower = value // WRAPPED_UNIT * WRAPPED_UNIT
+    return (
+        SettingName("padding"),
+        f" wrap needs multiples of {WRAPPED_UNIT}, such as "
+        f"{max(lower, WRAPPED_UNIT)} or {lower + WRAPPED_UNIT}",
+    )
 
 
 def of_content(file: Size, settings: Settings) -> Placement:
@@ -148,6 +172,8 @@ def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) 
         return Placement(size)
     side, side_of_result = (side_of(size, by_width) for size in (painting, result))
     largest = max(MAX_ENLARGEMENT * side, ALWAYS_AS_LARGE)
+    if settings.texture is not None:
+        largest = side  # a larger texture has more of its strokes, not larger ones
     size = _rounded(*_scaled(painting, result, min(1.0, largest / side_of_result), by_width))
     return Placement(size) if min(size) >= SMALLEST_SIDE else _enlarged(painting, result)
 

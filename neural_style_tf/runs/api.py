@@ -34,7 +34,7 @@ class PaintedFile(NamedTuple):
 
 
 def paint_file(
-    content: StrPath,
+    content: StrPath | None,
     styles: StrPath | Sequence[StrPath],
     output: StrPath,
     *,
@@ -46,8 +46,8 @@ def paint_file(
 
         paint_file("photo.jpg", ["painting.jpg"], "out.jpg", size=512, iterations=50)
 
-    content: the photo. styles: the paintings, or one of them. output: the file to write; it is
-        replaced only with `overwrite=True`.
+    content: the photo; None with `texture="512x384"`. styles: the paintings, or one of them.
+    output: the file to write; it is replaced only with `overwrite=True`.
     on_step: called with a `Step` after each step, and once more at the end. An exception that it
         raises ends the run: the picture is saved as it is, then the exception is raised.
     settings: what shapes the picture; options that are set, too, override it.
@@ -137,7 +137,7 @@ def save_picture(path: StrPath, image: "np.ndarray", bits: int = 8) -> None:
 
 
 def _options(
-    content: StrPath,
+    content: StrPath | None,
     styles: StrPath | Sequence[StrPath],
     output: StrPath,
     settings: Settings | None,
@@ -150,7 +150,7 @@ def _options(
     paths = [styles] if isinstance(styles, str | os.PathLike) else styles
     own = {
         **options,
-        "content": os.fspath(content),
+        "content": None if content is None else os.fspath(content),
         "styles": tuple(os.fspath(path) for path in paths),
         "output": os.fspath(output),
     }

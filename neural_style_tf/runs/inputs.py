@@ -67,7 +67,7 @@ def load(options: RunOptions) -> Pictures:
     styles, sources, style_maps = _load_styles(options, size)
     has_sources = any(source is not None for source in sources)
     masks: dict[str, Any] = {
-        "content_mask": _mask_of(content, options.content, options.content_mask, options),
+        "content_mask": _mask_of(content, options.content or "", options.content_mask, options),
         "style_masks": options.style_masks
         and [load_mask(path, content, options.max_megapixels) for path in options.style_masks],
         "style_source_masks": sources if has_sources else None,
@@ -82,16 +82,20 @@ def load(options: RunOptions) -> Pictures:
             options.content_regions,
         )  # before anything expensive begins
     initial = _load_initial(options, content)
-    metadata = None if options.no_metadata else photo_metadata.read(options.content)
+    photo = None if options.no_metadata else options.content
+    metadata = photo_metadata.read(photo) if photo else None
     fit = sizes.in_words(content.file_size, content.placement)
     return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, metadata, fit)
 
 
 def _load_content(options: RunOptions) -> Read:
-    """The photo, at the size of the result, which is checked before anything is enlarged to it."""
+    """The photo, at the size of the result, which is checked before anything is enlarged to it; of
+    a texture what stands for it."""
     from neural_style_tf.pictures import writing
 
     settings = options.settings
+    if options.content is None:
+        return _without_photo(options)
 
     def place(height: int, width: int) -> Placement:
         placement = sizes.of_content((height, width), settings)
@@ -102,6 +106,17 @@ def _load_content(options: RunOptions) -> Read:
     extension = os.path.splitext(options.output)[1]
     key = settings.size, settings.width, settings.height, settings.fit, extension
     return _read(options.content, options.max_megapixels, place, key)
+
+
+def _without_photo(options: RunOptions) -> Read:
+    from neural_style_tf.painting import arguments
+    from neural_style_tf.pictures import writing
+
+    size = options.settings.texture_size()
+    assert size is not None  # or there is a photo
+    writing.check_output_size(options.output, *size)
+    _check_memory(*size)
+    return Read(arguments.nothing(options.settings), None, size, Placement(size))
 
 
 def _load_styles(

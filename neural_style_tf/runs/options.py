@@ -77,7 +77,7 @@ class RunOptions:
     """
 
     # fmt: off
-    content: str = _input(dataclasses.MISSING, "the photo to repaint",
+    content: str | None = _input(dataclasses.MISSING, "the photo to repaint",
         brief="the photo to repaint", table=False, batch=False)
     styles: tuple[str, ...] = _input(dataclasses.MISSING, "one painting or more",
         brief="one painting or more", many=True, table=False)
@@ -174,6 +174,8 @@ class RunOptions:
         for field in described(type(self)):
             value = _as_text(getattr(self, field.name), field.metadata)
             object.__setattr__(self, field.name, rules.checked(field.name, value, field.metadata))
+        if self.content is not None and self.settings.texture is not None:
+            raise rules.cannot_be_combined("texture", "content")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "RunOptions":
@@ -185,10 +187,11 @@ class RunOptions:
         for name in values:
             if name not in known:
                 raise UsageError(f"unknown setting {shortened(name)}{nearest(name, known)}")
-        for name in required(cls):
+        for name in required(cls, values):
             if values.get(name) is None:
                 raise UsageError(*names(name), " is required")
         mine = {name: value for name, value in values.items() if name in own}
+        mine.setdefault("content", None)
         return cls(settings=settings_from(settings), **mine)
 
     def values(self) -> dict[str, Any]:
@@ -211,9 +214,12 @@ def option_names(is_wanted: Callable[[Mapping[str, Any]], Any] = lambda _: True)
     return [field.name for field in described() if is_wanted(field.metadata)]
 
 
-def required(cls: type | None = None) -> list[str]:
-    fields = described(cls)
-    return [field.name for field in fields if field.default is dataclasses.MISSING]
+def required(cls: type | None = None, values: Mapping[str, Any] | None = None) -> list[str]:
+    """The options that have to be set, beside others with these values: a texture has no photo."""
+    names = [field.name for field in described(cls) if field.default is dataclasses.MISSING]
+    if values and values.get("texture") is not None:
+        names.remove("content")
+    return names
 
 
 def recorded() -> list[str]:

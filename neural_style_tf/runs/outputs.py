@@ -108,7 +108,8 @@ def checkpoint_pattern(options: RunOptions) -> str | None:
     """The pattern with the names of the pictures in place of {content} and {style}."""
     if options.checkpoint_output is None:
         return None
-    content, *styles = (Path(path).stem for path in [options.content, *options.styles])
+    content = "texture" if options.content is None else Path(options.content).stem
+    styles = [Path(path).stem for path in options.styles]
     pattern = options.checkpoint_output.replace("{content}", content)
     return pattern.replace("{style}", "+".join(styles))
 

@@ -215,7 +215,7 @@ class PaintingRun:
         pictures = self._pictures
         images = paint_stages(
             self._network,
-            pictures.content,
+            None if self._settings.texture else pictures.content,
             pictures.styles,
             self._settings,
             initial=pictures.initial,

@@ -70,8 +70,9 @@ def kept(description: Description) -> Description:
     length = len(json.dumps(description))
     if length <= metadata.MAX_BYTES:
         return description
+    picture = shortened(description["content"] or "a texture")
     streams.warn_once(
-        f"the settings of {shortened(description['content'])} have {length / 1e6:.1f} MB: only a "
+        f"the settings of {picture} have {length / 1e6:.1f} MB: only a "
         "checksum of them is kept in the picture, which --settings-from cannot use"
     )
     losses = {"losses": description["losses"]} if "losses" in description else {}
@@ -159,11 +160,13 @@ def options_of(picture: str, explicit: Collection[str]) -> dict[str, Any]:
     for field in dataclasses.fields(Settings):
         if not shapes_picture(field):
             inherited.pop(field.name, None)
-    if {"content", "size", "width", "height"} & set(explicit):
+    if {"content", "size", "width", "height", "texture"} & set(explicit):
         inherited |= description["asked"]
     else:
         inherited["asked"] = description["asked"]
-    return inherited | inputs_of(description, explicit, [Path(), Path(picture).parent])
+    unused = ["content", "content_mask"] if "texture" in explicit else []
+    folders = [Path(), Path(picture).parent]
+    return inherited | inputs_of(description, {*explicit, *unused}, folders)
 
 
 def inputs_of(
@@ -201,6 +204,9 @@ def checked(description: Any, source: str) -> Description:
         name: _checked_input(source, name, description.get(name), digests.get(name))
         for name in recorded_inputs()
     }
+    for name in (*described.required(values=description), "network"):
+        if name in named and named[name][0] is None:
+            raise _damaged(source, f"{name} is missing")
     asked = description.get("asked", {})
     if not isinstance(asked, dict) or asked.keys() - set(resolved_settings()):
         raise _damaged(source, f"asked is {shortened(asked)}")
@@ -271,8 +277,6 @@ def _checked_input(source: str, name: str, names: Any, digests: Any) -> tuple[An
             raise _damaged(source, f"{name} is {shortened(names)}")
         pairs = [_checked_file(source, *pair) for pair in zip(names, digests, strict=True)]
         return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    if names is None and name in (*described.required(), "network"):
-        raise _damaged(source, f"{name} is missing")
     return _checked_file(source, names, digests)
 
 

@@ -71,6 +71,11 @@ class Resumed(NamedTuple):
         for name in ("scales", "optimizer"):
             if description[name] != self.description[name]:
                 raise UsageError(SettingName(name), " cannot change when a run is resumed")
+        paddings = description["padding"], self.description["padding"]
+        if paddings.count("wrap") == 1:  # its pictures have other sizes
+            raise UsageError(
+                SettingName("padding"), " cannot change from or to wrap when a run is resumed"
+            )
         if changes and not options.allow_changes:
             raise UsageError(
                 f"the run in {options.resume} had other settings: ",

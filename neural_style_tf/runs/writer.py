@@ -43,6 +43,8 @@ class Writer:
         self._mask = pictures.masks["content_mask"]
         is_used = settings.preserve_colors == "luma" or self._mask is not None
         self._photo = pictures.content if is_used else None  # it may be large
+        if self._photo is not None and settings.wraps:
+            self._photo = resampling.tiling(self._photo)
         self._description, self._photo_metadata = description, pictures.metadata
         self._table, self._failures = table, failures
         self._on_checkpoint = on_checkpoint and failures.fenced("the preview", on_checkpoint)
@@ -207,7 +209,9 @@ class Writer:
     def _at_full_size(self, image: np.ndarray) -> np.ndarray:
         if image.shape[:2] == self._size:
             return image
-        image = resampling.resize(image, *self._size)
+        wraps = self._settings.wraps
+        resize = resampling.resize_wrapped if wraps else resampling.resize
+        image = resize(image, *self._size)
         if self._mask is None:
             return image
         mask = self._mask[..., None]  # the unpainted part of the photo had been reduced, too

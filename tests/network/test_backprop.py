@@ -63,6 +63,14 @@ def test_the_gradient_at_any_size(shallow, picture, pooling, size):
     assert_like_gradient_tape(shallow, picture, settings, size, tf.float32)
 
 
+@pytest.mark.parametrize("pooling, channels", [("avg", 1), ("max", 1000)])
+def test_the_gradient_where_opposite_edges_meet(shallow, picture, pooling, channels, monkeypatch):
+    monkeypatch.setattr(winograd, "MIN_CHANNELS", channels)
+    monkeypatch.setattr(winograd, "MIN_POSITIONS", 1)
+    settings = Settings(padding="wrap", pooling=pooling)
+    assert_like_gradient_tape(shallow, picture, settings, (32, 48), tf.float32)
+
+
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
 def test_gradients_in_low_precision_are_close(variant, dtype):
     assert_alike(*variant, dtype)

@@ -83,6 +83,15 @@ def test_grams_add_up_over_parts_of_a_picture(array, cut):
     np.testing.assert_allclose(whole.products, parts, rtol=1e-4, atol=1e-1)
 
 
+def test_total_variation_where_opposite_edges_meet():
+    picture = np.random.default_rng(4).uniform(0, 255, (1, 7, 9, 3)).astype(np.float32)
+    down, right = (np.square(np.roll(picture, -1, axis) - picture) for axis in (1, 2))
+    ours = losses.total_variation(tf.constant(picture), wraps=True)
+    np.testing.assert_allclose(ours, down.mean() + right.mean(), rtol=1e-5)
+    ours = losses.total_variation(tf.constant(picture), "power", wraps=True)
+    np.testing.assert_allclose(ours, ((down + right) ** 1.25).sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["squares", "power"])
 def test_bands_of_rows_add_up_to_the_total_variation(picture, kind):
     rows = tf.constant(picture(20, 31)[np.newaxis])

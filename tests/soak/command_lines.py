@@ -58,7 +58,8 @@ SMALL = {  # values instead of valid ones that would take long
     "size": (16, 24, 40), "width": (16, 24, 40), "height": (16, 24, 40),
     "iterations": (1, 2, 3), "evaluations": (1, 2), "threads": (1, 2), "tile": ("auto", "off", 64),
     "style_scales": (0.5, 1, 1.5), "scales": ("auto", "off", 1, 2), "workers": ("auto", 1),
-    "state_iterations": (1, 2), "preview": (-1, 70_000), "cluster": ("nonsense", "tcp://"),
+    "texture": ("32x32", "48x16"), "state_iterations": (1, 2), "preview": (-1, 70_000),
+    "cluster": ("nonsense", "tcp://"),
 }  # fmt: skip
 NEVER = {"open", "help"}  # a browser; help is printed by `HELP`
 WRONG = ["0", "-1", "nan", "inf", "-inf", "1e400", "", "x", "1.5", "٣", "0x10", "a\nb", "9" * 5000]

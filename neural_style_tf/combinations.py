@@ -1,0 +1,38 @@
+"""Combinations: settings that are right one by one, but not together -> an error."""
+
+from typing import Any
+
+from neural_style_tf.errors import UsageError, shortened
+from neural_style_tf.rules import names
+
+
+def check(settings: Any) -> None:
+    """Raises `UsageError` for `settings.Settings` that contradict each other."""
+    if settings.texture is not None:
+        _check_texture(settings)
+    # its losses are relative: others have another size, or no effect
+    for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
+        if settings.style_loss == "neighbors" and getattr(settings, name) != only:
+            raise UsageError(*names("style_loss"), " neighbors needs ", *names(name), f" {only}")
+    if settings.content_weight == settings.style_weight == 0:
+        raise UsageError(*names("content_weight", "style_weight"), " are both 0: raise one of them")
+    if settings.style_blend_weights is not None and not any(settings.style_blend_weights):
+        raise UsageError(
+            *names("style_blend_weights"), " are all 0: give at least one style a share"
+        )
+    if settings.noise_range is not None:
+        low_high = settings.noise_range
+        if len(low_high) != 2 or low_high[0] >= low_high[1]:
+            values = shortened(" ".join(f"{value:g}" for value in low_high))
+            raise UsageError(*names("noise_range"), f" is {values}: use a low and a higher number")
+
+
+def _check_texture(settings: Any) -> None:
+    if settings.style_weight == 0:
+        raise UsageError(*names("texture"), " needs ", *names("style_weight"), " above 0")
+    if settings.style_loss == "neighbors":
+        raise UsageError(
+            *names("style_loss"),
+            " neighbors needs a photo: use another with ",
+            *names("texture"),
+        )

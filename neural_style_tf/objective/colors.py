@@ -43,6 +43,11 @@ class Colors(NamedTuple):
     positions: tf.Tensor  # their number, a float32 scalar
 
 
+def bytes_per_pixel() -> float:
+    """Of what is held at the same time: cosines, sines and slopes of all orders, in float32."""
+    return 4 * 3 * HARMONICS * DIRECTIONS.shape[1] / STRIDE**2
+
+
 def at_positions(picture: tf.Tensor) -> tf.Tensor:
     """The colours of a picture [1, H, W, 3] float32 RGB at each position, [1, h, w, 3]."""
     return tf.nn.avg_pool2d(picture, STRIDE, STRIDE, "SAME")

@@ -13,7 +13,7 @@ from neural_style_tf.errors import UserError
 from neural_style_tf.machine import memory
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
-from neural_style_tf.objective import neighbors, objective
+from neural_style_tf.objective import colors, neighbors, objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.objective.tiled import TiledObjective
@@ -61,7 +61,7 @@ def choose_size(
         columns = neighbors.bytes_per_pixel(passes)
         palette = columns * neighbors.copies_of_each(settings) * sum(map(math.prod, styles))
         available -= PALETTES * palette
-        per_pixel += COLUMNS_BESIDE * columns
+        per_pixel += COLUMNS_BESIDE * columns + colors.bytes_per_pixel()
     pixels = available / per_pixel
     if max(height * width for height, width in sizes) <= pixels:
         return None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import deep, matrix_profiles, opening, orientation, profiles
@@ -27,6 +27,8 @@ _DECODED_AS = {
 }
 # The same where one colour of the file stands for "transparent".
 _DECODED_WITH_KEY_AS = {"1": "LA", "L": "LA", "RGB": "RGBA"}
+# Samples of a grey PNG that Pillow widens to 8 bits, but not the level that is transparent.
+_WIDENED = {"L;2": 2, "L;4": 4}
 BAND_PIXELS = 1 << 20  # in float32 at a time
 # Colours [r, W, 1 or 3] and alpha [r, W, 1] -> the channels to keep.
 Join = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -39,6 +41,16 @@ class Decoded(NamedTuple):
     coding: Coding
     depth: deep.Depth | None = None  # of 16 bits
     low: ImageFile.ImageFile | None = None  # the low bytes of colours of 16 bits
+
+
+def widen_transparent_level(image: ImageFile.ImageFile) -> None:
+    """Brings the transparent level of a picture that is not decoded yet to the range of its
+    samples as they are decoded."""
+    level = image.info.get("transparency")
+    bits = _WIDENED.get(str(image.tile[0][3])) if image.format == "PNG" and image.tile else None
+    if bits is not None and isinstance(level, int):
+        most = (1 << bits) - 1
+        image.info["transparency"] = (level & most) * (255 // most)
 
 
 def bands(
@@ -89,7 +101,7 @@ def _sampler(decoded: Decoded) -> _Sampler:
         mode = _DECODED_WITH_KEY_AS.get(image.mode, mode)
     if mode in ("RGB", "RGBA", "CMYK"):
         return _color_sampler(mode, coding)
-    return _grey_sampler(mode, coding, _white(image), key)
+    return _grey_sampler(mode, coding, image, key)
 
 
 def _color_sampler(mode: str, coding: Coding) -> _Sampler:
@@ -145,8 +157,9 @@ def _grey_to_srgb(coding: Coding) -> _Convert:
     return space.grey_to_srgb if space else lambda grey: grey
 
 
-def _grey_sampler(mode: str, coding: Coding, white: int, key: Any) -> _Sampler:
-    convert = _grey_to_srgb(coding)
+def _grey_sampler(mode: str, coding: Coding, image: Image.Image, key: Any) -> _Sampler:
+    white = _white(image)
+    convert, is_negative = _grey_to_srgb(coding), _is_negative(image)
 
     def sample(part: Image.Image, _: Image.Image | None) -> tuple[np.ndarray, np.ndarray | None]:
         samples, alpha = np.asarray(part if mode == part.mode else part.convert(mode)), None
@@ -154,7 +167,8 @@ def _grey_sampler(mode: str, coding: Coding, white: int, key: Any) -> _Sampler:
             alpha, samples = samples[..., 1:].astype(np.float32) / 255, samples[..., 0]
         elif key is not None:
             alpha = (samples != key).astype(np.float32)[..., np.newaxis]
-        return convert(_levels(samples, white))[..., np.newaxis], alpha
+        grey = _levels(samples, white)
+        return convert(255 - grey if is_negative else grey)[..., np.newaxis], alpha
 
     return sample
 
@@ -162,7 +176,9 @@ def _grey_sampler(mode: str, coding: Coding, white: int, key: Any) -> _Sampler:
 def _white(image: Image.Image) -> int:
     """The value of white in a grey picture."""
     if image.mode not in ("F", "I"):
-        return 65_535 if image.mode.startswith("I;16") else 255
+        if not image.mode.startswith("I;16"):
+            return 255
+        return 4095 if _tag(image, ExifTags.Base.BitsPerSample) == (12,) else 65_535
     rows = max(1, BAND_PIXELS // image.width)
     darkest, lightest = math.inf, -math.inf
     for top in range(0, image.height, rows):
@@ -173,6 +189,17 @@ def _white(image: Image.Image) -> int:
         return 65_535 if darkest >= 0 and lightest <= 65_535 else 2**32 - 1
     # A file does not say which white its fractions have: 1, 255 or 65,535.
     return next((white for white in (1, 255) if lightest <= white), 65_535)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in a grey TIFF: Pillow turns round samples of up to 8 bits alone."""
+    is_wide = image.mode in ("F", "I") or image.mode.startswith("I;16")
+    return is_wide and _tag(image, ExifTags.Base.PhotometricInterpretation) == 0
+
+
+def _tag(image: Image.Image, tag: int) -> Any:
+    """The value of a TIFF's tag; None if it has none, or is no TIFF."""
+    return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 
 def _levels(samples: np.ndarray, white: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def _has_raw_planes(image: ImageFile.ImageFile) -> bool:
     tags = image.tag_v2
     planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == _SEPARATE_PLANES
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, ())
-    return planes and len(image.mode) > 2 and set(bits) == {16} and image.tile[0][0] == "raw"
+    return planes and len(image.getbands()) > 2 and set(bits) == {16} and image.tile[0][0] == "raw"
 
 
 def _is_little(image: TiffImagePlugin.TiffImageFile) -> bool:

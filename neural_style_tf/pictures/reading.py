@@ -119,6 +119,7 @@ def _load(
     ):
         if depth is not None:
             deep.keep(image, low)
+        decoding.widen_transparent_level(image)
         image.load()
 
 

@@ -147,6 +147,24 @@ def test_one_transparent_level_of_grey(tmp_path):
     assert (pixels[:, 9] == 255).all()
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("level", [0, 1])
+def test_one_transparent_level_of_grey_with_few_bits(tmp_path, bits, level):
+    """level: 0 for the darkest, 1 for the lightest."""
+    most = 2**bits - 1
+    row = int(f"{0:0{bits}b}{most:0{bits}b}" * 8, 2).to_bytes(2 * bits, "big")
+    path = tmp_path / "key.png"
+    path.write_bytes(
+        png(bits, 0, (b"\0" + row) * 16, 16, 16, transparent=struct.pack(">H", level * most))
+    )
+    pixels, alpha = reading.read(path)
+    np.testing.assert_array_equal(alpha[0], np.arange(16) % 2 != level)
+    np.testing.assert_array_equal(alpha, np.tile(alpha[0], (16, 1)))
+    hidden = np.arange(16) % 2 == level
+    row = np.where(hidden, 255, 255 - 255 * level)
+    np.testing.assert_array_equal(pixels[..., 0], np.tile(row, (16, 1)))
+
+
 def test_one_transparent_level_of_16_bit_grey(tmp_path):
     levels = np.arange(HEIGHT * WIDTH, dtype=">u2").reshape(HEIGHT, WIDTH)
     rows = b"".join(b"\0" + row.tobytes() for row in levels)

@@ -233,6 +233,32 @@ def test_kinds_of_tiff_that_are_not_read(tmp_path, samples):
     )
 
 
+@pytest.mark.parametrize("compression", [1, 8])
+def test_a_grey_tiff_in_which_0_is_white(tmp_path, compression):
+    data = tiff_of(deep_noise(1), compression=compression, more={262: 0})
+    pixels = pixels_of(saved(tmp_path / "negative.tif", data))
+    np.testing.assert_allclose(pixels[..., :1], 255 - exact(deep_noise(1)), atol=1e-4)
+
+
+def test_a_grey_tiff_of_12_bits(tmp_path):
+    levels = np.arange(WIDTH) * (4095 // WIDTH)
+    packed = "".join(f"{level:012b}" for level in [*levels, *([0] * (WIDTH % 2))])
+    row = int(packed, 2).to_bytes(len(packed) // 8, "big")
+    rows = np.frombuffer(row * HEIGHT, np.uint8).reshape(HEIGHT, len(row), 1)
+    data = tiff_of(rows, more={256: WIDTH, 258: 12})
+    pixels = pixels_of(saved(tmp_path / "grey.tif", data))
+    expected = np.tile(levels * 255 / 4095, (HEIGHT, 1))
+    np.testing.assert_allclose(pixels[..., 0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_grey_of_16_bits_in_a_plane_of_its_own_is_not_taken_for_colours(tmp_path, order):
+    path = saved(tmp_path / "grey.tif", tiff_of(deep_noise(1), order, planes=True))
+    assert error_of(reading.read, path) == (
+        f"{path} is broken or cut short (unknown raw mode for given image mode): get a fresh copy"
+    )
+
+
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 def test_a_deep_picture_that_is_cut_short(tmp_path, ending):
     data = png_of(deep_noise()) if ending == ".png" else tiff_of(deep_noise())

@@ -14,7 +14,13 @@ _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'  # as 7.3.2 h
 _TAIL = '<?xpacket end="r"?>'
 # The prefix and the address of each namespace, and what is kept of it: all, or these names.
 _KEPT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "dc": ("http://purl.org/dc/elements/1.1/", ()),
+    "dc": (  # all but the format of the photo's file
+        "http://purl.org/dc/elements/1.1/",
+        (
+            *("contributor", "coverage", "creator", "date", "description", "identifier"),
+            *("language", "publisher", "relation", "rights", "source", "subject", "title", "type"),
+        ),
+    ),
     "xmp": ("http://ns.adobe.com/xap/1.0/", ("CreateDate", "Rating", "Label", "Nickname")),
     "xmpRights": ("http://ns.adobe.com/xap/1.0/rights/", ()),
     "photoshop": (

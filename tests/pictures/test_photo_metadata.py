@@ -270,6 +270,12 @@ def test_xmp_that_is_not_passed_on(tmp_path, packet):
     assert photo_metadata.read(path).xmp is None
 
 
+def test_the_format_of_the_photo_is_not_that_of_the_painting(tmp_path):
+    packet = xmp_of("<dc:format>image/x-canon-cr2</dc:format>" + TITLE)
+    kept = photo_metadata.read(write(tmp_path / "photo.webp", picture(), xmp=packet)).xmp.decode()
+    assert "Katze" in kept and "canon" not in kept
+
+
 def test_xmp_of_deep_values_is_passed_on_or_left_out():
     deep = xmp_of("<dc:source>" + "<a>" * 100_000 + "</a>" * 100_000 + "</dc:source>")
     with contextlib.suppress(SyntaxError, ValueError, RuntimeError):

@@ -109,16 +109,20 @@ def tiff(samples: np.ndarray, tags: dict[int, Any]) -> bytes:
     for tag, value in values.items():
         directory[tag] = value
     end = offsets[-1] + offsets[-1] % 2
+    _check_length(end)  # before numbers that 32 bits do not hold are packed
     listed = directory.tobytes(end)
-    entry = listed.index(struct.pack("<HH", _OFFSETS, TiffTags.LONG))
+    _check_length(end + len(listed))
+    entry = 2 + 12 * sorted(values).index(_OFFSETS)  # 12 bytes each, sorted by tag
     listed = listed[:entry] + struct.pack("<H", _BASE.StripOffsets) + listed[entry + 2 :]
-    if end + len(listed) > _MOST_TIFF_BYTES:
-        gigabytes = (end + len(listed)) / 1e9
-        raise UserError(
-            f"a TIFF holds 4 GB, and the picture takes {gigabytes:.1f}: end its name in .png"
-        )
     header = struct.pack("<2sHI", b"II", 42, end)
     return b"".join([header, *strips, bytes(end - offsets[-1]), listed])
+
+
+def _check_length(length: int) -> None:
+    if length > _MOST_TIFF_BYTES:
+        raise UserError(
+            f"a TIFF holds 4 GB, and the picture takes {length / 1e9:.1f}: end its name in .png"
+        )
 
 
 def _strip(samples: np.ndarray) -> bytes:

@@ -1,5 +1,6 @@
 """Files of 16 bits: what is written is read back to the last bit."""
 
+import io
 import itertools
 
 import numpy as np
@@ -106,6 +107,25 @@ def test_the_quality_of_a_jpeg(tmp_path, quality):
     Image.fromarray(noise()).save(tmp_path / "pillow.jpg", quality=quality)
     with Image.open(tmp_path / "pillow.jpg") as image:
         assert tables == image.quantization
+
+
+def test_a_number_in_a_tiff_that_looks_like_a_tag_is_left_as_it_is():
+    width = 275 + (4 << 16)  # the bytes of an entry's tag and type
+    image = Image.open(io.BytesIO(deep_files.tiff(np.full((1, width, 3), 7, np.uint8), {})))
+    assert image.size == (width, 1)
+    assert np.asarray(image).min() == np.asarray(image).max() == 7
+
+
+def test_strips_that_32_bits_do_not_reach_are_refused(monkeypatch):
+    class Large(bytes):
+        def __len__(self):
+            return 3_000_000_000
+
+    monkeypatch.setattr(deep_files, "_strip", lambda samples: Large())
+    monkeypatch.setattr(deep_files, "_PART_BYTES", 1)  # of one row each
+    assert error_of(deep_files.tiff, np.zeros((2, 8, 3), np.uint8), {}) == (
+        "a TIFF holds 4 GB, and the picture takes 6.0: end its name in .png"
+    )
 
 
 def test_a_tiff_larger_than_4_gb_is_refused(tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ class SettingsOptions(TypedDict, total=False):
     height: int | None
     size: int | None
     fit: str | None
-    texture: str | None
     scales: str | int
+    texture: str | None
     style_scales: Sequence[float] | None
     style_size: Sequence[int] | None
     style_stages: str

@@ -4,6 +4,7 @@ The same colour in the photo's map and in that of a painting means the same regi
 those of Champandard 2016, "Semantic Style Transfer and Turning Two-Bit Doodles into Fine Artworks".
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ NOISE = 24
 # colours of their edges 0.25 and less.
 FLAT_SHARE, LEAST_SHARE = 0.3, 0.0005
 MOST_CLUSTERS = 256  # of colours; a map has fewer, a photo more
+# Of a map of more pixels, whole rows and columns are left out: a pixel takes 90 bytes to look at,
+# and a file of some kilobytes may hold hundreds of millions.
+MOST_PIXELS = 16_000_000
 
 Color = tuple[int, int, int]
 
@@ -54,10 +58,11 @@ def region_map(name: str, picture: np.ndarray) -> RegionMap:
         what the map is called in messages.
 
     In a noisy map, as JPEG makes them, colours that differ by at most `NOISE` are one, and what
-    lies between flat areas belongs to the nearest of them. Raises `UsageError` for a picture that
-    has more than `MOST_REGIONS` flat colours, or none.
+    lies between flat areas belongs to the nearest of them. Of a picture of more than `MOST_PIXELS`
+    the map has every second row and column, or fewer. Raises `UsageError` for a picture that has
+    more than `MOST_REGIONS` flat colours, or none.
     """
-    colors = _as_colors(name, picture)
+    colors = _as_colors(name, _thinned(np.asarray(picture)))
     packed = colors @ np.array([1 << 16, 1 << 8, 1])
     values, indices, counts = np.unique(packed, return_inverse=True, return_counts=True)
     indices = indices.reshape(packed.shape)
@@ -149,6 +154,12 @@ def check_given(
         for of_style in style_regions
     ):
         raise UsageError(names[1], " has no map: pass that of one painting at least")
+
+
+def _thinned(picture: np.ndarray) -> np.ndarray:
+    """The picture with at most `MOST_PIXELS`; colours stay as they are."""
+    step = math.ceil(math.sqrt(math.prod(picture.shape[:2]) / MOST_PIXELS))
+    return picture[::step, ::step] if step > 1 and picture.ndim > 1 else picture
 
 
 def _as_colors(name: str, picture: np.ndarray) -> np.ndarray:

@@ -150,10 +150,10 @@ def _load_map(path: str | None, picture: Read, options: RunOptions) -> "RegionMa
 
     if path is None or path == NO_MASK:
         return None
-    pixels = reading.read(path, options.max_megapixels).pixels
-    size = pixels.shape[:2]
+    map_ = regions.region_map(path, reading.read(path, options.max_megapixels).pixels)
+    size = map_.labels.shape
     placement = _placed_with(picture, size) or picture.placement.scaled(picture.file_size, size)
-    return regions.region_map(path, pixels).placed(placement)
+    return map_.placed(placement)
 
 
 def _mask_of(

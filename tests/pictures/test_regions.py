@@ -143,6 +143,14 @@ def test_maps_are_resized_by_nearest_neighbours():
     np.testing.assert_array_equal(colors_of(padded)[0, :2], [RED, RED])
 
 
+def test_a_large_map_has_fewer_rows_and_columns(monkeypatch):
+    monkeypatch.setattr(regions, "MOST_PIXELS", 96 * 128 // 4)
+    found = regions.region_map("map", scene())
+    np.testing.assert_array_equal(colors_of(found), scene()[::2, ::2])
+    numbers = regions.region_map("map", np.arange(96 * 130).reshape(96, 130) % 2)
+    assert numbers.labels.shape == (32, 44)
+
+
 def test_colours_far_apart_may_differ_a_little_between_maps():
     content = regions.region_map("map", halves(RED, BLUE))
     style = regions.region_map("map", halves((250, 9, 0), (20, 0, 250)))
@@ -332,7 +340,10 @@ def test_a_run_with_maps_and_transparency_is_painted_again_and_goes_on(run, mapp
     assert np.abs(np.asarray(Image.open(mapped / "plain.png")) - pixels[0].astype(int)).max() > 0
 
 
-def test_the_map_of_a_cropped_photo_is_cropped_with_it(run, mapped, monkeypatch):
+@pytest.mark.parametrize("most", [10_000, 400])
+def test_the_map_of_a_cropped_photo_is_cropped_with_it(run, mapped, monkeypatch, most):
+    """Also if it is so large that it is thinned."""
+    monkeypatch.setattr(regions, "MOST_PIXELS", most)
     from neural_style_tf.runs import inputs
     from neural_style_tf.runs.options import RunOptions
 

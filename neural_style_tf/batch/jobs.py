@@ -93,7 +93,8 @@ def existing(options: RunOptions) -> Outcome | None:
         return None
     from neural_style_tf.pictures import metadata, reading
 
-    description = metadata.read(options.output) or records.read(options.output)
+    own = metadata.read(options.output)
+    description = own or records.read(options.output)
     if not description:
         raise UserError(
             f"{options.output} exists, and does not say how it was made: use --overwrite to "
@@ -102,8 +103,8 @@ def existing(options: RunOptions) -> Outcome | None:
     description = provenance.checked(description, options.output)
     run = checks.check(_replacing(options))
     settings = provenance.settings_in(run.description)
-    has_bits = reading.bits(options.output) == options.bits
-    if has_bits and provenance.is_same(description, run.description):
+    is_as_asked = bool(own) != options.no_metadata and reading.bits(options.output) == options.bits
+    if is_as_asked and provenance.is_same(description, run.description):
         if "losses" not in description:
             return None  # it was stopped midway
         _remove(options.save_state)

@@ -223,6 +223,15 @@ def test_a_batch_without_metadata_goes_on(here):
     assert not re.search("photo|painting|network", record)
 
 
+def test_a_batch_says_so_where_a_picture_has_metadata_and_should_not(here):
+    painted(options_of("out.png"))
+    other = painted(options_of("out.png", no_metadata=True))
+    assert other.message.startswith("out.png exists, but was made with other settings")
+    assert painted(options_of("bare.png", no_metadata=True)).status == "done"
+    other = painted(options_of("bare.png"))
+    assert other.message.startswith("bare.png exists, but was made with other settings")
+
+
 def test_a_batch_without_metadata_paints_again_what_failed_midway(here, monkeypatch):
     options = options_of("out.png", no_metadata=True)
     with monkeypatch.context() as patch:

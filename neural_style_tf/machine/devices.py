@@ -11,7 +11,10 @@ from pathlib import Path
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, ROCm
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # GPUs that a process may use: "" and -1 for none
 ANSWER_SECONDS = 120.0  # to import TensorFlow, perhaps from a slow disk
+# the current folder may contain untrusted modules that are named like TensorFlow's or Python's
 QUESTION = """
+import sys
+sys.path = [*filter(None, sys.path)]
 import tensorflow
 print("GPUs:", len(tensorflow.config.list_physical_devices("GPU")))
 """

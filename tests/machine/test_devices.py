@@ -86,6 +86,20 @@ def test_the_question_is_one_that_tensorflow_answers(monkeypatch):
     assert answers == [("GPUs:", 0)]
 
 
+def test_a_module_in_the_current_folder_is_not_asked(tmp_path, monkeypatch):
+    module = "class config:\n    def list_physical_devices(_):\n        return [0] * {}\n"
+    for folder, count in ("installed", 1), ("current", 0):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tensorflow.py").write_text(module.format(count))
+    monkeypatch.setattr(devices, "DRIVERS", (__file__,))
+    monkeypatch.delenv(devices.VISIBLE, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    monkeypatch.chdir(tmp_path / "current")
+    devices.has_gpu.cache_clear()
+    assert devices.has_gpu()
+    devices.has_gpu.cache_clear()
+
+
 def test_a_gpu_that_cannot_be_opened_is_reported_in_one_line(monkeypatch):
     error = tf.errors.InternalError(None, None, "cudaSetDevice() failed: out of memory\nmore")
 

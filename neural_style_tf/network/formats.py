@@ -78,6 +78,11 @@ def read(path: str | Path, data: bytes) -> Weights:
             f"network {path} is not a VGG in a known layout: it has {error}; known are "
             f"{state_dicts.LAYOUTS}: choose another file"
         ) from None
+    except state_dicts.UnknownInputError as error:
+        raise UserError(
+            f"network {path} has {error} in its metadata: write three numbers each, RGB, for "
+            "pictures of 0..255, where a scale is 1 or more"
+        ) from None
     except MemoryError:
         raise UserError(
             f"network {path} is broken (it unpacks to far more than a VGG has): download it again "

@@ -31,6 +31,7 @@ LAYOUTS = (
 )
 CAFFE, TORCHVISION = "Caffe's VGG", "torchvision's VGG"
 ITS_OWN = "normalized as its file says"
+WRITTEN = ("mean_pixel", "scale")  # in a file's metadata, for pictures of 0..255
 NAMES_SHOWN = 3  # of a file that is not recognized
 
 # 16 of the 64 filters of Simonyan and Zisserman's VGG-19, those that colour matters most to: [16,
@@ -66,6 +67,10 @@ class UnknownLayoutError(ValueError):
     """The arrays are not those of a VGG. Its text says what was found instead."""
 
 
+class UnknownInputError(ValueError):
+    """What a file says that the network takes is of no use. Its text says what that is."""
+
+
 class Input(NamedTuple):
     """What a network takes: (picture - mean_pixel) / scale, with the channels in `order`.
 
@@ -97,8 +102,9 @@ def read(state: Mapping[str, Any], about: Mapping[str, str] | None = None) -> We
     """The layers of a state dict. about: text that the file holds; `mean_pixel` and `scale` in it,
     three numbers each as JSON, say what the network takes, in RGB.
 
-    Raises `UnknownLayoutError` if it is not a VGG's, and `ValueError`, `TypeError` or `LookupError`
-    for arrays that are not what their names say.
+    Raises `UnknownLayoutError` if it is not a VGG's, `UnknownInputError` for other text than that,
+    such as numbers for pictures of 0..1, and `ValueError`, `TypeError` or `LookupError` for arrays
+    that are not what their names say.
     """
     found = _convolutions(state)
     first = found.convolutions.get((1, 1))
@@ -224,9 +230,18 @@ def _with_colors(
 
 def _written(about: Mapping[str, str]) -> Input | None:
     """What the file says that the network takes."""
-    if "mean_pixel" not in about or "scale" not in about:
+    texts = [about[name] for name in WRITTEN if name in about]
+    if not texts:
         return None
-    return Input(ITS_OWN, 1, json.loads(about["mean_pixel"]), json.loads(about["scale"]))
+    try:
+        mean_pixel, scale = (layers.pixel(json.loads(text)) for text in texts)
+        is_useful = bool(np.isfinite([mean_pixel, scale]).all() and scale.min() >= 1)
+    except (ArithmeticError, RecursionError, TypeError, ValueError):
+        is_useful = False
+    if not is_useful:
+        said = (f"{name} {shortened(about.get(name, 'missing'))}" for name in WRITTEN)
+        raise UnknownInputError(" and ".join(said))
+    return Input(ITS_OWN, 1, mean_pixel, scale)
 
 
 def _recognized(kernel: np.ndarray, usual: str) -> Input:

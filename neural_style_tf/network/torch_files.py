@@ -119,7 +119,7 @@ def _from_zip(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise ValueError("big-endian")
-        content = _follow(io.BytesIO(archive.read(program)))
+        content = _follow(io.BytesIO(archive.read(program)), [])
         storages = {
             member.filename.removeprefix(f"{folder}data/"): memoryview(archive.read(member))
             for member in members
@@ -132,24 +132,17 @@ def _from_legacy(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
     """The same in the format before torch 1.6: five programs, then each storage's length and its
     numbers."""
     file = io.BytesIO(data)
-    _, _, system, content, keys = (_follow(file) for _ in range(5))
+    made: list[_Storage] = []
+    _, _, system, content, keys = (_follow(file, made) for _ in range(5))
     if not system.get("little_endian", True):
         raise ValueError("big-endian")
-    sizes = {item.key: np.dtype(_stored(item.kind)).itemsize for item in _storages(content)}
+    sizes = {item.key: np.dtype(_stored(item.kind)).itemsize for item in made}
     storages, view, place = {}, memoryview(data), file.tell()
     for key in keys:
         end = place + 8 + sizes[key] * int.from_bytes(view[place : place + 8], "little")
         storages[key] = view[place + 8 : end]
         place = end
     return content, storages
-
-
-def _storages(item: Any) -> list[_Storage]:
-    """The storages of all tensors within dictionaries and modules."""
-    if isinstance(item, _Tensor):
-        return [item.storage]
-    inner = [item] if isinstance(item, dict) else _parts(item)
-    return [storage for part in inner for value in part.values() for storage in _storages(value)]
 
 
 def _stored(kind: str) -> str:
@@ -180,9 +173,10 @@ def _array(tensor: _Tensor, data: memoryview) -> np.ndarray:
 # The operations of the pickle format
 
 
-def _follow(file: io.BytesIO) -> Any:
-    """The value that a program builds; the file is read to its end, and no further. Raises
-    exceptions of many kinds for what torch does not write."""
+def _follow(file: io.BytesIO, made: list[_Storage]) -> Any:
+    """The value that a program builds; the file is read to its end, and no further. Every storage
+    that it names is added to `made`. Raises exceptions of many kinds for what torch does not
+    write."""
     stack: list[Any] = []
     marks: list[int] = []
     known: dict[int, Any] = {}  # values that the program refers to again
@@ -215,6 +209,8 @@ def _follow(file: io.BytesIO) -> Any:
             inputs, build = _FROM_STACK[name]
             values = [stack.pop() for _ in range(inputs)][::-1]
             stack.append(build(argument, *values))
+            if isinstance(stack[-1], _Storage):
+                made.append(stack[-1])
         elif name in _FROM_MARK:
             items = since_mark()
             target = () if name == "TUPLE" else (stack.pop(),)

@@ -279,6 +279,14 @@ def test_every_protocol_that_torch_can_write_is_read(as_torch, protocol):
     assert [layer.name for layer in weights.read(path).layers] == reference.layer_names(values)
 
 
+def test_tensors_outside_of_dictionaries_do_not_keep_a_network_from_being_read(as_torch):
+    values = reference.tiny_weights(channels=(2,))
+    content = {**features_state(values), "losses": [np.arange(3.0), (np.arange(5, dtype="f2"),)]}
+    for save in (archive, legacy):
+        layers = weights.read(as_torch(content, save)).layers
+        np.testing.assert_array_equal(layers[0].kernel, values["conv1_1"][0])
+
+
 # Safetensors
 
 
@@ -297,6 +305,37 @@ def test_safetensors_that_say_what_they_take_are_believed(tmp_path, picture):
     network = vgg.load(path)
     assert_features(network, reference.features(values, image, "avg"), image)
     assert network.title == "the network x.safetensors (normalized as its file says)"
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"mean_pixel": "[1, 2, 3]", "scale": "[0, 1, 1]"}, "[1, 2, 3] and scale [0, 1, 1]"),
+        ({"mean_pixel": "[1, 2, 3]", "scale": "[1, -1, 1]"}, "[1, 2, 3] and scale [1, -1, 1]"),
+        (  # for pictures of 0..1
+            {"mean_pixel": "[0.485, 0.456, 0.406]", "scale": "[0.229, 0.224, 0.225]"},
+            "[0.485, 0.456, 0.406] and scale [0.229, 0.224, 0.225]",
+        ),
+        ({"mean_pixel": "[1, 2, 3]"}, "[1, 2, 3] and scale missing"),
+        ({"scale": "[1, 1, 1]"}, "missing and scale [1, 1, 1]"),
+        ({"mean_pixel": "[1, 2]", "scale": "[1, 1]"}, "[1, 2] and scale [1, 1]"),
+        ({"mean_pixel": "[1, 2, 3", "scale": "[NaN, 1, 1]"}, "[1, 2, 3 and scale [NaN, 1, 1]"),
+        (
+            {"mean_pixel": "[1, 2, 3]", "scale": "[Infinity, 1, 1]"},
+            "[1, 2, 3] and scale [Infinity, 1, 1]",
+        ),
+        ({"mean_pixel": "1" + "0" * 400, "scale": "{}"}, "1000000000000000000000000000000000"),
+    ],
+)
+def test_safetensors_that_say_what_no_network_takes_are_refused(tmp_path, about, said):
+    state = conv_names(reference.tiny_weights(channels=(2,)), "kernel")
+    path = save_safetensors(tmp_path / "x.safetensors", state, about)
+    message = error_of(weights.read, path)
+    assert message.startswith(f"network {path} has mean_pixel {said}")
+    assert message.endswith(
+        " in its metadata: write three numbers each, RGB, for pictures of 0..255, where a scale is "
+        "1 or more"
+    )
 
 
 def test_half_precision_safetensors_are_read(tmp_path):

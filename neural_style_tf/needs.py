@@ -106,8 +106,9 @@ def _is_number(value: Any) -> bool:
 
 
 class Layer(NamedTuple):
-    """Options from one source, by name. is_strict: each has to have an effect together with the
-    layers before it, as on a command line; a recipe may hold what only some command lines use."""
+    """Options from one source, by name. is_strict: each has to have an effect, together with the
+    layers before it or with all, as on a command line; a recipe may hold what only some command
+    lines use."""
 
     values: Values
     is_strict: bool = True
@@ -124,10 +125,15 @@ def combined(layers: Iterable[Layer], rules: Mapping[str, Rule], defaults: Value
     Raises `UsageError` for options of a strict layer that exclude each other or have no effect.
     """
     values: dict[str, Any] = {}
+    strict: list[tuple[set[str], Values]] = []
     for layer in layers:
         values = {**without_excluded(values, layer.names()), **layer.values}
         if layer.is_strict:
-            check(layer.names(), {**defaults, **values}, rules)
+            strict.append((layer.names(), values))
+    for own, up_to_it in strict:
+        used = {name for name in own if _has_effect(name, {**defaults, **values}, rules)}
+        _check_exclusive(own)
+        check(own - used, {**defaults, **up_to_it}, rules)
     unused = without_effect(values, rules, defaults)
     return {name: value for name, value in values.items() if name not in unused}
 
@@ -135,13 +141,17 @@ def combined(layers: Iterable[Layer], rules: Mapping[str, Rule], defaults: Value
 def check(own: Collection[str], values: Values, rules: Mapping[str, Rule]) -> None:
     """Raises `UsageError` for one of `own` that has no effect, or that excludes another of them.
     values: of all options; what depends on others is not checked."""
+    _check_exclusive(own)
+    for name in rules:  # in the order of the options, so that the message is always the same
+        if name in own and not _has_effect(name, values, rules):
+            raise UsageError(*names(name), *rules[name]["needs"].words)
+
+
+def _check_exclusive(own: Collection[str]) -> None:
     for some, others in EXCLUSIVE:
         first, second = ([name for name in side if name in own] for side in (some, others))
         if first and second:
             raise _exclude_each_other(first[0], second[0])
-    for name in rules:  # in the order of the options, so that the message is always the same
-        if name in own and not _has_effect(name, values, rules):
-            raise UsageError(*names(name), *rules[name]["needs"].words)
 
 
 def _exclude_each_other(first: str, second: str) -> UsageError:

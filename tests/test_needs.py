@@ -275,6 +275,23 @@ def test_a_row_of_a_table_overrides_with_what_depends_on_it(folder, monkeypatch)
     )
 
 
+def test_a_row_of_a_table_gives_an_option_of_the_command_line_its_effect(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "pairs.csv").write_text(
+        "content,styles,output,options\n"
+        "photo.png,painting.png,a.png,--width 30 --height 40\n"
+        "photo.png,painting.png,b.png,--width 50 --height 20 --fit stretch\n"
+    )
+    pairs, _ = read_batch("--pairs", "pairs.csv", "--fit", "pad")
+    assert [pair.options.settings.fit for pair in pairs] == ["pad", "stretch"]
+    (folder / "pairs.csv").write_text(
+        "content,styles,output,options\nphoto.png,painting.png,a.png,--width 30\n"
+    )
+    assert refusal(read_batch, "--pairs", "pairs.csv", "--fit", "pad") == (
+        "pairs.csv, line 2: --fit needs --width and --height"
+    )
+
+
 def test_what_is_done_instead_of_painting_has_few_options(capsys):
     for arguments, message in {
         ("--list-layers", "--size", "64"): "--size has no effect with --list-layers",
@@ -287,6 +304,10 @@ def test_what_is_done_instead_of_painting_has_few_options(capsys):
 def test_trust_needs_a_recipe(capsys):
     assert neural_style.main([*FILES, "--trust-recipes"]) == 2
     assert capsys.readouterr().err == "error: --trust-recipes needs a recipe, as in @my.args\n"
+    files = ["--contents", "photo.png", "--styles", "painting.png"]
+    assert refusal(read_batch, *files, "--trust-recipes") == (
+        "--trust-recipes needs a recipe, as in @my.args"
+    )
 
 
 def test_needs_are_checked_where_all_that_they_depend_on_is_known():

@@ -92,8 +92,6 @@ def read_options(arguments: list[str]) -> tuple[RunOptions, Resumed | None]:
     """The options of a command line, and the run that it continues. What is not set there comes
     from that run, or from the picture that --settings-from names."""
     expanded = parser.expand(arguments)
-    if "--trust-recipes" in expanded.own and not expanded.recipes:
-        raise UsageError("--trust-recipes needs a recipe, as in @my.args")
     inherited, resumed = inherited_by(parser.given_options(expanded.arguments))
     options = parser.parse(expanded.arguments, inherited, expanded.own)
     return dataclasses.replace(options, recipes=tuple(expanded.recipes)), resumed

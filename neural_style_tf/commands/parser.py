@@ -93,10 +93,14 @@ def known_options(arguments: list[str]) -> dict[str, Any]:
 
 def expand(arguments: list[str]) -> recipe.Expanded:
     """The command line with its recipes read. What they may set is in the descriptions of the
-    options, unless the command line itself says --trust-recipes."""
+    options, unless the command line itself says --trust-recipes. Raises `UsageError` if it says so
+    and names no recipe."""
     own = [argument for argument in arguments if not argument.startswith("@")]
     is_trusted = "--trust-recipes" in own
-    return recipe.expand(arguments, (lambda _: None) if is_trusted else check_recipe)
+    expanded = recipe.expand(arguments, (lambda _: None) if is_trusted else check_recipe)
+    if is_trusted and not expanded.recipes:
+        raise UsageError("--trust-recipes needs a recipe, as in @my.args")
+    return expanded
 
 
 def check_recipe(arguments: list[str]) -> None:

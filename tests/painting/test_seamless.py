@@ -32,6 +32,25 @@ def seam(picture):
     ]
 
 
+QUICK = ["--style-layers", "relu1_1", "relu2_1", "--style-loss", "mean"]
+QUICK += ["--optimizer", "adam", "--learning-rate-schedule", "constant"]
+
+
+@pytest.fixture
+def paint(folder, monkeypatch, capsys):
+    """A function that runs the command line in `folder`, in this process. Returns status, stdout
+    and stderr."""
+    monkeypatch.chdir(folder)
+
+    def run(*options, output="texture.png"):
+        arguments = ["--styles", "painting.png", "--output", output, "--network", "network.mat"]
+        status = neural_style.main([*arguments, *QUICK, *map(str, options)])
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
+
+    return run
+
+
 # Painting
 
 
@@ -43,7 +62,7 @@ def rough(picture):
 
 
 def test_the_step_across_the_seam_is_that_between_neighbours(network, rough):
-    def ratios(padding, scales="off"):
+    def ratios(padding, scales):
         options = {"texture": "64x48", "padding": padding, "scales": scales, "tv_weight": 5}
         options |= {"iterations": 20, "style_layers": TWO_BLOCKS["style_layers"]}
         return [
@@ -51,9 +70,8 @@ def test_the_step_across_the_seam_is_that_between_neighbours(network, rough):
             for seed in range(4)
         ]
 
-    assert abs(np.mean(ratios("wrap")) - 1) < 0.1
     assert abs(np.mean(ratios("wrap", scales=2)) - 1) < 0.1
-    assert np.mean(ratios("replicate")) > 1.3
+    assert np.mean(ratios("replicate", scales="off")) > 1.3
 
 
 def test_a_photo_tiles_before_it_is_painted(picture):
@@ -79,7 +97,7 @@ def test_a_painted_photo_tiles(network, picture):
 
 
 def test_a_run_in_tiles_is_the_same_run(network, picture):
-    options = {"texture": "208x160", "padding": "wrap", "iterations": 3}
+    options = {"texture": "112x96", "padding": "wrap", "iterations": 3}
     options |= {"style_layers": TWO_BLOCKS["style_layers"]}
     whole, tiled = (
         list(stylize(network, None, [picture(seed=1)], tile=tile, **options))[-1][1]
@@ -125,11 +143,15 @@ def test_what_the_settings_do_not_say_is_rounded_to_what_tiles():
         assert sizes.target_size(427, 640, settings) == expected
 
 
-def test_sizes_that_do_not_tile_are_refused(run, network, picture):
-    message = ": --padding wrap needs multiples of 16, such as 496 or 512"
-    assert error_of(run("--padding", "wrap", "--size", 500), 2) == f"--size is 500{message}"
-    result = run("--padding", "wrap", "--width", 64, "--height", 500)
-    assert error_of(result, 2) == f"--height is 500{message}"
+def test_sizes_that_do_not_tile_are_refused(paint, network, picture):
+    wrap, message = (
+        ("--padding", "wrap"),
+        "--padding wrap needs multiples of 16, such as 496 or 512",
+    )
+    result = paint("--content", "photo.png", *wrap, "--size", 500)
+    assert error_of(result, 2) == f"--size is 500: {message}"
+    result = paint("--content", "photo.png", *wrap, "--width", 64, "--height", 500)
+    assert error_of(result, 2) == f"--height is 500: {message}"
     with pytest.raises(UsageError) as raised:
         stylize(network, picture(40, 48), [picture()], padding="wrap")
     wanted = "--padding wrap needs multiples of 16, such as 32 or 48"
@@ -139,36 +161,18 @@ def test_sizes_that_do_not_tile_are_refused(run, network, picture):
 # The command line
 
 
-def test_the_command_line_paints_what_tiles(run, folder):
-    result = run("--padding", "wrap", "--iterations", 2)
+def test_the_command_line_paints_what_tiles(paint, folder):
+    options = ("--padding", "wrap", "--iterations", 2, "--content-layers", "relu2_1")
+    result = paint("--content", "photo.png", *options, output="out.png")
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("48x32, cropped from 45x34, on ")
     assert size_of(folder / "out.png") == (48, 32)
     assert max(seam(np.asarray(Image.open(folder / "out.png"), float))) < 2
 
 
-QUICK_TEXTURE = ["--style-layers", "relu1_1", "relu2_1", "--style-loss", "mean"]
-QUICK_TEXTURE += ["--optimizer", "adam", "--learning-rate-schedule", "constant"]
-
-
-@pytest.fixture
-def paint_texture(folder, monkeypatch, capsys):
-    """A function that runs the command line in `folder`, in this process. Returns status, stdout
-    and stderr."""
-    monkeypatch.chdir(folder)
-
-    def paint(*options, output="texture.png", quick=QUICK_TEXTURE):
-        arguments = ["--styles", "painting.png", "--output", output, "--network", "network.mat"]
-        status = neural_style.main([*arguments, *quick, *map(str, options)])
-        printed = capsys.readouterr()
-        return SimpleNamespace(returncode=status, stdout=printed.out, stderr=printed.err)
-
-    return paint
-
-
-def test_a_texture_needs_no_photo(paint_texture, folder, network):
+def test_a_texture_needs_no_photo(paint, folder, network):
     state = ("--save-state", "texture.npz")
-    result = paint_texture("--texture", "48x32", "--padding", "wrap", "--iterations", 4, *state)
+    result = paint("--texture", "48x32", "--padding", "wrap", "--iterations", 4, *state)
     assert result.returncode == 0, result.stderr
     assert result.stderr.startswith("48x32 on ")
     about = metadata.read(folder / "texture.png")
@@ -176,7 +180,7 @@ def test_a_texture_needs_no_photo(paint_texture, folder, network):
     assert about["sha256"]["content"] is None and about["losses"]["content"] == 0
     painted = np.asarray(Image.open(folder / "texture.png"), np.float32)
     # painted again from its metadata, by the Python interface, and in two parts
-    result = paint_texture("--settings-from", "texture.png", output="again.png")
+    result = paint("--settings-from", "texture.png", output="again.png")
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(np.asarray(Image.open(folder / "again.png")), painted)
     style = np.asarray(Image.open(folder / "painting.png"), np.float32)
@@ -186,7 +190,7 @@ def test_a_texture_needs_no_photo(paint_texture, folder, network):
     options |= {"optimizer": "adam", "learning_rate_schedule": "constant", "style_loss": "mean"}
     image = list(stylize(network, None, [style], **options))[-1][1]
     np.testing.assert_array_equal(np.rint(image), painted)
-    result = paint_texture("--resume", "texture.npz", "--iterations", 6, "--overwrite")
+    result = paint("--resume", "texture.npz", "--iterations", 6, "--overwrite")
     assert result.returncode == 0, result.stderr
     options["iterations"] = 6
     image = list(stylize(network, None, [style], **options))[-1][1]
@@ -200,26 +204,27 @@ TEXTURE = Settings(texture="48x32")
 def test_a_texture_from_python(folder, monkeypatch):
     monkeypatch.chdir(folder)
     options = {"network": "network.mat", "iterations": 2, "style_layers": {"relu1_1": 1}}
+    options |= {"optimizer": "adam", "style_loss": "mean"}
     paint_file(None, "painting.png", "texture.png", texture="40x24", **options)
     assert size_of("texture.png") == (40, 24)
     with pytest.raises(UsageError, match="texture and content cannot be combined: use one of them"):
         paint_file("photo.png", "painting.png", "other.png", texture="40x24", **options)
 
 
-def test_what_is_texture_and_what_a_photo_replace_each_other(paint_texture, folder):
+def test_what_is_texture_and_what_a_photo_replace_each_other(paint, folder):
     (folder / "tile.args").write_text("--texture 32x48 --seed 3 --tv-weight 5\n")
-    result = paint_texture("@tile.args", "--iterations", 1, output="a.png")
+    result = paint("@tile.args", "--iterations", 1, output="a.png")
     assert result.returncode == 0 and size_of(folder / "a.png") == (32, 48)
     # a photo on the command line replaces the texture of a recipe or of an earlier picture
     for source in ("@tile.args",), ("--settings-from", "a.png"):
         options = ("--content", "photo.png", "--iterations", 1, "--overwrite")
-        result = paint_texture(*source, *options, output="b.png")
+        result = paint(*source, *options, output="b.png")
         assert result.returncode == 0, result.stderr
         assert size_of(folder / "b.png") == (45, 34)
         assert metadata.read(folder / "b.png")["seed"] == 3
     # and a texture the photo, which need not be here any more
     (folder / "photo.png").unlink()
-    result = paint_texture("--settings-from", "b.png", "--texture", "32x32", output="c.png")
+    result = paint("--settings-from", "b.png", "--texture", "32x32", output="c.png")
     assert result.returncode == 0, result.stderr
     assert size_of(folder / "c.png") == (32, 32)
 
@@ -258,10 +263,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_has_no_effect_on_a_texture_is_refused(paint_texture, folder, message):
+def test_what_has_no_effect_on_a_texture_is_refused(paint, folder, message):
     options = REFUSED[message]
     size = [] if str(options[0])[0] != "-" else ["64x64"]
-    result = paint_texture("--texture", *size, *options)
+    result = paint("--texture", *size, *options)
     assert error_of(result, 2).removesuffix(" (see --help)") == message
     assert not (folder / "texture.png").exists()
 

@@ -346,7 +346,8 @@ class Settings:
         """All that the losses depend on, as text that can be compared."""
         groups = ("balance", "losses")
         fields = (field for field in dataclasses.fields(self) if field.metadata["group"] in groups)
-        return repr([getattr(self, field.name) for field in fields])
+        values = [getattr(self, field.name) for field in fields]
+        return repr([*values, self.texture is None])  # a texture has no content loss
 
     def layers(self) -> list[str]:
         """All layers whose features count."""

@@ -198,7 +198,7 @@ def _is_negative(image: Image.Image) -> bool:
 
 
 def _tag(image: Image.Image, tag: int) -> Any:
-    """The value of a TIFF's tag; None if it has none, or is no TIFF."""
+    """The value of a TIFF's tag; None if it has none or is not a TIFF."""
     return image.tag_v2.get(tag) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
 
 

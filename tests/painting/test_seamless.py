@@ -271,6 +271,18 @@ def test_what_has_no_effect_on_a_texture_is_refused(paint, folder, message):
     assert not (folder / "texture.png").exists()
 
 
+def test_a_photo_is_painted_after_a_texture_of_its_size(shallow, picture):
+    """In one process, where graphs are shared: those of a texture know no content."""
+    options = {"iterations": 1, "scales": "off", "style_layers": TWO_BLOCKS["style_layers"]}
+    losses = []
+    options["on_step"] = lambda step: losses.append(step.losses()["content"])
+    painting = picture(20, 24, seed=1)
+    list(stylize(shallow, None, [painting], texture="32x16", **options))
+    assert set(losses) == {0}
+    list(stylize(shallow, picture(16, 32), [painting], **options))
+    assert losses[-1] > 0
+
+
 def test_a_texture_has_a_loss():
     with pytest.raises(UsageError, match="texture needs style_weight above 0"):
         Settings(texture="64x64", style_weight=0)

@@ -3,6 +3,7 @@ settings and inputs, the losses, and the checksum of the picture. It names no in
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from typing import Any
@@ -12,12 +13,16 @@ from neural_style_tf.pictures import files
 from neural_style_tf.runs import provenance
 
 _MOST_BYTES = 10_000
+_LONGEST_NAME = 255  # bytes, in the file systems of Linux; no less elsewhere
 
 
 def path_of(output: str) -> str:
-    """The file of a picture's record."""
+    """The file of a picture's record. A name that would be too long for a file is shortened."""
     folder, name = os.path.split(output)
-    return os.path.join(folder, f".{name}.made")
+    own = f".{name}.made"
+    if len(os.fsencode(own)) > _LONGEST_NAME:
+        own = f".{hashlib.sha256(os.fsencode(name)).hexdigest()}.made"
+    return os.path.join(folder, own)
 
 
 def keep(output: str, description: provenance.Description) -> None:

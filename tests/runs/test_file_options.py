@@ -1,5 +1,6 @@
 """The result's file: its bits, its quality, and what it says of the photo and of itself."""
 
+import os
 import re
 import shutil
 import sys
@@ -140,7 +141,7 @@ def test_recipes_and_tables_may_set_the_options():
     options = ["--bits", "16", "--jpeg-quality", "80", "--no-metadata"]
     parser.check_recipe(options)
     row = tables.own_options(" ".join(options), parser.check_table, parser.check_recipe)
-    assert row == options
+    assert row.arguments == row.own == options
 
 
 def test_the_python_interface_has_the_options(here):
@@ -221,6 +222,16 @@ def test_a_batch_without_metadata_goes_on(here):
     assert other.message.startswith("out.png exists, but was made with other settings")
     record = (here / ".out.png.made").read_text()
     assert not re.search("photo|painting|network", record)
+
+
+def test_a_batch_without_metadata_goes_on_whatever_the_length_of_names(here):
+    names = ["out.png", *(f"{'o' * count}.png" for count in (245, 246, 251)), f"{'ö' * 125}.png"]
+    files = [os.path.basename(records.path_of(f"folder/{name}")) for name in names]
+    assert files[:2] == [".out.png.made", f".{names[1]}.made"] and len(set(files)) == len(files)
+    assert all(re.fullmatch(r"\.[0-9a-f]{64}\.made", name) for name in files[2:])
+    if os.name != "nt":  # whose paths are hardly longer than such a name
+        options = options_of(names[3], no_metadata=True)
+        assert [painted(options).status for _ in range(2)] == ["done", "kept"]
 
 
 def test_a_batch_says_so_where_a_picture_has_metadata_and_should_not(here):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from neural_style_tf import rules
 from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
 from neural_style_tf.needs import Layer
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import checks, inputs, recipe
 from neural_style_tf.runs.keywords import StrPath
-from neural_style_tf.runs.options import RunOptions, combined
+from neural_style_tf.runs.options import RunOptions, all_rules, combined
 from neural_style_tf.runs.resume import inherited_by
 from neural_style_tf.settings import Settings
 
@@ -121,14 +122,18 @@ def save_picture(path: StrPath, image: "np.ndarray", bits: int = 8) -> None:
     """Writes a picture, [H, W, 3] RGB, 0..255, or with an alpha, 0..255, [H, W, 4], in the format
     that the name ends with, over a file that has the name. What is transparent is white in formats
     without transparency, JPEG and BMP. bits: of each colour; 16 for PNG and TIFF. Raises
-    `UserError` if that fails."""
+    `UsageError` for arrays of other shapes and other bits, and `UserError` if that fails."""
     import numpy as np
 
     from neural_style_tf.pictures import writing
     from neural_style_tf.pictures.transparency import over_white
 
-    image = np.asarray(image)
-    if image.shape[-1] == 4:
+    image, bits = np.asarray(image), rules.checked("bits", bits, all_rules()["bits"])
+    if image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise UsageError(
+            f"the picture has shape {image.shape}: use [height, width, 3], or 4 with transparency"
+        )
+    if image.shape[2] == 4:
         alpha = np.clip(image[..., 3].astype(np.float32) / 255, 0, 1)
         opaque = over_white(image[..., :3].astype(np.float32), alpha)
         writing.save(path, opaque, alpha, bits=bits)

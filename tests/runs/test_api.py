@@ -182,6 +182,20 @@ def test_pictures_are_read_and_saved_as_arrays(here):
     assert read_picture("flat.png").tolist() == image.tolist()
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (6, 4), (6, 4, 2), (1, 6, 4, 3)])
+def test_arrays_that_are_no_pictures_are_refused(here, shape):
+    with pytest.raises(UsageError) as raised:
+        save_picture("out.png", np.zeros(shape))
+    assert str(raised.value) == (
+        f"the picture has shape {shape}: use [height, width, 3], or 4 with transparency"
+    )
+
+
+def test_bits_that_no_format_has_are_refused(here):
+    with pytest.raises(UsageError, match="bits is 12: choose 8 or 16"):
+        save_picture("out.png", np.zeros((6, 4, 3)), bits=12)
+
+
 def test_all_names_are_there():
     for name in neural_style_tf.__all__:
         assert getattr(neural_style_tf, name) is not None

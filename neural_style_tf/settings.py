@@ -343,11 +343,10 @@ class Settings:
         return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
 
     def of_losses(self) -> str:
-        """All that the losses depend on, as text that can be compared."""
+        """All that the losses depend on, as text that can be compared: a texture has no content."""
         groups = ("balance", "losses")
         fields = (field for field in dataclasses.fields(self) if field.metadata["group"] in groups)
-        values = [getattr(self, field.name) for field in fields]
-        return repr([*values, self.texture is None])  # a texture has no content loss
+        return repr([self.texture is None, *(getattr(self, field.name) for field in fields)])
 
     def layers(self) -> list[str]:
         """All layers whose features count."""

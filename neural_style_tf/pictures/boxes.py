@@ -25,8 +25,8 @@ def color_codes(file: IO[bytes]) -> tuple[int, int] | None:
     main = _number(parts[b"pitm"], 4, 2 if parts[b"pitm"][0] == 0 else 4)
     tables = dict(_each(parts[b"iprp"], 0))
     properties = list(_each(tables[b"ipco"], 0))
-    for place in _properties_of(main, tables[b"ipma"]):
-        name, content = properties[place - 1]
+    for number in filter(None, _properties_of(main, tables[b"ipma"])):  # 0: no property
+        name, content = properties[number - 1]
         if name == b"colr" and content[:4] == b"nclx":
             return _number(content, 4, 2), _number(content, 6, 2)
     return None

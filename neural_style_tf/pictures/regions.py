@@ -169,10 +169,10 @@ def _as_colors(name: str, picture: np.ndarray) -> np.ndarray:
         picture = np.repeat(picture[..., np.newaxis], 3, -1)
     if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise UsageError(f"{name} has shape {picture.shape}: use [height, width, 3]")
-    colors = np.rint(picture).astype(np.int64)
+    colors = np.rint(picture)
     if not (colors.min() >= 0 and colors.max() <= 255):
-        raise UsageError(f"{name} goes from {colors.min()} to {colors.max()}: use 0 to 255")
-    return colors
+        raise UsageError(f"{name} goes from {colors.min():g} to {colors.max():g}: use 0 to 255")
+    return colors.astype(np.int64)
 
 
 def _is_flat(labels: np.ndarray) -> np.ndarray:

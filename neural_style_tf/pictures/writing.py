@@ -67,8 +67,11 @@ def check_output_size(path: StrPath, height: int, width: int) -> None:
 
 
 def check_bits(path: StrPath, bits: int) -> None:
-    """Raises `UsageError` if the format of `path` holds fewer bits per colour."""
+    """Raises `UsageError` for other bits per colour than 8 and 16, and for more than the format of
+    `path` holds."""
     name = formats.format_of(path)
+    if bits not in (8, 16):
+        raise UsageError(SettingName("bits"), f" is {bits}: use 8 or 16")
     if bits != 8 and name not in formats.DEEP:
         raise UsageError(
             SettingName("bits"),

@@ -25,7 +25,7 @@ from samples import (
 )
 from test_profiles import SRGB, srgb_encoded
 
-from neural_style_tf.pictures import reading
+from neural_style_tf.pictures import boxes, reading
 
 HAS_AVIF = features.check("avif")
 needs_avif = pytest.mark.skipif(not HAS_AVIF, reason="this Pillow reads no AVIF")
@@ -287,6 +287,20 @@ def with_codes(path, primaries, transfer):
     data = path.read_bytes()
     place = data.index(b"nclx") + 4
     return saved(path, data[:place] + struct.pack(">HH", primaries, transfer) + data[place + 4 :])
+
+
+def box(name, content):
+    return struct.pack(">I", 8 + len(content)) + name + content
+
+
+@pytest.mark.parametrize("number, expected", [(1, (12, 13)), (0x81, (12, 13)), (0, None)])
+def test_codes_among_the_properties_of_the_main_picture(number, expected):
+    """Properties are counted from 1; the highest bit says that one must be understood."""
+    colors = box(b"colr", b"nclx" + struct.pack(">HHHB", 12, 13, 1, 128))
+    association = struct.pack(">IIHBB", 0, 1, 7, 1, number)
+    properties = box(b"ipco", colors) + box(b"ipma", association)
+    meta = bytes(4) + box(b"pitm", struct.pack(">IH", 0, 7)) + box(b"iprp", properties)
+    assert boxes.color_codes(io.BytesIO(box(b"ftyp", b"avif") + box(b"meta", meta))) == expected
 
 
 @needs_avif

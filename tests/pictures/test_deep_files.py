@@ -79,6 +79,11 @@ def test_a_smooth_sky_has_no_bands(tmp_path):
     assert longest == {8: 51, 16: 1}
 
 
+def test_other_bits_than_8_and_16_are_refused(tmp_path):
+    refused = error_of(save_picture, tmp_path / "x.png", noise(), bits=12, kind=UsageError)
+    assert refused == "bits is 12: use 8 or 16"
+
+
 @pytest.mark.parametrize("name, what", [("x.jpg", "JPEG"), ("x.webp", "WebP"), ("x.bmp", "BMP")])
 def test_formats_of_8_bits_refuse_16(tmp_path, name, what):
     message = f"bits 16 is for .png and .tif: {tmp_path / name} would be a {what} file, which"

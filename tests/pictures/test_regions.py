@@ -119,9 +119,11 @@ WRONG = {
     ).integers(0, 256, (40, 50, 3)),
     "map has shape (4, 5, 4): use [height, width, 3]": np.zeros((4, 5, 4)),
     "map goes from 0 to 300: use 0 to 255": np.diag([0, 300]),
+    "map goes from nan to nan: use 0 to 255": np.full((4, 5), np.nan),
 }
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("message", WRONG)
 def test_what_is_not_a_map_is_refused(message):
     assert error_of(regions.region_map, "map", WRONG[message], kind=UsageError) == message

@@ -5,6 +5,7 @@ is set without effect is refused. Options come in layers, such as a recipe and t
 uses it: what an earlier layer sets and a later one leaves without effect is not used.
 """
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -94,6 +95,18 @@ def without(other: str) -> Need:
     return Need(
         (other,), (" has no effect with ", SettingName(other)), lambda value: not is_set(value)
     )
+
+
+def ending_in(endings: Collection[str], *others: str) -> Need:
+    """One of these options names a file with one of these endings, the first of which a message
+    names; or one that has no ending yet, as in a batch."""
+
+    def is_met(*paths: Any) -> bool:
+        found = {os.path.splitext(str(path))[1].lower() for path in paths if path is not None}
+        return not found or not found.isdisjoint(("", *endings))
+
+    ending = f" with the ending {next(iter(endings))}"
+    return Need(others, (*any_of(*others).words, ending), is_met)
 
 
 def is_set(value: Any) -> bool:

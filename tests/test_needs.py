@@ -104,6 +104,10 @@ NEEDS = {
         "--learning-rate-schedule step",
     ),
     "--state-iterations 3": ("needs --resume or --save-state", "--save-state run.npz"),
+    "--jpeg-quality 95|--jpeg-quality 50": (
+        "needs --output or --checkpoint-output with the ending .jpg",
+        "--output out.JPEG",
+    ),
     "--allow-changes": ("needs --resume", "--resume run.npz"),
     "--preview-host 127.0.0.1|--preview-host ::1": ("needs --preview", "--preview"),
     "--open": ("needs --preview", "--preview"),

@@ -138,8 +138,10 @@ def _name(content: str, styles: tuple[str, ...], pattern: str) -> str:
 
 
 def check_names(pairs: Sequence[Pair]) -> None:
-    """Raises `UserError` for results that would be one file, or whose format has no settings."""
+    """Raises `UserError` for results that would be one file, or whose format has no settings, or
+    not what is asked of it."""
     from neural_style_tf.pictures import portable, writing
+    from neural_style_tf.runs import outputs
 
     pairs_by_path: dict[str, Pair] = {}
     for pair in pairs:
@@ -148,6 +150,7 @@ def check_names(pairs: Sequence[Pair]) -> None:
         if Path(pair.output).suffix.lower() == ".bmp":
             raise UsageError(f"{pair.output} could not keep its settings: use .png, .jpg or .webp")
         portable.check_name(pair.output)
+        outputs.check_form(pair.options)
         path = portable.folded(os.path.abspath(pair.output))
         other = pairs_by_path.setdefault(path, pair)
         if other is not pair:

@@ -17,7 +17,7 @@ from typing import Any
 
 from neural_style_tf import needs, rules
 from neural_style_tf.errors import UsageError, nearest, shortened
-from neural_style_tf.needs import Layer, any_of
+from neural_style_tf.needs import Layer, any_of, ending_in
 from neural_style_tf.rules import names
 from neural_style_tf.settings import (
     BUNDLED_NETWORK,
@@ -123,7 +123,8 @@ class RunOptions:
     bits: int = _behaviour(8, "files", "bits per colour of the result; 16 for .png and .tif",
         kind=int, choices=(8, 16), saved=True, recipe=True, table=True)
     jpeg_quality: int | None = _behaviour(None, "files", "quality of a JPEG (default: 95)",
-        kind=int, at_least=1, at_most=100, saved=True, recipe=True, table=True)
+        kind=int, at_least=1, at_most=100, saved=True, recipe=True, table=True,
+        needs=ending_in((".jpg", ".jpeg"), "output", "checkpoint_output"))
     no_metadata: bool = _behaviour(False, "files",
         "leave the photo's metadata and the settings out of the result", kind=bool,
         saved=True, recipe=True, table=True)

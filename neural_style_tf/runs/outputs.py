@@ -31,7 +31,7 @@ def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
         return options.overwrite or portable.place(path) in own
 
     writing.check_output(options.output, may_replace(options.output))
-    _check_form(options)
+    check_form(options)
     for path in checkpoints[:1]:
         writing.check_output(path, may_replace(path), make_folder=True)
     for path in checkpoints[1:]:
@@ -42,7 +42,7 @@ def check(options: RunOptions, inputs: list[str], own: Collection[str]) -> None:
         Timelapse.check(options.timelapse)
 
 
-def _check_form(options: RunOptions) -> None:
+def check_form(options: RunOptions) -> None:
     """Raises `UsageError` for an option of the file that its format does not have."""
     writing.check_bits(options.output, options.bits)
     pictures = [options.output, *filter(None, [checkpoint_pattern(options)])]

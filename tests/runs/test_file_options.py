@@ -12,7 +12,7 @@ from test_painting import fail_at_evaluation
 
 from neural_style_tf import UserError, paint_file
 from neural_style_tf.batch import jobs, records, tables
-from neural_style_tf.commands import neural_style, parser
+from neural_style_tf.commands import batch, neural_style, parser
 from neural_style_tf.errors import UsageError
 from neural_style_tf.machine import streams
 from neural_style_tf.pictures import metadata, photo_metadata, reading, writing
@@ -106,8 +106,7 @@ def test_the_quality_of_the_result_and_of_checkpoints(paint, here):
         (
             "out.png",
             ["--jpeg-quality", "80"],
-            "--jpeg-quality has no effect on out.png: end the name in .jpg, or leave the option "
-            "out",
+            "--jpeg-quality needs --output or --checkpoint-output with the ending .jpg",
         ),
         (
             "out.jpg",
@@ -137,6 +136,31 @@ def test_a_run_passes_the_options_on_when_it_is_resumed(paint, here):
     assert reading.bits("other.jpg") == 8 and metadata.read("other.jpg") == {}
 
 
+def test_the_quality_of_a_recipe_or_a_saved_run_is_not_used_for_another_format(paint, here):
+    (here / "web.args").write_text("--jpeg-quality 30\n")
+    assert paint("recipe.png", "@web.args") == 0
+    assert paint("out.jpg", "@web.args", "--save-state", "run.npz") == 0
+    resumed = ["--resume", "run.npz", "--iterations", "3", "--quiet", "--output", "resumed.png"]
+    assert neural_style.main(resumed) == 0
+    for name in ("recipe.png", "resumed.png"):
+        with Image.open(name) as image:
+            assert image.format == "PNG"
+
+
+def test_a_batch_refuses_what_a_format_does_not_have_before_it_starts(here, capsys):
+    names = ["--contents", "photo.jpg", "--styles", "painting.png", "--output-dir", "results"]
+    path = os.path.join("results", "photo--painting")
+    assert batch.main([*names, "--jpeg-quality", "30"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --jpeg-quality has no effect on {path}.png: end the name in .jpg, or leave the "
+        "option out\n"
+    )
+    assert batch.main([*names, "--name", "{content}--{style}.jpg", "--bits", "16"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --bits 16 is for .png and .tif: {path}.jpg would be a JPEG file, which holds 8\n"
+    )
+
+
 def test_recipes_and_tables_may_set_the_options():
     options = ["--bits", "16", "--jpeg-quality", "80", "--no-metadata"]
     parser.check_recipe(options)
@@ -149,7 +173,7 @@ def test_the_python_interface_has_the_options(here):
     few |= {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1}}
     paint_file("photo.jpg", "painting.png", "out.tif", bits=16, no_metadata=True, **few)
     assert reading.bits("out.tif") == 16 and metadata.read("out.tif") == {}
-    with pytest.raises(UsageError, match=r"^jpeg_quality has no effect on out\.png"):
+    with pytest.raises(UsageError, match=r"^jpeg_quality needs output or checkpoint_output"):
         paint_file("photo.jpg", "painting.png", "out.png", jpeg_quality=80, **few)
 
 

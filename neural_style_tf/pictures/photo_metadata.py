@@ -34,7 +34,7 @@ _SRGB = 1  # ColorSpace
 _INCHES = 2  # ResolutionUnit
 _LONGEST_VALUE = 2000  # characters, bytes or numbers
 _MOST_TAGS = 200
-_MOST_DPI = 100_000
+_MOST_DPI = 65_535  # that a JPEG holds
 
 # The texts of a PNG, and the records of IPTC-IIM, that stand for a tag which EXIF lacks.
 _PNG_TEXTS = {

@@ -48,12 +48,11 @@ def for_painting(data: bytes) -> bytes | None:
     for prefix, (address, _) in (*_KEPT.items(), ("rdf", (_RDF, ())), ("x", (_META, ()))):
         ElementTree.register_namespace(prefix, address)
     description = ElementTree.Element(f"{{{_RDF}}}Description", {f"{{{_RDF}}}about": ""})
-    for part in source.iter(f"{{{_RDF}}}RDF"):
-        for properties in part.findall(f"{{{_RDF}}}Description"):
-            description.attrib |= {
-                name: value for name, value in properties.items() if _is_kept(name)
-            }
-            description.extend(child for child in properties if _is_kept(child.tag))
+    # The first, since there is one; others within its values would be written once per level.
+    rdf = next(source.iter(f"{{{_RDF}}}RDF"), None)
+    for properties in [] if rdf is None else rdf.findall(f"{{{_RDF}}}Description"):
+        description.attrib |= {name: value for name, value in properties.items() if _is_kept(name)}
+        description.extend(child for child in properties if _is_kept(child.tag))
     if len(description.attrib) == 1 and not len(description):
         return None
     meta = ElementTree.Element(f"{{{_META}}}xmpmeta")

@@ -222,6 +222,11 @@ def test_density_of_other_units_is_no_resolution(tmp_path):
     assert photo_metadata.read(path).dpi is None
 
 
+def test_a_density_that_a_jpeg_cannot_hold_is_left_out(tmp_path):
+    path = write(tmp_path / "photo.png", picture(), dpi=(70_000, 70_000))
+    assert photo_metadata.read(path).dpi is None
+
+
 # Files from strangers
 
 
@@ -268,6 +273,13 @@ def test_too_many_tags_are_left_out(tmp_path):
 def test_xmp_that_is_not_passed_on(tmp_path, packet):
     path = write(tmp_path / "photo.webp", picture(), xmp=packet)
     assert photo_metadata.read(path).xmp is None
+
+
+def test_xmp_within_xmp_does_not_multiply():
+    nested = "<rdf:RDF><rdf:Description><dc:title>" + "x" * 1000
+    ends = "</dc:title></rdf:Description></rdf:RDF>"
+    packet = xmp_of(f"<dc:source>{nested * 50}{ends * 50}</dc:source>")
+    assert len(xmp.for_painting(packet)) < len(packet) + 1000
 
 
 def test_the_format_of_the_photo_is_not_that_of_the_painting(tmp_path):

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neural_style_tf import rules
 from neural_style_tf.errors import INTERRUPTED, SettingName, UsageError, UserError
 from neural_style_tf.needs import Layer
 from neural_style_tf.painting.step import Step
 from neural_style_tf.runs import checks, inputs, recipe
 from neural_style_tf.runs.keywords import StrPath
-from neural_style_tf.runs.options import RunOptions, all_rules, combined
+from neural_style_tf.runs.options import RunOptions, combined
 from neural_style_tf.runs.resume import inherited_by
 from neural_style_tf.settings import Settings
 
@@ -128,7 +127,7 @@ def save_picture(path: StrPath, image: "np.ndarray", bits: int = 8) -> None:
     from neural_style_tf.pictures import writing
     from neural_style_tf.pictures.transparency import over_white
 
-    image, bits = np.asarray(image), rules.checked("bits", bits, all_rules()["bits"])
+    image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] not in (3, 4):
         raise UsageError(
             f"the picture has shape {image.shape}: use [height, width, 3], or 4 with transparency"

@@ -191,11 +191,6 @@ def test_arrays_that_are_no_pictures_are_refused(here, shape):
     )
 
 
-def test_bits_that_no_format_has_are_refused(here):
-    with pytest.raises(UsageError, match="bits is 12: choose 8 or 16"):
-        save_picture("out.png", np.zeros((6, 4, 3)), bits=12)
-
-
 def test_all_names_are_there():
     for name in neural_style_tf.__all__:
         assert getattr(neural_style_tf, name) is not None

@@ -111,6 +111,22 @@ def test_slight_noise_is_tolerated(noisy, exact):
         assert np.abs(color - found.colors[part.region]).max() <= regions.NOISE
 
 
+def test_colours_of_a_photo_are_joined_to_the_most_frequent_nearby():
+    random = np.random.default_rng(0)
+    values = np.unique(random.integers(0, 1 << 24, 4000))
+    counts = random.permutation(len(values))
+    clusters, centers = regions._clustered(values, counts)
+    assert len(centers) == regions.MOST_CLUSTERS
+    colors = np.array([values >> 16, values >> 8 & 255, values & 255]).T
+    expected = np.full(len(values), -1)
+    for number, center in enumerate(centers):
+        own = colors[values == center]
+        near = (expected < 0) & (np.abs(colors - own).max(1) <= regions.NOISE)
+        assert counts[values == center] == counts[expected < 0].max()
+        expected[near] = number
+    np.testing.assert_array_equal(clusters, expected)
+
+
 WRONG = {
     "map has 17 flat colours: use at most 16 regions": np.repeat(np.arange(17), 4)[:, None]
     * np.ones(9, int),

@@ -10,7 +10,6 @@ computed in float32, as the file is what counts. Prints a table and draws benchm
 """
 
 import argparse
-import dataclasses
 import sys
 import tempfile
 import time
@@ -72,7 +71,7 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
     from neural_style_tf.painting.stylize import stylize
 
     per_step = variant.get("evaluations", 1)
-    settings = Settings(iterations=-(-evaluations // per_step), **variant)
+    keywords = {"iterations": -(-evaluations // per_step), **variant}
     loss_of = judge(Settings(), HEIGHT, WIDTH)
     photo, painting = pair(HEIGHT, WIDTH)
     network = vgg.load(BUNDLED_NETWORK)
@@ -95,7 +94,7 @@ def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float
         print(row, flush=True)
         began = time.monotonic()
 
-    list(stylize(network, photo, [painting], on_step=on_step, **dataclasses.asdict(settings)))
+    list(stylize(network, photo, [painting], on_step=on_step, **keywords))
     return curve
 
 

@@ -11,6 +11,7 @@ from benchmarks import blind
 from neural_style_tf.pictures import reading, writing
 
 HEIGHT, WIDTH = 32, 48
+PAINTING_HEIGHT = 44  # of 50x40 pixels, brought to the area of a picture
 NAMES = [f"{photo}--oil.png" for photo in ("cat", "dog", "elk", "fox")]
 GREYS = {"ours": 40, "theirs": 200}
 
@@ -56,7 +57,7 @@ def test_the_key_says_which_side_is_which(folder, monkeypatch):
     assert sorted(sides["picture"] for sides in key.values()) == NAMES
     for number, sides in key.items():
         pixels = reading.read(folder / "sheets" / f"{number}.png").pixels
-        assert pixels.shape == (14 + 60 + 14 + HEIGHT, 2 * WIDTH + blind.GAP, 3)
+        assert pixels.shape == (14 + PAINTING_HEIGHT + 14 + HEIGHT, 2 * WIDTH + blind.GAP, 3)
         row = pixels[-HEIGHT // 2]
         assert row[WIDTH // 2, 0] == GREYS[sides["left"]]
         assert row[-WIDTH // 2, 0] == GREYS[sides["right"]]

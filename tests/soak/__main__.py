@@ -43,12 +43,13 @@ def run(
 ) -> list[Soak]:
     """Soaks the parts one after the other. Each has an equal share of the time that remains, so
     what one does not use is for those after it. attempts: of each part; by default all that it
-    wants."""
+    wants, and only then times count."""
     done = []
     seconds = 60 * minutes
     for place, (name, part) in enumerate(chosen.items()):
         share = max(0, seconds) / (len(chosen) - place)
-        attempt = Soak(name, seed, attempts or part.WANTED, share, failures)
+        wanted = attempts or part.WANTED
+        attempt = Soak(name, seed, wanted, share, failures, is_timed=attempts is None)
         done.append(attempt)
         try:
             attempt.make(part)
@@ -68,7 +69,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="PART", help="default: all parts")
     parser.add_argument("--minutes", type=float, default=60.0, help="for all parts together")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    parser.add_argument("--attempts", type=int, help="of each part; default: all that it wants")
+    parser.add_argument(
+        "--attempts",
+        type=int,
+        help="of each part, without failures for the time taken; default: all that it wants",
+    )
     parser.add_argument(
         "--failures", type=Path, default=Path("soak-failures"), help="folder for failed attempts"
     )

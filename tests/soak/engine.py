@@ -32,9 +32,18 @@ class Soak:
     folder: an empty folder of its own, removed at the end.
     """
 
-    def __init__(self, name: str, seed: int, wanted: int, seconds: float, failures: Path):
-        """failures: the folder that failed attempts are saved in."""
-        self.name, self.seed, self.wanted = name, seed, wanted
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        wanted: int,
+        seconds: float,
+        failures: Path,
+        is_timed: bool = True,
+    ):
+        """failures: the folder that failed attempts are saved in. is_timed: whether an attempt may
+        fail for the time that it takes; where other programs run at the same time it may not."""
+        self.name, self.seed, self.wanted, self.is_timed = name, seed, wanted, is_timed
         self.random = random.Random(f"{name} {seed}")
         self.attempts = 0
         self.kinds: Counter[str] = Counter()  # of failures

@@ -26,6 +26,7 @@ def tiny_network(network, monkeypatch):
     monkeypatch.setattr(vgg, "load", lambda _: network)
 
 
+@pytest.mark.slow
 def test_steps_of_every_kind_and_their_convolutions(tiny_network):
     for variant in ("plain", "float32"):
         step.make_step(variant, 32, 48)()
@@ -61,6 +62,7 @@ def test_an_optimizer_is_judged_by_its_saved_pictures(tiny_network, monkeypatch,
     assert capsys.readouterr().out.count("| lbfgs | 1") == 2
 
 
+@pytest.mark.slow
 def test_a_command_is_timed(tiny, tiny_network, tmp_path):
     options = ["--iterations", "1", "--width", "48", "--height", "32", "--network", str(tiny)]
     seconds, megabytes = memory.run(commands.paint(tmp_path, *options))
@@ -71,6 +73,7 @@ def test_a_command_is_timed(tiny, tiny_network, tmp_path):
         memory.run(commands.paint(tmp_path, "--iterations", "0"))
 
 
+@pytest.mark.slow
 def test_quality_knows_the_photo_the_painting_and_a_border(tmp_path, picture):
     photo, painting = (quality.ROOT / "examples" / f"{name}.jpg" for name in quality.PAIRS[0])
     width, height = 96, 64

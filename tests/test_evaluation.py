@@ -72,6 +72,7 @@ def test_losses_are_painted_at_each_knob_with_their_options():
     assert evaluation.choose_variants(parser.parse_args([]), {}) == [("default", [])]
 
 
+@pytest.mark.slow
 def test_losses_are_painted_judged_and_compared(folders, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     out = folders / "out"

@@ -20,6 +20,7 @@ def make(source, output):
     return output.read_bytes()
 
 
+@pytest.mark.slow
 def test_rebuilding_gives_the_same_bytes(tmp_path):
     bundled = BUNDLED_NETWORK
     assert make(bundled, tmp_path / "again.mat") == bundled.read_bytes()

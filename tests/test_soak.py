@@ -30,7 +30,18 @@ ATTEMPTS = {
 }
 
 
-LONG = {"day", "faults", "kills", "viewers"}  # seconds of waiting, or many runs: `make test-slow`
+# Seconds of waiting, or many runs: `make test-slow`.
+LONG = {
+    "command_lines",
+    "day",
+    "faults",
+    "kills",
+    "networks",
+    "places",
+    "signals",
+    "texts",
+    "viewers",
+}
 
 
 @pytest.mark.parametrize(

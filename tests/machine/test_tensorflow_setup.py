@@ -52,6 +52,7 @@ def test_a_script_paints_the_same_picture_as_the_command_line(folder, picture):
     np.testing.assert_array_equal(script, command)
 
 
+@pytest.mark.slow
 def test_a_script_that_started_tensorflow_itself_paints_and_is_warned(folder):
     stderr = run_python(folder, "-c", SCRIPT, "tensorflow")
     assert "TensorFlow was started before neural_style_tf, which could not set its thre" in stderr

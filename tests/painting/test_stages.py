@@ -89,6 +89,7 @@ def test_steps_count_on_and_pictures_grow(network, picture):
     assert all(step.image().shape[:2] == step.stage[2:4] for step in reported)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "l-bfgs-b"])
 def test_the_last_stage_goes_on_from_the_one_before(network, picture, optimizer):
     """Its first loss is far under that of a fresh start."""

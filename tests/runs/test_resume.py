@@ -295,6 +295,7 @@ def test_tiles_may_be_asked_for_on_the_way_and_stages_not(run, folder, resume):
     assert error_of(resume("--scales", 2, "--allow-changes"), 2) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, status", [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
     run, start, folder, name, status, resume
@@ -321,6 +322,7 @@ def test_a_signal_saves_picture_and_state_and_tells_how_to_go_on(
 KILLS = 6  # `make soak` has a thousand
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_paints_the_same_picture(run, folder, launcher):
     begin = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
     begin += ["--network", "network.mat", "--iterations", 100_000, "--save-state", "run.npz"]

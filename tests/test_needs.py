@@ -257,23 +257,22 @@ def test_a_batch_refuses_options_without_effect(folder, monkeypatch):
     )
 
 
+def write_pairs(folder, *rows):
+    """A table of one photo and one painting. rows: output and options of each."""
+    lines = (f"photo.png,painting.png,{row}\n" for row in rows)
+    (folder / "pairs.csv").write_text("content,styles,output,options\n" + "".join(lines))
+
+
 def test_a_row_of_a_table_overrides_with_what_depends_on_it(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    (folder / "pairs.csv").write_text(
-        "content,styles,output,options\n"
-        "photo.png,painting.png,a.png,--optimizer lbfgs\n"
-        "photo.png,painting.png,b.png,\n"
-        "photo.png,painting.png,c.png,--style-size 90\n"
-    )
+    write_pairs(folder, "a.png,--optimizer lbfgs", "b.png,", "c.png,--style-size 90")
     table = ["--pairs", "pairs.csv"]
     pairs, _ = read_batch(*table, "--learning-rate", "3", "--style-scales", "0.5")
     settings = [pair.options.settings for pair in pairs]
     assert [each.learning_rate for each in settings] == [None, 3, 3]
     assert [each.optimizer for each in settings] == ["lbfgs", "adam", "adam"]
     assert [each.style_scales for each in settings] == [(0.5,), (0.5,), None]
-    (folder / "pairs.csv").write_text(
-        "content,styles,output,options\nphoto.png,painting.png,a.png,--evaluations 20\n"
-    )
+    write_pairs(folder, "a.png,--evaluations 20")
     assert refusal(read_batch, *table) == (
         "pairs.csv, line 2: --evaluations needs --optimizer l-bfgs-b"
     )
@@ -281,16 +280,11 @@ def test_a_row_of_a_table_overrides_with_what_depends_on_it(folder, monkeypatch)
 
 def test_a_row_of_a_table_gives_an_option_of_the_command_line_its_effect(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    (folder / "pairs.csv").write_text(
-        "content,styles,output,options\n"
-        "photo.png,painting.png,a.png,--width 30 --height 40\n"
-        "photo.png,painting.png,b.png,--width 50 --height 20 --fit stretch\n"
-    )
+    rows = ["a.png,--width 30 --height 40", "b.png,--width 50 --height 20 --fit stretch"]
+    write_pairs(folder, *rows)
     pairs, _ = read_batch("--pairs", "pairs.csv", "--fit", "pad")
     assert [pair.options.settings.fit for pair in pairs] == ["pad", "stretch"]
-    (folder / "pairs.csv").write_text(
-        "content,styles,output,options\nphoto.png,painting.png,a.png,--width 30\n"
-    )
+    write_pairs(folder, "a.png,--width 30")
     assert refusal(read_batch, "--pairs", "pairs.csv", "--fit", "pad") == (
         "pairs.csv, line 2: --fit needs --width and --height"
     )

@@ -20,7 +20,7 @@ from neural_style_tf.network import vgg
 from neural_style_tf.objective.colors import Colors, measured_painting, mixed
 from neural_style_tf.objective.columns import Box, Measure, Palette, Positions, mask_at_places
 from neural_style_tf.objective.neighbors import size_in_places
-from neural_style_tf.objective.targets import Targets, units_of
+from neural_style_tf.objective.targets import Targets, by_region, units_of
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
 
@@ -123,12 +123,10 @@ class Matches:
 def _colors_of(styles: list[np.ndarray], targets: Targets, masks: Masks) -> dict[int, Colors]:
     """The colours that each region is to have, by its number."""
     each = [measured_painting(style, masks.source(number)) for number, style in enumerate(styles)]
-    result = {}
-    for region in targets.regions:
-        own = [number for number, of_style in enumerate(targets.regions) if of_style == region]
-        shares = [targets.shares[number] for number in own]
-        result[region] = mixed([each[number] for number in own], shares)
-    return result
+    return {
+        region: mixed([each[style] for style in own], [targets.shares[style] for style in own])
+        for region, own in by_region(targets.regions).items()
+    }
 
 
 def chosen_at(palette: Palette, indices: np.ndarray, size: tuple[int, int]) -> Chosen:

@@ -18,11 +18,11 @@ from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.statistics import (
     Statistics,
     Weights,
-    color_weights,
     compare,
     compare_and_derive,
     grams_of,
     measure,
+    weights_of_regions,
 )
 from neural_style_tf.objective.targets import Targets, make_targets
 from neural_style_tf.pictures.masks import NO_MASKS, Masks
@@ -238,7 +238,9 @@ def gradients_of(
         own = features[colors.LAYER]
         parts = [
             scale * colors.gradient(own, slope, region)
-            for region, slope in zip(color_weights(counted), slopes.colors, strict=True)
+            for region, slope in zip(
+                weights_of_regions(counted, colors.LAYER), slopes.colors, strict=True
+            )
         ]
         return functools.reduce(_added, parts)
 
@@ -247,7 +249,7 @@ def gradients_of(
             return of_colors()
         parts = []
         if name in slopes.style:
-            regions = [None] if weights is None else tf.unstack(weights[name], axis=-1)
+            regions = weights_of_regions(weights, name)
             for region, slope in zip(regions, slopes.style[name], strict=True):
                 slope = losses.Gram(*(scale * part for part in slope))
                 parts.append(losses.gram_gradient(features[name], slope, region))

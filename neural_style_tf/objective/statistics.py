@@ -5,7 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from neural_style_tf.objective import colors, losses, neighbors
-from neural_style_tf.objective.targets import Targets
+from neural_style_tf.objective.targets import Targets, by_region
 from neural_style_tf.settings import Settings
 
 # With `style_loss="neighbors"` the losses are numbers from 0 to about 1, whatever the painting.
@@ -45,7 +45,8 @@ def measure(
     if targets.neighbors is not None:
         near = neighbors.distance(features, targets.neighbors, neighbors.place_weights(counted))
         of_colors = [
-            colors.measured(features[colors.LAYER], region) for region in color_weights(counted)
+            colors.measured(features[colors.LAYER], region)
+            for region in weights_of_regions(counted, colors.LAYER)
         ]
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
@@ -55,17 +56,17 @@ def measure(
     )
 
 
-def color_weights(counted: Weights | None) -> list[tf.Tensor | None]:
-    """How much each position of colours counts, [1, h, w] for each region; a single None for all
+def weights_of_regions(weights: Weights | None, layer: str) -> list[tf.Tensor | None]:
+    """How much each position of a layer counts, [1, h, w] for each region; a single None for all
     alike."""
-    return [None] if counted is None else tf.unstack(counted[colors.LAYER], axis=-1)
+    return [None] if weights is None else tf.unstack(weights[layer], axis=-1)
 
 
 def grams_of(
-    features: tf.Tensor, weights: dict[str, tf.Tensor] | None, layer: str, with_sums: bool
+    features: tf.Tensor, weights: Weights | None, layer: str, with_sums: bool
 ) -> list[losses.Gram]:
     """The Gram of each region at a layer; a single one without regions."""
-    regions = [None] if weights is None else tf.unstack(weights[layer], axis=-1)
+    regions = weights_of_regions(weights, layer)
     return [losses.gram(features, region, with_sums) for region in regions]
 
 
@@ -103,9 +104,8 @@ def compare(
 def _color_loss(of_regions: list[colors.Colors], targets: Targets) -> tf.Tensor:
     assert targets.colors is not None  # as there are units
     distances = []
-    for number, target in targets.colors.items():
-        paintings = zip(targets.shares, targets.regions, strict=True)
-        share = sum(share for share, region in paintings if region == number)
+    for number, styles in by_region(targets.regions).items():
+        share, target = sum(targets.shares[style] for style in styles), targets.colors[number]
         distances.append(share * colors.distance(of_regions[number], target))
     return tf.reduce_sum(tf.stack(distances))
 

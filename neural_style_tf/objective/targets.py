@@ -52,14 +52,21 @@ def make_targets(
     return Targets(content, targets, [float(share) for share in shares], regions)
 
 
+def by_region(regions: list[int]) -> dict[int, list[int]]:
+    """The numbers of the paintings of each region, by its number. regions: as in `Targets`."""
+    return {
+        number: [style for style, region in enumerate(regions) if region == number]
+        for number in sorted(set(regions))
+    }
+
+
 def _blended_by_region(
     styles: list[dict[str, losses.Gram]], shares: list[float], regions: list[int]
 ) -> tuple[list[dict[str, losses.Gram]], list[float], list[int]]:
     """One style for each region, with its share."""
-    numbers = sorted(set(regions))
+    of_regions = by_region(regions)
     blended, sums = [], []
-    for number in numbers:
-        own = [style for style, region in enumerate(regions) if region == number]
+    for own in of_regions.values():
         weights = [shares[style] for style in own]
         sums.append(sum(weights))
         blended.append(
@@ -70,7 +77,7 @@ def _blended_by_region(
             if len(own) > 1
             else styles[own[0]]
         )
-    return blended, sums, numbers
+    return blended, sums, list(of_regions)
 
 
 def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:

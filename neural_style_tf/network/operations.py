@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import tensorflow as tf
 
 from neural_style_tf.machine import tensorflow_setup
-from neural_style_tf.network import winograd
+from neural_style_tf.network import device, winograd
 from neural_style_tf.network.layers import Layer
 
 # Factors that bring the output of a pooling to the magnitude that max pooling gives: K. Crowson,
@@ -55,7 +55,9 @@ class Convolution:
         self._bias = tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         # in float32 oneDNN's gradients are faster than its convolutions; all others are slower
-        self._by_gradient = dtype == tf.float32 and tensorflow_setup.uses_onednn()
+        self._by_gradient = (
+            dtype == tf.float32 and tensorflow_setup.uses_onednn() and not device.is_gpu()
+        )
 
     @functools.cached_property
     def _rotated(self) -> tf.Tensor:

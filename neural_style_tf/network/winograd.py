@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.machine import cpu
+from neural_style_tf.network import device
 
 TILE = 4
 INPUT_TILE = TILE + 2  # side of the square of inputs that a tile of outputs depends on
@@ -87,7 +88,7 @@ def pays(shape: tf.TensorShape, kernel: tf.Tensor, is_backward: bool = False) ->
         is_worth_it = is_backward or most >= MIN_CHANNELS_BFLOAT16_FEATURES
     return (
         is_worth_it
-        and not tf.config.list_logical_devices("GPU")
+        and not device.is_gpu()
         and kernel.shape[:2] == (3, 3)
         and fewest >= MIN_CHANNELS
         and positions >= MIN_POSITIONS

@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from neural_style_tf.machine.recent import LRUCache
+from neural_style_tf.network import device
 
 MOST_GRAPHS = 24  # each new size of picture needs four to seven
 # Values of a picture, or of all that a graph is called with. Beyond, memory counts for more than
@@ -34,6 +35,6 @@ def get(owner: object, name: Hashable, shapes: Sequence[Hashable], make: Callabl
     so nobody may change it.
     """
     with _lock:
-        key = (id(owner), name, *shapes)
+        key = (id(owner), device.kind(), name, *shapes)
         _, made = _store.get(key, lambda: (owner, make()), lambda _: 1)
     return made

@@ -1,11 +1,18 @@
 """The benchmarks run, at sizes that measure nothing."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks import (
     bench,
+    card,
     commands,
+    gpu,
+    gpu_parts,
     memory,
     optimizers,
     precision,
@@ -13,9 +20,11 @@ from benchmarks import (
     quality,
     step,
     tiling,
+    torch_step,
     winograd,
 )
 from neural_style_tf.network import vgg
+from neural_style_tf.objective import objective
 from neural_style_tf.pictures import reading, resampling, writing
 from neural_style_tf.settings import Settings
 
@@ -130,3 +139,111 @@ def test_variants_are_compared_by_the_pictures_that_exist(tmp_path, picture, mon
     with pytest.raises(SystemExit):
         quality.main()
     assert "unknown options without --photos: --sise 9" in capsys.readouterr().err
+
+
+@pytest.fixture
+def gpu_options(tmp_path):
+    """A function that makes the options of benchmarks/gpu.py from arguments."""
+    small = ["--sizes", "32", "--large", "48", "--tile", "64", "--precision", "float32"]
+    return lambda *more: gpu.parser().parse_args([*small, "--network", "tiny", *more])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["steps", "large"])
+def test_every_row_of_a_gpu_is_measured_on_a_cpu_too(part, gpu_options, tiny_network, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "COMPARED_STEPS", 2)
+    for module in (gpu_parts, card):
+        monkeypatch.setattr(module, "TIMED_SECONDS", 0.0)
+    rows = []
+    gpu_parts.run(gpu_options("--part", part), rows.append)
+    assert [row for row in rows if not row.get("value")] == []
+    names = {row["what"] for row in rows}
+    if part == "steps":
+        goals = {what for what, size in gpu.GOALS if size == 2048} - {"times as fast as PyTorch"}
+        assert goals < names
+    else:
+        assert {"objective in one piece", "objective in tiles of 64"} < names
+
+
+def test_a_row_that_fails_or_comes_too_late_says_so_and_the_next_is_measured(gpu_options):
+    emitted = []
+    rows = gpu_parts.Rows(gpu_options(), emitted.append)
+    assert rows.measure("first", lambda: 1 / 0, "ms", size=32) is None
+    assert rows.measure("second", lambda: 7, "ms") == 7
+    rows._end = 0
+    assert rows.measure("third", lambda: 7) is None
+    assert emitted == [
+        {"what": "first", "unit": "ms", "size": 32, "note": "ZeroDivisionError: division by zero"},
+        {"what": "second", "unit": "ms", "value": 7},
+        {"what": "third", "unit": "", "note": "skipped: no time left"},
+    ]
+
+
+def test_memory_that_runs_out_in_one_piece_is_a_row(gpu_options, tiny_network, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    monkeypatch.setattr(objective, "measure_targets", exhausted)
+    rows = []
+    call = lambda: gpu_parts.time_of_large(gpu_options(), 128, None)  # noqa: E731
+    gpu_parts.Rows(gpu_options(), rows.append).measure("objective in one piece", call)
+    note = "ExhaustedError: out of memory: continues in tiles of 64 pixels"
+    assert rows == [{"what": "objective in one piece", "unit": "", "note": note}]
+
+
+def test_the_report_has_ratios_goals_and_what_became_of_each_part(
+    gpu_options, tmp_path, monkeypatch, capsys
+):
+    programs = {
+        "start": """print('{"what": "digest", "value": "a1"}'); print("noise")""",
+        "steps": """print('{"what": "Adam step", "size": 2048, "value": 20.0, "unit": "ms"}')
+print('{"what": "digest", "value": "a1"}')""",
+        "torch": """print('{"what": "PyTorch step", "size": 2048, "value": 44.3}')""",
+        "large": "import os, sys; sys.stdout.flush(); os._exit(3)",
+    }
+    monkeypatch.setattr(gpu.Report, "_command", lambda _, part, seconds: ["-c", programs[part]])
+    path = tmp_path / "gpu.json"
+    command = ["gpu.py", "--sizes", "2048", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", command)
+    gpu.main()
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| digest |  | a1 |  |  |",
+        "| Adam step | 2048x2048 | 20 ms | 22 ms |  |",
+        "| digest |  | a1 |  |  |",
+        "| PyTorch step | 2048x2048 | 44.3 |  |  |",
+        "| large |  |  |  | ended with status 3 |",
+        "| times as fast as PyTorch | 2048x2048 | 2.21 | 2 |  |",
+        "| runs in one process and in two: equal bytes |  | yes |  |  |",
+    ]
+    assert json.loads(path.read_text())["rows"][-2]["value"] == 44.3 / 20
+    monkeypatch.setattr(gpu.Report, "_command", lambda *_: ["-c", "import time; time.sleep(60)"])
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--seconds", "0.3"])
+    gpu.main()
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| start |  |  |  | stopped: no time left |",
+        *(f"| {part} |  |  |  | skipped: no time left |" for part in ("steps", "torch", "large")),
+    ]
+
+
+def test_a_step_of_pytorch_lowers_its_loss():
+    pytest.importorskip("torch")
+    import torch
+
+    step = torch_step.make_step(32, "cpu", torch.float32)
+    losses = [float(step().detach()) for _ in range(8)]
+    assert 0 < min(losses[1:]) < losses[0]
+
+
+@pytest.mark.slow
+def test_the_table_of_a_gpu_is_printed(tiny, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "gpu.json"
+    command = ["--sizes", "32", "--steps", "3", "--network", str(tiny), "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *command])
+    gpu.main()
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["what"] for row in rows if row.get("value") is None} == {
+        "PyTorch step",
+        "large pictures",
+    }
+    equal = "| runs in one process and in two: equal bytes |  | yes |  |  |"
+    assert equal in capsys.readouterr().out

@@ -2,8 +2,8 @@
 
 A rule is the metadata of a dataclass field. Its keys: `kind` (int, float, str, bool, or dict for
 weights by layer: the type of one value), `many` (several values), `unit`, `choices`, `flag` (what
-the option alone, or True, means), `is_size` (text, WIDTHxHEIGHT), and the bounds `at_least`,
-`above`, `at_most` and `below`.
+the option alone, or True, means), `is_size` (text, WIDTHxHEIGHT), `pattern` (what text has to
+match) with `wanted` (the same in words), and the bounds `at_least`, `above`, `at_most` and `below`.
 """
 
 import math
@@ -105,6 +105,9 @@ def _check_text(name: str, value: Any, rule: Rule) -> None:
                 f" {shortened(repr(value))} is unknown{nearest(str(value), choices)}: "
                 f"{_choose(choices)}",
             )
+    elif "pattern" in rule:
+        if not (isinstance(value, str) and rule["pattern"].fullmatch(value)):
+            raise UsageError(*names(name), f" is {shortened(value)}: use {rule['wanted']}")
     elif rule.get("is_path") and not isinstance(value, str):
         raise UsageError(*names(name), f" is {shortened(repr(value))}: use the name of a file")
 

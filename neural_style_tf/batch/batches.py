@@ -33,9 +33,12 @@ def run(pairs: Sequence[Pair], options: BatchOptions) -> int:
     """Paints the pairs and writes their gallery, also after `KeyboardInterrupt`. Returns the exit
     status: 0 done, 1 if any picture failed, that of the signal if it was interrupted.
 
-    Raises `UserError` for a folder or a gallery that cannot be written.
+    Raises `UserError` for a folder or a gallery that cannot be written, and for a GPU that this
+    machine does not have.
     """
     common = pairs[0].options
+    if not options.is_remote:
+        devices.check_here(common.device)
     _make_folders({os.path.dirname(pair.output) for pair in pairs})
     with Summary(len(pairs), common.quiet) as summary, streams.logged(summary.note_once):
         try:
@@ -122,9 +125,11 @@ def _events(
 ) -> Generator[Event, None, None]:
     """Has pictures painted, by processes here or by a cluster."""
     timeout = options.job_timeout or math.inf
-    threads = pictures[0].threads
+    threads, device = pictures[0].threads, pictures[0].device
     if not options.cluster:
-        count = worker_count.choose(options.workers, threads, kinds, processes.MAX_PROCESSES)
+        count = worker_count.choose(
+            options.workers, threads, kinds, processes.MAX_PROCESSES, device
+        )
         summary.note(f"{len(pictures)} picture{'s' * (len(pictures) != 1)}, {count[0]} at a time")
         return _processes(pictures, *count, kinds, timeout)
     from neural_style_tf.batch import dask_cluster
@@ -134,7 +139,7 @@ def _events(
         pictures,
         options.cluster,
         options.shared_folder or is_local,
-        worker_count.choose(options.workers, threads, kinds) if is_local else None,
+        worker_count.choose(options.workers, threads, kinds, device=device) if is_local else None,
         summary.note,
         kinds,
         timeout=timeout,
@@ -146,9 +151,9 @@ def _processes(
     pictures: list[RunOptions], count: int, threads: int, kinds: Sequence[Kind], timeout: float
 ) -> Generator[Event, None, None]:
     folders = {os.path.dirname(picture.output) for picture in pictures}
-    debug = pictures[0].debug
+    debug, device = pictures[0].debug, pictures[0].device
     # a process to fork from imports silently, and the driver of a GPU may not survive a fork
-    can_fork = not debug and not devices.has_gpu()
+    can_fork = not debug and not devices.has_gpu(device)
 
     def clear_up(process: int) -> None:
         for folder in folders:
@@ -159,7 +164,7 @@ def _processes(
         pictures,
         count,
         jobs.in_worker,
-        (threads, debug),
+        (threads, debug, device),
         is_busy=lambda outcome: outcome.status == "busy",
         kinds=kinds,
         on_end=clear_up,

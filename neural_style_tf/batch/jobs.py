@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.batch import records
 from neural_style_tf.errors import UserError, one_line
-from neural_style_tf.machine import recent, streams
+from neural_style_tf.machine import devices, recent, streams
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import checks, failures, inputs, provenance
 from neural_style_tf.runs.options import RunOptions, option_names
@@ -69,11 +69,12 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
     return outcome._replace(seconds=time.monotonic() - began, notes=tuple(notes))
 
 
-def in_worker(threads: int | None, debug: bool) -> Callable:
-    """Starts TensorFlow in a worker process. Returns the function that does a job there."""
+def in_worker(threads: int | None, debug: bool, wanted: str = devices.AUTO) -> Callable:
+    """Starts TensorFlow in a worker process. Returns the function that does a job there. wanted:
+    the device that it paints on, such as gpu:1."""
     from neural_style_tf.machine import tensorflow_setup
 
-    device = tensorflow_setup.start(debug, threads)
+    device = tensorflow_setup.start(debug, threads, wanted)
 
     def work(options: RunOptions, report: Callable) -> Outcome:
         return paint(options, device, lambda done, total: report((done, total)))

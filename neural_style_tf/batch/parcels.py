@@ -81,7 +81,7 @@ def paint(parcel: Parcel, topic: str, number: int) -> Painted:
 
     with _painting:  # one at a time, however many threads the worker has
         worker.log_event(topic, (number, worker.address, None))  # it begins
-        device = _device(parcel.options.debug, parcel.options.threads)
+        device = _device(parcel.options)
         network = parcel.network or str(BUNDLED_NETWORK)
         options = dataclasses.replace(parcel.options, network=network)
         if parcel.files is None:
@@ -93,10 +93,10 @@ _painting = threading.Lock()
 _devices: list[str] = []
 
 
-def _device(debug: bool, threads: int | None) -> str:
+def _device(options: RunOptions) -> str:
     """TensorFlow is started once in a worker."""
     if not _devices:
-        _devices.append(tensorflow_setup.start(debug, threads))
+        _devices.append(tensorflow_setup.start(options.debug, options.threads, options.device))
     return _devices[0]
 
 

@@ -44,16 +44,20 @@ def kinds_of(pictures: Sequence[RunOptions]) -> list[Kind]:
 
 
 def choose(
-    workers: str, threads: int | None, kinds: Sequence[Kind], most: int = sys.maxsize
+    workers: str,
+    threads: int | None,
+    kinds: Sequence[Kind],
+    most: int = sys.maxsize,
+    device: str = devices.AUTO,
 ) -> tuple[int, int]:
     """The number of processes, and of threads per process.
 
     workers: how many processes the user wants, or "auto". threads: of all processes together, as
     many as there are processors by default. kinds: of what they paint. most: as many processes as
-    the system allows.
+    the system allows. device: that they paint on.
     """
     threads = threads or cpu.threads()
-    if workers == AUTO and devices.has_gpu():
+    if workers == AUTO and devices.has_gpu(device):
         count = 1
     elif workers == AUTO:
         count = min(threads, _fit_in_memory(max(kind.pixels for kind in kinds)))

@@ -87,7 +87,7 @@ def check_rest(arguments: Sequence[str], own: Sequence[str]) -> None:
     names, own_names = (single.given_options(list(words)) for words in (arguments, own))
     unavailable = [name for name, rule in all_rules().items() if not rule.get("batch", True)]
     reports = [name for name in setting_names() if all_rules()[name]["group"] == "progress"]
-    for name in ("list_layers", "clear_cache", *unavailable):
+    for name in ("list_layers", "list_devices", "clear_cache", *unavailable):
         if name in own_names or (name in names and name not in reports):
             raise UsageError(f"{option_name(name)} is not available in batch.py")
 

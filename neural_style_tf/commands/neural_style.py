@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from neural_style_tf.commands import parser
@@ -34,13 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if {"-h", "--help", "--help-all", "--version"} & set(arguments):
             parser.build_parser().parse_args(arguments)  # prints it, and exits
-        if {"--list-layers", "--clear-cache"}.isdisjoint(arguments):
+        if ACTIONS.keys().isdisjoint(arguments):
             return paint(arguments)
         expanded = parser.expand(arguments)
         own = parser.known_options(expanded.arguments)
-        action = "list_layers" if "list_layers" in own else "clear_cache"
-        check_alone(parser.given_options(expanded.own), action)
-        return list_layers(own) if action == "list_layers" else clear_cache()
+        option, act = next(item for item in ACTIONS.items() if item[0] in arguments)
+        check_alone(parser.given_options(expanded.own), option.removeprefix("--").replace("-", "_"))
+        return act(own)
     except KeyboardInterrupt:
         print(NOTHING_TO_SAVE, file=sys.stderr)
         return INTERRUPTED
@@ -57,6 +57,7 @@ def paint(arguments: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(logged(lambda text: show(text, options.quiet)))
         stack.enter_context(checks.claiming(options))
+        checks.check_device(options)
         preview = open_preview(options)
         if preview:
             stack.enter_context(contextlib.closing(preview))
@@ -64,7 +65,7 @@ def paint(arguments: list[str]) -> int:
         pictures = inputs.load(run.options)
         if options.save_settings:
             recipe.save(options.save_settings, run.settings, options.output)
-        device = tensorflow_setup.start(options.debug, options.threads)
+        device = tensorflow_setup.start(options.debug, options.threads, options.device)
         status = PaintingRun(run, pictures, device, preview).paint()
         if preview and (status in (0, 1) or preview.has_stopped_the_run):
             if not options.quiet:
@@ -129,13 +130,29 @@ def list_layers(own: Mapping[str, Any]) -> int:
     return 0
 
 
-def clear_cache() -> int:
+def list_devices(own: Mapping[str, Any]) -> int:
+    """Prints what TensorFlow can paint on here, each line beginning with a value of --device. own:
+    the options that are set."""
+    with logged(lambda text: show(text, is_quiet=False)):
+        print("\n".join(tensorflow_setup.listed_devices(own.get("debug", False))))
+    return 0
+
+
+def clear_cache(_: Mapping[str, Any]) -> int:
     """Removes what is kept for faster starts, and prints how much that was."""
     from neural_style_tf.network import cache
 
     folder, count, size = cache.clear()
     print(f"removed {count} file{'s' * (count != 1)} ({size / 1e6:.1f} MB) from {folder}")
     return 0
+
+
+# what to do instead of painting
+ACTIONS: dict[str, Callable[[Mapping[str, Any]], int]] = {
+    "--list-layers": list_layers,
+    "--list-devices": list_devices,
+    "--clear-cache": clear_cache,
+}
 
 
 def start(arguments: list[str] | None = None) -> NoReturn:

@@ -206,6 +206,7 @@ def fields() -> tuple[dataclasses.Field, ...]:
 
 ACTIONS = {  # options that are not a run's: what to do instead, or how to read the command line
     "list_layers": "print the names of the network's layers and exit",
+    "list_devices": "print what TensorFlow can paint on here, the values of --device, and exit",
     "clear_cache": "empty the cache (networks and the measured precision) and exit",
     "trust_recipes": "let a recipe (@FILE) name files and set any option",
 }

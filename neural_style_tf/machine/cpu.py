@@ -68,6 +68,12 @@ def processor() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
+def name() -> str:
+    """What the processor is called, or at least its architecture."""
+    known = processor().get("model name") or platform.processor() or platform.machine()
+    return known or "unknown processor"
+
+
 def flags() -> set[str]:
     """The features of an x86 processor, by Linux's names; empty on other systems."""
     return set(processor().get("flags", "").split())

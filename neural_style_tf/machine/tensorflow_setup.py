@@ -8,8 +8,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import cpu, devices, streams
+from neural_style_tf.errors import SettingName, UserError, shortened
+from neural_style_tf.machine import cpu, devices, drivers, streams
 
 THREADS = "TF_NUM_INTRAOP_THREADS"
 INTER_OP_THREADS = "TF_NUM_INTEROP_THREADS"
@@ -19,51 +19,67 @@ _lock = threading.Lock()
 _is_ready = False
 
 
-def start(debug: bool = False, threads: int | None = None) -> str:
+def start(debug: bool = False, threads: int | None = None, device: str = devices.AUTO) -> str:
     """Makes TensorFlow ready for a command, with this many threads. Returns the device in words.
 
     debug: shows TensorFlow's own messages. threads: by default one per processor that this process
-    may use. Raises `UserError` as `prepare` does.
+    may use. device: "auto", "cpu", "gpu" or "gpu:N". Raises `UserError` as `prepare` does.
     """
-    prepare(debug, threads)
+    prepare(debug, threads, device)
     import tensorflow as tf
 
     if not debug:
         tf.get_logger().setLevel("ERROR")  # pictures of many sizes are many traces: it would warn
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-        return f"GPU ({names[0]})"
-    if devices.seems_to_have_gpu():
-        streams.LOGGER.warning(
-            "this machine seems to have a GPU, but TensorFlow does not see it: install "
-            "neural-style-tf[gpu] for one of NVIDIA's, or set CUDA_VISIBLE_DEVICES=-1 to paint on "
-            "the CPU; --debug shows TensorFlow's messages"
+    gpu = devices.gpu_in_use()
+    if gpu:
+        number = f" {gpu.number}" if len(devices.gpus_here()) > 1 else ""
+        return f"GPU{number} ({gpu.name})"
+    if device != devices.CPU and not devices.gpus_here():
+        _report_unused_gpu()
+    return f"CPU ({threads_in_words(threads)})"
+
+
+def _report_unused_gpu() -> None:
+    """Logs that this computer seems to have a GPU that TensorFlow does not find."""
+    remedy = drivers.remedy()
+    if remedy:
+        streams.warn_once(
+            f"this computer seems to have a GPU, which TensorFlow does not find: {remedy}; or "
+            "choose the CPU, device cpu"
         )
+
+
+def threads_in_words(threads: int | None = None) -> str:
+    """How many threads the CPU's operations have, in words."""
     count = _number_of_threads(threads)
-    return f"CPU ({count} thread{'s' * (count != 1)})"
+    return f"{count} thread{'s' * (count != 1)}"
 
 
-def prepare(debug: bool = False, threads: int | None = None) -> None:
-    """Imports TensorFlow and makes it ready; the first call in a process does, all others return.
+def prepare(debug: bool = False, threads: int | None = None, device: str = devices.AUTO) -> None:
+    """Imports TensorFlow and makes it ready; the first call in a process does, all others only
+    check that the device is the one in use.
 
     The commands call it, and so do `stylize` and `vgg.load`: a script and a notebook thus paint the
     same picture as the command line. If TensorFlow was initialised before, by another library or
     by earlier lines of a script, what can no longer be set is logged as a warning.
 
-    Raises `UserError` for a number of threads with which TensorFlow would end the process.
+    Raises `UserError` for a number of threads with which TensorFlow would end the process, and for
+    a device that TensorFlow does not find, or can no longer change to.
     """
     global _is_ready
     count = _number_of_threads(threads)
     with _lock:
         if _is_ready:
+            devices.use(device)
             return
+        if not drivers.may_work():
+            devices.check(device, 0)  # at once: the import takes seconds
         was_imported = "tensorflow" in sys.modules
         os.environ[THREADS] = str(count)
         os.environ.setdefault(INTER_OP_THREADS, "1")
         load(debug)
         with contextlib.nullcontext() if debug else silence():
-            settings = _fixed_settings()
+            settings = _fixed_settings(device)
         if was_imported and cpu.gains_from_onednn() and not cpu.uses_onednn():
             settings.append("oneDNN, which doubles its speed here")
         if settings:
@@ -75,10 +91,11 @@ def prepare(debug: bool = False, threads: int | None = None) -> None:
         _is_ready = True
 
 
-def _fixed_settings() -> list[str]:
+def _fixed_settings(device: str) -> list[str]:
     """Sets up an imported TensorFlow. Returns what could no longer be set, in words."""
     import tensorflow as tf
 
+    devices.use(device)
     fixed = []
     try:
         # AddN adds in an order that depends on which operation ends first: one at a time. The
@@ -88,7 +105,7 @@ def _fixed_settings() -> list[str]:
     except RuntimeError:
         fixed.append("its threads")
     try:
-        for gpu in tf.config.list_physical_devices("GPU"):
+        for gpu in tf.config.get_visible_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
     except (RuntimeError, ValueError):  # ValueError: where only some GPUs were set before
         fixed.append("the growth of GPU memory")
@@ -105,12 +122,14 @@ def _open_devices() -> None:
     try:
         tf.zeros(())
     except (tf.errors.OpError, RuntimeError) as error:
-        if not tf.config.list_physical_devices("GPU"):
+        if not tf.config.get_visible_devices("GPU"):
             raise
         reason = shortened(str(error).partition("\n")[0], 150)
         raise UserError(
-            f"the GPU cannot be opened ({reason}): end other programs that use it, or set "
-            f"{devices.VISIBLE}=-1 to paint on the CPU"
+            f"the GPU cannot be opened ({reason}): end other programs that use it, or choose the "
+            "CPU, ",
+            SettingName("device"),
+            " cpu",
         ) from error
 
 
@@ -138,6 +157,21 @@ def load(debug: bool = False) -> None:
     quiet = contextlib.nullcontext() if debug else silence()
     with quiet, without_keras, _without_garbage_collection():
         import tensorflow  # noqa: F401
+
+
+def listed_devices(debug: bool = False) -> list[str]:
+    """A line for each device that TensorFlow can use here, beginning with its value of `device`.
+    Logs why a GPU that this computer seems to have is not among them."""
+    load(debug)
+    with contextlib.nullcontext() if debug else silence():
+        gpus = devices.gpus_here()
+    lines = [f"{devices.CPU}    {cpu.name()} ({threads_in_words()})"]
+    for number, name, capability in gpus:
+        version = f" (compute capability {capability[0]}.{capability[1]})" if capability else ""
+        lines.append(f"{devices.GPU}:{number}  {name}{version}")
+    if not gpus:
+        _report_unused_gpu()
+    return lines
 
 
 def uses_onednn() -> bool:

@@ -68,10 +68,11 @@ def paint_file(
     watch, run_options = _watch(on_step, run_options, bool(options.get("quiet")))
     run = checks.check(run_options, resumed)
     with checks.claiming(run.options):
+        checks.check_device(run.options)
         pictures = inputs.load(run.options)
         if run.options.save_settings:
             recipe.save(run.options.save_settings, run.settings, run.options.output)
-        device = tensorflow_setup.start(run.options.debug, run.options.threads)
+        device = tensorflow_setup.start(run.options.debug, run.options.threads, run.options.device)
         painting = PaintingRun(run, pictures, device, watch=watch.see, takes_signals=False)
         status = painting.paint()
     if watch.error:

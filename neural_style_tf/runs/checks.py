@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from neural_style_tf.errors import SettingName, UserError
-from neural_style_tf.machine import tensorflow_setup
+from neural_style_tf.machine import devices, tensorflow_setup
 from neural_style_tf.runs import inputs, provenance
 from neural_style_tf.runs.options import NO_FILE, RunOptions, option_names
 from neural_style_tf.runs.resume import Resumed
@@ -52,6 +52,13 @@ def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
     if resumed:
         resumed.check(options, description)
     return Run(options, description, resumed)
+
+
+def check_device(options: RunOptions) -> None:
+    """Starts TensorFlow where a GPU is asked for. Raises `UserError` if there is none: before the
+    pictures are read."""
+    if options.device not in (devices.AUTO, devices.CPU):
+        tensorflow_setup.prepare(options.debug, options.threads, options.device)
 
 
 @contextlib.contextmanager

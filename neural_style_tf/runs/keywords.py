@@ -37,5 +37,6 @@ class RunKeywords(SettingsOptions, total=False):
     progress_write: bool
     progress_plot: bool
     threads: int | None
+    device: str
     quiet: bool
     debug: bool

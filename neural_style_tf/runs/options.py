@@ -17,6 +17,7 @@ from typing import Any
 
 from neural_style_tf import needs, rules
 from neural_style_tf.errors import UsageError, nearest, shortened
+from neural_style_tf.machine import devices
 from neural_style_tf.needs import Layer, any_of, ending_in
 from neural_style_tf.rules import names
 from neural_style_tf.settings import (
@@ -159,6 +160,9 @@ class RunOptions:
         batch=True)
     threads: int | None = _behaviour(None, "progress",
         "CPU threads to use (default: all available ones)", kind=int, at_least=1, saved=True)
+    device: str = _behaviour(devices.AUTO, "progress",
+        "what to paint on: auto, cpu, gpu, or gpu:N; see --list-devices", kind=str,
+        pattern=devices.DEVICE, wanted=devices.WANTED, metavar="DEVICE", saved=True)
     quiet: bool = _behaviour(False, "progress", "print nothing but errors", kind=bool,
         recipe=True, table=True)
     debug: bool = _behaviour(False, "progress",

@@ -240,7 +240,7 @@ def test_workers_are_forked_where_that_is_safe(folders, has_gpu, more, forks, mo
 
     calls = []
     monkeypatch.chdir(folders)
-    monkeypatch.setattr(batches.devices, "has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(batches.devices, "has_gpu", lambda _: has_gpu)
     monkeypatch.setattr(
         batches.processes, "run", lambda *_, **how: calls.append(how) or (_ for _ in ())
     )

@@ -6,12 +6,11 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from launcher import ROOT
 from PIL import Image
 
 from neural_style_tf.errors import UserError, shortened
-from neural_style_tf.machine import cpu, devices, tensorflow_setup
+from neural_style_tf.machine import cpu, tensorflow_setup
 
 SCRIPT = """
 import sys
@@ -57,17 +56,6 @@ def test_a_script_that_started_tensorflow_itself_paints_and_is_warned(folder):
     stderr = run_python(folder, "-c", SCRIPT, "tensorflow")
     assert "TensorFlow was started before neural_style_tf, which could not set its thre" in stderr
     assert (folder / "script.png").exists()
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_a_gpu_that_tensorflow_does_not_see_is_a_warning(monkeypatch, caplog, hidden):
-    monkeypatch.setattr(devices, "DRIVERS", (__file__,))
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    if not hidden:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert tensorflow_setup.start().startswith("CPU (")
-    assert ("TensorFlow does not see it: install" in caplog.text) == (not hidden)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
-from neural_style_tf.batch import gallery, jobs, processes, worker_count
+from neural_style_tf.batch import gallery, jobs, own_gpu, processes, worker_count
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.batch.options import LOCAL, BatchOptions
 from neural_style_tf.batch.pairs import Pair
@@ -130,7 +130,10 @@ def _events(
         count = worker_count.choose(
             options.workers, threads, kinds, processes.MAX_PROCESSES, device
         )
-        summary.note(f"{len(pictures)} picture{'s' * (len(pictures) != 1)}, {count[0]} at a time")
+        gpus = min(count[0], own_gpu.count(device))
+        on_gpus = f" on {gpus} GPUs" if gpus > 1 else ""
+        pictures_in_words = f"{len(pictures)} picture{'s' * (len(pictures) != 1)}"
+        summary.note(f"{pictures_in_words}, {count[0]} at a time{on_gpus}")
         return _processes(pictures, *count, kinds, timeout)
     from neural_style_tf.batch import dask_cluster
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from neural_style_tf.batch import records
+from neural_style_tf.batch import own_gpu, records
 from neural_style_tf.errors import UserError, one_line
 from neural_style_tf.machine import devices, recent, streams
 from neural_style_tf.pictures import files
@@ -70,11 +70,11 @@ def paint(options: RunOptions, device: str, report: Report) -> Outcome:
 
 
 def in_worker(threads: int | None, debug: bool, wanted: str = devices.AUTO) -> Callable:
-    """Starts TensorFlow in a worker process. Returns the function that does a job there. wanted:
-    the device that it paints on, such as gpu:1."""
+    """Starts TensorFlow in a worker process, which gets a GPU of its own where there are several.
+    Returns the function that does a job there. wanted: the device of the batch, such as auto."""
     from neural_style_tf.machine import tensorflow_setup
 
-    device = tensorflow_setup.start(debug, threads, wanted)
+    device = tensorflow_setup.start(debug, threads, own_gpu.choose(wanted, debug))
 
     def work(options: RunOptions, report: Callable) -> Outcome:
         return paint(options, device, lambda done, total: report((done, total)))

@@ -54,8 +54,8 @@ class BatchOptions:
         "killed is continued")
     fail_fast: bool = _switch("stop at the first failure")
     workers: str = _option(AUTO,
-        "processes that paint at the same time (default auto: one per processor, as many as fit in "
-        "memory; one with a GPU)", metavar="N")
+        "processes that paint at the same time (default auto: one per GPU, or without one "
+        "per processor, as many as fit in memory)", metavar="N")
     job_timeout: float | None = _option(None,
         "stop the process of a picture that reports no step within this time, and try the picture "
         "again, twice at most; allow for the slowest step and for the start (default: no limit)",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from neural_style_tf.batch import jobs
+from neural_style_tf.batch import jobs, own_gpu
 from neural_style_tf.batch.jobs import Outcome
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import tensorflow_setup
@@ -94,9 +94,10 @@ _devices: list[str] = []
 
 
 def _device(options: RunOptions) -> str:
-    """TensorFlow is started once in a worker."""
+    """TensorFlow is started once in a worker, on a GPU of its own where there are several."""
     if not _devices:
-        _devices.append(tensorflow_setup.start(options.debug, options.threads, options.device))
+        wanted = own_gpu.choose(options.device, options.debug)
+        _devices.append(tensorflow_setup.start(options.debug, options.threads, wanted))
     return _devices[0]
 
 

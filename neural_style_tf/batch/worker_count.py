@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from neural_style_tf.batch import own_gpu
 from neural_style_tf.batch.options import AUTO
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import cpu, devices, memory
@@ -57,8 +58,9 @@ def choose(
     the system allows. device: that they paint on.
     """
     threads = threads or cpu.threads()
-    if workers == AUTO and devices.has_gpu(device):
-        count = 1
+    gpus = own_gpu.count(device) if workers == AUTO else 0
+    if gpus:
+        count = gpus
     elif workers == AUTO:
         count = min(threads, _fit_in_memory(max(kind.pixels for kind in kinds)))
     else:

@@ -1,5 +1,6 @@
 """What the tests share: tiny networks in real files, small pictures, the command line."""
 
+import functools
 import os
 import shutil
 import signal
@@ -136,9 +137,9 @@ def launcher(tiny):
 
 @pytest.fixture(scope="session")
 def command_line(launcher):
-    """A function (arguments, folder) that runs the command line there in a process of its own.
-    Returns status, stdout and stderr."""
-    return launcher.run
+    """A function (arguments, folder) that runs the command line there, in a process that may have
+    run others before. Returns status, stdout and stderr."""
+    return functools.partial(launcher.run, shares=True)
 
 
 @pytest.fixture

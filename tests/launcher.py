@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+import warm
+
 try:
     import resource
 except ImportError:  # Windows, where nothing is forked either
@@ -24,6 +26,7 @@ except ImportError:  # Windows, where nothing is forked either
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 12 * 10**9  # of addresses: so that a command cannot make the machine swap
 PAUSE_AFTER = 30  # steps
+OF_A_PROCESS = {"--threads", "--debug", "--preview"}  # options that a process has from its start
 
 
 class Launcher:
@@ -60,11 +63,14 @@ class Launcher:
         program="neural_style",
         environment=None,
         streams=("", ""),
+        shares=False,
     ):
         """Like `subprocess.run([sys.executable, "neural_style.py", *arguments])` with its output
         captured as text, and its peak memory in megabytes. program: "neural_style", or "batch",
         whose workers are forked from it. environment: variables to set, or to remove if None.
-        streams: files in place of standard output and error, or None for one that is closed."""
+        streams: files in place of standard output and error, or None for one that is closed.
+        shares: whether the process may be one that has run others before, see `warm`, which is
+        sooner done. What is about a process of its own has one in any case."""
         with tempfile.TemporaryDirectory() as place:
             names = [os.path.join(place, name) for name in ("stdout", "stderr")]
             for name in names:
@@ -72,6 +78,9 @@ class Launcher:
             captured = zip(names, streams, strict=True)
             places = [name if stream == "" else stream for name, stream in captured]
             request = {"timeout": timeout, "program": program, "environment": environment or {}}
+            is_its_own = program != "neural_style" or environment or streams != ("", "")
+            options = {str(word).partition("=")[0] for word in arguments}
+            request["shares"] = shares and not is_its_own and OF_A_PROCESS.isdisjoint(options)
             status, megabytes = self.ask("run", arguments, cwd, places, **request)
             output = [Path(name).read_text(errors="replace") for name in names]
         if status is None:
@@ -155,10 +164,16 @@ def serve(network):
     from neural_style_tf.network import weights
 
     weights.read(network)
+    one_for_many = warm.Warm()
     for line in sys.stdin:
         if line == "\n":
-            return
-        print(json.dumps(answer(json.loads(line))), flush=True)
+            break
+        request = json.loads(line)
+        if request.get("shares"):
+            print(json.dumps([one_for_many.run(request), 0]), flush=True)
+        else:
+            print(json.dumps(answer(request)), flush=True)
+    one_for_many.end()
 
 
 def answer(request):
@@ -179,8 +194,7 @@ def paint(request):
     from neural_style_tf.runs import stopping
 
     set_environment(request["environment"])
-    with contextlib.suppress(ValueError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
+    limit_memory()
     os.chdir(request["cwd"])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup or the like may ignore it
     redirect([os.devnull, *request["places"]])
@@ -193,6 +207,11 @@ def paint(request):
     except BaseException:
         sys.excepthook(*sys.exc_info())
         stopping.leave(1)
+
+
+def limit_memory():
+    with contextlib.suppress(ValueError):  # macOS has no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
 
 
 def pause():

@@ -26,7 +26,8 @@ except ImportError:  # Windows, where nothing is forked either
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 12 * 10**9  # of addresses: so that a command cannot make the machine swap
 PAUSE_AFTER = 30  # steps
-OF_A_PROCESS = {"--threads", "--debug", "--preview"}  # options that a process has from its start
+# options of what a process has from its start
+OF_A_PROCESS = {"--threads", "--debug", "--preview", "--device", "--list-devices"}
 
 
 class Launcher:

@@ -97,7 +97,7 @@ def _by_content(load):
 
 
 def _run(request):
-    """What `python neural_style.py` does, but for the end of the process."""
+    """What `python neural_style.py` does, except that the process does not end."""
     import launcher
 
     from neural_style_tf.commands import neural_style

@@ -119,8 +119,9 @@ def test_quiet_prints_nothing(run):
 
 
 def test_one_seed_is_the_same_bytes(run, folder):
-    for output in ("one.jpg", "two.jpg"):
-        assert run("--iterations", 4, "--seed", 7, output=output).returncode == 0
+    for output, shares in (("one.jpg", True), ("two.jpg", False)):
+        result = run("--iterations", 4, "--seed", 7, output=output, shares=shares)
+        assert result.returncode == 0
     assert (folder / "one.jpg").read_bytes() == (folder / "two.jpg").read_bytes()
 
 

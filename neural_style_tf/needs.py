@@ -19,6 +19,7 @@ Values = Mapping[str, Any]  # of options, by name
 EXCLUSIVE = (
     (("size",), ("width", "height")),
     (("style_size",), ("style_scales", "style_fit")),
+    (("stroke_size",), ("style_scales", "style_size", "style_fit", "style_stages")),
     (("stylization",), ("style_weight",)),
     (("content_weight_blend",), ("content_layers",)),
     (("style_layer_weight_exp",), ("style_layers",)),

@@ -107,6 +107,9 @@ class Settings:
         "instead of --style-scales: long side of the styles",
         kind=int, many=True, unit="pixels, one for all or one per style",
         at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
+    stroke_size: float | None = setting(None, "size",
+        "instead of --style-scales: width of the strokes, by the styles' own",
+        kind=float, unit="percent of the long side", above=0, at_most=50)
     style_stages: str = setting("scale", "size",
         "scale the styles with the stages, or keep their size: larger strokes",
         kind=str, choices=("scale", "fixed"),

@@ -8,7 +8,7 @@ import numpy as np
 from neural_style_tf.errors import UsageError
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.pictures import colors, regions, resampling, transparency
+from neural_style_tf.pictures import colors, regions, resampling, strokes, transparency
 from neural_style_tf.pictures.colors import Palette
 from neural_style_tf.pictures.masks import InputMasks
 from neural_style_tf.pictures.regions import RegionMap
@@ -26,20 +26,23 @@ class Pictures(NamedTuple):
     styles: list[np.ndarray]  # each of any size
     initial: np.ndarray | None  # the picture to start from, of the content's size
     masks: InputMasks
+    # the widths of the styles' strokes, where the settings ask for a size of strokes
+    strokes: list[float | None]
 
     def bled(self, pixels: int) -> "Pictures":
         """With that many pixels more beyond each edge of the content, mirrored."""
         initial = None if self.initial is None else resampling.with_bleed(self.initial, pixels)
         content = resampling.with_bleed(self.content, pixels)
-        return Pictures(content, self.styles, initial, self.masks.with_bleed(pixels))
+        masks = self.masks.with_bleed(pixels)
+        return self._replace(content=content, initial=initial, masks=masks)
 
     def at_stage(self, stage: Stage, last: Stage, settings: Settings) -> list[np.ndarray]:
         """The content and the styles at the sizes that they have at a stage."""
         resized: dict[int, np.ndarray] = {}  # by id: a painting has a part in several regions
-        for style in self.styles:
+        for style, stroke in zip(self.styles, self.strokes, strict=True):
             if id(style) not in resized:
                 height, width = style.shape[:2]
-                size = stages.style_size(height, width, stage, last, settings)
+                size = stages.style_size(height, width, stage, last, settings, stroke)
                 resized[id(style)] = resampling.resize(style, *size)
         resize = resampling.resize_wrapped if settings.wraps else resampling.resize
         content = resize(self.content, *stage.outer_size)
@@ -91,7 +94,15 @@ def checked(
         initial = None if initial is None else resampling.tiling(initial)
     if settings.preserve_colors in ("match", "histogram"):
         styles = _recolored(styles, content, masks, groups, settings.preserve_colors)
-    return Pictures(content, styles, initial, masks)
+    return Pictures(content, styles, initial, masks, _strokes_of(styles, settings))
+
+
+def _strokes_of(styles: list[np.ndarray], settings: Settings) -> list[float | None]:
+    if settings.stroke_size is None:
+        return [None] * len(styles)
+    widths = {id(style): style for style in styles}  # a painting may have a part in several regions
+    measured = {key: strokes.width(style) for key, style in widths.items()}
+    return [measured[id(style)] for style in styles]
 
 
 def _without_photo(content: Any, content_mask: np.ndarray | None, settings: Settings) -> np.ndarray:

@@ -25,6 +25,9 @@ BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
+# Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
+# that a result of another size goes through stages of the same sizes, and becomes the same picture.
+COARSE_UNIT = 4
 COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
 
 
@@ -88,10 +91,14 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
             )
     steps = _split(settings.iterations, count)
 
+    # where opposite edges meet, every pooling halves a side exactly
+    unit = WRAPPED_UNIT if settings.wraps else COARSE_UNIT
+
     def side_of(length: int, number: int) -> int:
-        """At a stage; where opposite edges meet, every pooling halves it exactly."""
-        unit = WRAPPED_UNIT if settings.wraps else 1
-        return max(1, round(length / unit / STAGE_FACTOR ** (count - number))) * unit
+        if number == count:
+            return length
+        coarsest = unit * max(1, round(length / unit / STAGE_FACTOR ** (count - 1)))
+        return max(SMALLEST_SIDE, coarsest) * STAGE_FACTOR ** (number - 1)
 
     return [
         Stage(
@@ -107,17 +114,28 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
 
 
 def style_size(
-    height: int, width: int, stage: Stage, last: Stage, settings: Settings
+    height: int,
+    width: int,
+    stage: Stage,
+    last: Stage,
+    settings: Settings,
+    stroke: float | None = None,
 ) -> tuple[int, int]:
     """Height and width of a style at a stage; `height` and `width` are those at the last stage.
 
     A style that is smaller than the last picture, without a size in the settings, was too small to
     be enlarged to it. At every stage it is as large as the picture, but never enlarged. Both sides
     shrink alike, and no side below `SMALLEST_SIDE`.
+
+    stroke: the width of its strokes, in percent of its long side, where the settings ask for a size
+    of strokes: at every stage it is as large as that makes it, but never enlarged.
     """
     if settings.style_stages == "fixed":
         return height, width
     share = stage.width / last.width
+    if stroke is not None:
+        share = sizes.for_strokes((height, width), (stage.height, stage.width), settings, stroke)
+        return _shrunk(height, width, min(1.0, share))
     by_width = settings.style_fit == "width"
     side, side_at_stage, last_side = (
         sizes.side_of(size, by_width)
@@ -125,6 +143,11 @@ def style_size(
     )
     if settings.style_scales is None and settings.style_size is None and side < last_side:
         share = min(1.0, side_at_stage / side)
+    return _shrunk(height, width, share)
+
+
+def _shrunk(height: int, width: int, share: float) -> tuple[int, int]:
+    """Both sides by the same share, and none below `SMALLEST_SIDE`."""
     share = max(share, min(1.0, SMALLEST_SIDE / min(height, width)))
     return max(SMALLEST_SIDE, round(height * share)), max(SMALLEST_SIDE, round(width * share))
 

@@ -143,7 +143,9 @@ def in_words(file: Size, placement: Placement) -> str:
     return f"{done} from {file[1]}x{file[0]}"
 
 
-def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) -> Placement:
+def of_style(
+    painting: Size, result: Size, settings: Settings, number: int = 0, stroke: float | None = None
+) -> Placement:
     """How a painting is brought to its size beside a result.
 
     By default it has as many pixels as the result, so that strokes do not depend on which way up
@@ -151,7 +153,9 @@ def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) 
     that is too narrow for the network is enlarged until it is not, and cropped if that makes it
     large.
 
-    painting, result: height and width. number: of the painting, from 0, in the settings.
+    painting, result: height and width. number: of the painting, from 0, in the settings. stroke:
+    the width of its strokes, in percent of its long side, where the settings ask for a size of
+    strokes; it is then as large as that makes it, enlarged as far as above.
 
     Raises `UsageError` if a size or scale in the settings makes a side under `SMALLEST_SIDE`.
     """
@@ -160,6 +164,8 @@ def of_style(painting: Size, result: Size, settings: Settings, number: int = 0) 
     if settings.style_size is not None:
         return Placement(_with_long_side(painting, _of(settings.style_size, number)))
     by_width = settings.style_fit == "width"
+    if stroke is not None:
+        return Placement(_for_strokes(painting, result, settings, stroke))
     if settings.style_scales is not None:
         scale = _of(settings.style_scales, number)
         size = _rounded(*_scaled(painting, result, scale, by_width))
@@ -201,6 +207,27 @@ def _with_long_side(painting: Size, long_side: int) -> Size:
         option, smallest = SettingName("style_size"), _smallest(longest, height, width)
         advice = [": use ", option, f" {smallest} or more"]
         raise UsageError(option, f" {long_side}", _too_small(*size), *advice)
+    return size
+
+
+def for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> float:
+    """How many times as large as it is a painting is beside a result so that its strokes have the
+    size that the settings ask for."""
+    assert settings.stroke_size is not None  # callers ask only then
+    return settings.stroke_size / stroke * max(result) / max(painting)
+
+
+def _for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> Size:
+    """A painting that is enlarged, or made smaller, for the size of its strokes."""
+    height, width = painting
+    largest = max(MAX_ENLARGEMENT, ALWAYS_AS_LARGE / side_of(painting, by_width=False))
+    factor = min(largest, for_strokes(painting, result, settings, stroke))
+    size = _rounded(height * factor, width * factor)
+    if min(size) < SMALLEST_SIDE:
+        name = SettingName("stroke_size")
+        smallest = stroke * (SMALLEST_SIDE - 0.5) / min(painting) * max(painting) / max(result)
+        advice = [": use ", name, f" {_round_up(smallest):g} or more"]
+        raise UsageError(name, f" {settings.stroke_size:g}", _too_small(*size), *advice)
     return size
 
 

@@ -132,15 +132,33 @@ def _load_styles(
         zip(options.styles, mask_paths, map_paths, strict=True)
     ):
 
-        def place(height: int, width: int, number: int = number) -> Placement:
-            return sizes.of_style((height, width), size, settings, number)
+        stroke = _stroke_of(path, options)
 
-        chosen = settings.style_fit, settings.style_scales, settings.style_size
+        def place(
+            height: int, width: int, number: int = number, stroke: float | None = stroke
+        ) -> Placement:
+            return sizes.of_style((height, width), size, settings, number, stroke)
+
+        chosen = settings.style_fit, settings.style_scales, settings.style_size, stroke
         style = _read(path, options.max_megapixels, place, (size, chosen, number))
         styles.append(style.pixels)
         sources.append(_mask_of(style, path, mask_path, options))
         maps.append(_load_map(map_path, style, options))
     return styles, sources, maps
+
+
+def _stroke_of(path: str, options: RunOptions) -> float | None:
+    """The width of a painting's strokes, where the settings ask for a size of strokes."""
+    from neural_style_tf.pictures import strokes
+
+    if options.settings.stroke_size is None:
+        return None
+
+    def place(height: int, width: int) -> Placement:
+        return Placement(strokes.measured_size(height, width))
+
+    picture = _read(path, options.max_megapixels, place, ("strokes",))
+    return strokes.width(picture.pixels)
 
 
 def _load_map(path: str | None, picture: Read, options: RunOptions) -> "RegionMap | None":

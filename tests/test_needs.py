@@ -175,6 +175,9 @@ EXCLUSIVE = {
     ),
     "--style-size 300 --style-scales 1": "--style-size and --style-scales",
     "--style-size 300 --style-fit area": "--style-size and --style-fit",
+    "--stroke-size 1 --style-scales 1": "--stroke-size and --style-scales",
+    "--stroke-size 1 --style-size 300": "--stroke-size and --style-size",
+    "--stroke-size 1 --style-stages scale": "--stroke-size and --style-stages",
     "--texture 64x64": "--texture and --content",
 }
 

@@ -16,6 +16,7 @@ class SettingsOptions(TypedDict, total=False):
     texture: str | None
     style_scales: Sequence[float] | None
     style_size: Sequence[int] | None
+    stroke_size: float | None
     style_stages: str
     style_fit: str
     content_weight: float

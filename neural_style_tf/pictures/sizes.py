@@ -12,6 +12,8 @@ ALWAYS_AS_LARGE = 512
 # Times the pixels of the result: a painting that is enlarged because it is too narrow for the
 # network is cropped to this.
 MOST_OF_A_NARROW_PAINTING = 4
+# Times the sides of the result: a painting whose strokes are to be larger than its own.
+LARGEST_STROKES = 4
 
 Size = tuple[int, int]  # height, width
 Box = tuple[float, float, float, float]  # top, left, height, width
@@ -165,7 +167,7 @@ def of_style(
         return Placement(_with_long_side(painting, _of(settings.style_size, number)))
     by_width = settings.style_fit == "width"
     if stroke is not None:
-        return Placement(_for_strokes(painting, result, settings, stroke))
+        return _for_strokes(painting, result, settings, stroke)
     if settings.style_scales is not None:
         scale = _of(settings.style_scales, number)
         size = _rounded(*_scaled(painting, result, scale, by_width))
@@ -212,23 +214,20 @@ def _with_long_side(painting: Size, long_side: int) -> Size:
 
 def for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> float:
     """How many times as large as it is a painting is beside a result so that its strokes have the
-    size that the settings ask for."""
+    size that the settings ask for; at most `LARGEST_STROKES` times as large as the result."""
     assert settings.stroke_size is not None  # callers ask only then
-    return settings.stroke_size / stroke * max(result) / max(painting)
+    sides = (side_of(size, by_width=False) for size in (result, painting))
+    largest = LARGEST_STROKES * next(sides) / next(sides)
+    return min(largest, settings.stroke_size / stroke * max(result) / max(painting))
 
 
-def _for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> Size:
-    """A painting that is enlarged, or made smaller, for the size of its strokes."""
-    height, width = painting
+def _for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> Placement:
+    """A painting that is enlarged, or made smaller, for the size of its strokes; no side is under
+    `SMALLEST_SIDE`."""
     largest = max(MAX_ENLARGEMENT, ALWAYS_AS_LARGE / side_of(painting, by_width=False))
-    factor = min(largest, for_strokes(painting, result, settings, stroke))
-    size = _rounded(height * factor, width * factor)
-    if min(size) < SMALLEST_SIDE:
-        name = SettingName("stroke_size")
-        smallest = stroke * (SMALLEST_SIDE - 0.5) / min(painting) * max(painting) / max(result)
-        advice = [": use ", name, f" {_round_up(smallest):g} or more"]
-        raise UsageError(name, f" {settings.stroke_size:g}", _too_small(*size), *advice)
-    return size
+    wanted = for_strokes(painting, result, settings, stroke)
+    size = _rounded(*(side * min(largest, wanted) for side in painting))
+    return Placement(size) if min(size) >= SMALLEST_SIDE else _enlarged(painting, result)
 
 
 def _enlarged(painting: Size, result: Size) -> Placement:

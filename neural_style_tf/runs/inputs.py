@@ -131,7 +131,6 @@ def _load_styles(
     for number, (path, mask_path, map_path) in enumerate(
         zip(options.styles, mask_paths, map_paths, strict=True)
     ):
-
         stroke = _stroke_of(path, options)
 
         def place(

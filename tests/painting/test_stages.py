@@ -83,7 +83,7 @@ def test_steps_count_on_and_pictures_grow(network, picture):
     options |= {"on_step": reported.append}
     pairs = list(stylize(network, picture(70, 90), [picture(60, 80, seed=1)], **options))
     assert [iteration for iteration, _ in pairs] == [0, 5, 10, None]
-    assert [image.shape[:2] for _, image in pairs] == [(18, 22), (18, 22), (35, 45), (70, 90)]
+    assert [image.shape[:2] for _, image in pairs] == [(16, 24), (16, 24), (32, 48), (70, 90)]
     assert [step.iteration for step in reported] == [*range(14), None]
     assert [step.stage.number for step in reported] == [1] * 6 + [2] * 5 + [3] * 3 + [3]
     assert all(step.image().shape[:2] == step.stage[2:4] for step in reported)
@@ -129,6 +129,22 @@ def test_styles_are_scaled_with_the_stage_or_fixed(network, picture, monkeypatch
     assert sizes == [[(40, 48), *first], [(80, 96), (40, 100), (18, 20)]]  # with bleed
 
 
+def test_results_of_other_sizes_go_through_stages_of_the_same_sizes():
+    """So that they become the same picture, with more detail: 427 of 640 pixels halve to no whole
+    number."""
+    coarse = [(128, 84), (256, 168), (512, 336), (1024, 672), (2048, 1344)]
+    for count, (height, width) in enumerate([(342, 512), (683, 1024), (1366, 2048)], 3):
+        sides = [stage[:2] for stage in plan(height, width, style_loss="neighbors")]
+        assert sides == [*coarse[: count - 1], (width, height)]
+
+
+def test_a_style_has_at_every_stage_the_size_that_its_strokes_are_to_have():
+    settings = Settings(scales=3, stroke_size=2)
+    plan = stages.plan(256, 512, settings)
+    sizes = [stages.style_size(300, 400, stage, plan[-1], settings, 1.0) for stage in plan]
+    assert sizes == [(192, 256), (300, 400), (300, 400)]  # never enlarged
+
+
 @pytest.mark.parametrize("style_fit", ["area", "width"])
 def test_a_narrow_style_keeps_its_proportions_at_every_stage(style_fit):
     settings = Settings(scales=3, style_fit=style_fit)
@@ -153,7 +169,7 @@ def test_stages_are_painted_beyond_the_edges_which_are_cut_off(network, picture,
     monkeypatch.setattr(memory, "make_objective", noted)
     photo, options = picture(64, 83), {"iterations": 4, "on_step": keep} | TWO_BLOCKS
     ((_, painted),) = stylize(network, photo, [picture(seed=1)], scales=2, **options)
-    assert [photo.shape[:2] for photo in photos] == [(40, 50), (80, 99)]
+    assert [photo.shape[:2] for photo in photos] == [(40, 48), (80, 99)]
     np.testing.assert_array_equal(photos[1][8:-8, 8:-8], photo)
     np.testing.assert_array_equal(photos[1][:8], photos[1][15:7:-1])  # mirrored
     assert bests[-1].shape == (80, 99, 3)
@@ -234,9 +250,9 @@ def test_the_command_line_paints_from_coarse_to_fine(run, folder):
     options += ("--checkpoint-iterations", 5, "--checkpoint-output")
     result = run(*options, "%d.png")
     assert result.returncode == 0
-    assert result.stderr.startswith("22x17, then 45x34 on ")
+    assert result.stderr.startswith("24x16, then 45x34 on ")
     sizes = {name: Image.open(folder / name).size for name in ("0.png", "5.png", "out.png")}
-    assert sizes == {"0.png": (22, 17), "5.png": (45, 34), "out.png": (45, 34)}
+    assert sizes == {"0.png": (24, 16), "5.png": (45, 34), "out.png": (45, 34)}
     assert metadata.read(folder / "out.png")["scales"] == "2"
     result = run(*options, "full-%d.png", "--checkpoint-full-size", output="again.png")
     assert Image.open(folder / "full-0.png").size == (45, 34)

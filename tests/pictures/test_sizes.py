@@ -170,6 +170,30 @@ def test_the_long_side_of_a_style_is_set_for_all_or_for_each():
     assert sizes.of_style((450, 300), (64, 64), each, 1).size == (60, 40)
 
 
+def for_strokes(painting, result, stroke, stroke_size):
+    return sizes.of_style(painting, result, Settings(stroke_size=stroke_size), 0, stroke)
+
+
+def test_a_painting_is_as_large_as_makes_its_strokes_the_size_that_is_asked_for():
+    """Strokes of 1 % of 400 pixels are to be 0.5 or 1 % of 800."""
+    assert for_strokes((300, 400), (600, 800), 1.0, 0.5).size == (300, 400)
+    assert for_strokes((300, 400), (600, 800), 1.0, 1.0).size == (600, 800)
+    assert for_strokes((300, 400), (800, 600), 1.0, 0.5).size == (300, 400)
+    assert for_strokes((300, 400), (600, 800), 2.0, 0.5).size == (150, 200)
+
+
+def test_for_large_strokes_it_is_enlarged_as_far_as_otherwise_and_bounded():
+    assert for_strokes((300, 400), (600, 800), 1.0, 5).size == (600, 800)
+    assert for_strokes((3000, 4000), (300, 400), 1.0, 50).size == (1200, 1600)
+    assert for_strokes((2, 2), (600, 800), 1.0, 50).size == (512, 512)
+    assert for_strokes((1, 400), (600, 800), 1.0, 50) == of_style((1, 400), (600, 800))
+
+
+def test_for_fine_strokes_no_painting_becomes_too_small_for_the_network():
+    assert for_strokes((300, 400), (600, 800), 1.0, 0.01).size == (16, 21)
+    assert for_strokes((40, 4000), (64, 64), 1.0, 0.5).size == (16, 1024)  # the middle of it
+
+
 def test_a_painting_is_not_enlarged_until_its_strokes_are_gone_unless_asked_for():
     assert of_style((500, 500), (640, 640)).size == (640, 640)
     assert of_style((500, 400), (4096, 4096)).size == (1000, 800)

@@ -99,8 +99,7 @@ class Settings:
         kind=str, is_size=True, metavar="WIDTHxHEIGHT", batch=False,
         at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     style_scales: tuple[float, ...] | None = setting(None, "size",
-        "size of the strokes; at 1 a style has as many pixels as the result",
-        brief="stroke size; 1: styles as large as the result",
+        "size of the styles; at 1 they have as many pixels as the result",
         kind=float, many=True, unit="default at most 1", above=0,
         needs=one_of("style_fit", "area", "width"))
     style_size: tuple[int, ...] | None = setting(None, "size",
@@ -108,7 +107,8 @@ class Settings:
         kind=int, many=True, unit="pixels, one for all or one per style",
         at_least=SMALLEST_SIDE, at_most=LONGEST_SIDE)
     stroke_size: float | None = setting(None, "size",
-        "instead of --style-scales: width of the strokes, by the styles' own",
+        "width of the strokes, whatever that of the styles' own",
+        brief="width of the strokes, in percent of the long side",
         kind=float, unit="percent of the long side", above=0, at_most=50)
     style_stages: str = setting("scale", "size",
         "scale the styles with the stages, or keep their size: larger strokes",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 MEASURED_SIDE = 512  # pixels: the long side at which a painting is looked at, whatever its own size
 # Standard deviations of the Gaussians, in these pixels: four per octave. What is finer than the
-# first, or as coarse as the last, is no stroke but grain, or a thing.
+# first, or as coarse as the last, is grain, or a thing.
 FINEST, PER_OCTAVE, OCTAVES = 0.7, 4, 5
 # Lindeberg's gamma for ridges. With it the strongest response to stripes is at a scale that grows
 # with their width: this many times narrower, measured on stripes of 4 to 20 pixels.

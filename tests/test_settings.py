@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from neural_style_tf.errors import UsageError
-from neural_style_tf.settings import Settings, settings_from
+from neural_style_tf.schema import settings_from
+from neural_style_tf.settings import Settings
 
 TILES = "a whole number of pixels from 64"
 WRONG = [

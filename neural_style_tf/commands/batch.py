@@ -29,7 +29,7 @@ from neural_style_tf.needs import Layer, is_set
 from neural_style_tf.runs import failures
 from neural_style_tf.runs.options import RunOptions, all_rules, combined
 from neural_style_tf.runs.stopping import EXIT_STATUS
-from neural_style_tf.settings import setting_names
+from neural_style_tf.schema import setting_names
 
 PLACEHOLDERS = {"content": "content", "styles": ("style",), "output": "output"}
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from neural_style_tf.errors import NotFiniteError, UsageError
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.painting.step import Step
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings, settings_from_keywords
+from neural_style_tf.schema import settings_from_keywords
+from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,15 +20,8 @@ from neural_style_tf.errors import UsageError, nearest, shortened
 from neural_style_tf.machine import devices
 from neural_style_tf.needs import Layer, any_of, ending_in
 from neural_style_tf.rules import names
-from neural_style_tf.settings import (
-    BUNDLED_NETWORK,
-    MAX_MEGAPIXELS,
-    Settings,
-    setting_defaults,
-    setting_names,
-    setting_rules,
-    settings_from,
-)
+from neural_style_tf.schema import setting_defaults, setting_names, settings_from
+from neural_style_tf.settings import BUNDLED_NETWORK, MAX_MEGAPIXELS, Settings, setting_rules
 
 NO_FILE = (None, "-")  # in place of an input: there is none
 MOST_PORT = 65535

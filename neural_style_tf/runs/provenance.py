@@ -23,14 +23,8 @@ from neural_style_tf.pictures import files
 from neural_style_tf.runs import options as described
 from neural_style_tf.runs.names import SHA256, base_name
 from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
-from neural_style_tf.settings import (
-    ADAM_DEFAULTS,
-    Settings,
-    setting_defaults,
-    setting_rules,
-    settings_from,
-    shapes_picture,
-)
+from neural_style_tf.schema import setting_defaults, settings_from, shapes_picture
+from neural_style_tf.settings import ADAM_DEFAULTS, Settings, setting_rules
 from neural_style_tf.version import VERSION
 
 MOST_FILES = 1000  # of an option

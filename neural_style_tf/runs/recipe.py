@@ -16,7 +16,8 @@ from typing import NamedTuple
 from neural_style_tf.errors import UsageError, UserError, nearest, one_line, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import names
-from neural_style_tf.settings import Settings, shapes_picture
+from neural_style_tf.schema import shapes_picture
+from neural_style_tf.settings import Settings
 
 MOST_BYTES = 1_000_000
 MOST_NESTED = 8  # recipes that a recipe reads, one within the other

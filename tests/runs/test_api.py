@@ -16,7 +16,7 @@ from neural_style_tf.pictures import metadata
 from neural_style_tf.runs import api, notebook
 from neural_style_tf.runs.keywords import RunKeywords
 from neural_style_tf.runs.options import option_names
-from neural_style_tf.settings import setting_names
+from neural_style_tf.schema import setting_names
 
 FEW = {
     "network": "network.mat",

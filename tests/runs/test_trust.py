@@ -16,7 +16,8 @@ from neural_style_tf.commands import parser
 from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
 from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import options, provenance, recipe, signature, states
-from neural_style_tf.settings import Settings, setting_names, settings_from, shapes_picture
+from neural_style_tf.schema import setting_names, settings_from, shapes_picture
+from neural_style_tf.settings import Settings
 from neural_style_tf.version import VERSION
 
 PRECIOUS = b"precious"

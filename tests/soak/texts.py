@@ -32,7 +32,8 @@ from neural_style_tf.pictures import metadata
 from neural_style_tf.runs import checks, outputs, provenance, recipe
 from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.runs.resume import Resumed
-from neural_style_tf.settings import Settings, shapes_picture
+from neural_style_tf.schema import shapes_picture
+from neural_style_tf.settings import Settings
 from soak import ground, values
 from soak.children import Child, Watch
 from soak.engine import Soak

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from neural_style_tf.machine import cpu
+from neural_style_tf.machine import cpu, devices
 
 
 def free_memory() -> int | None:
@@ -12,9 +12,7 @@ def free_memory() -> int | None:
     Returns None if that is not known, and on a GPU: its memory is not the system's, and running out
     of it is an error that can be handled.
     """
-    import tensorflow as tf
-
-    return None if tf.config.list_physical_devices("GPU") else free_system_memory()
+    return None if devices.gpu_in_use() else free_system_memory()
 
 
 def free_system_memory() -> int | None:

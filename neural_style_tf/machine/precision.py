@@ -1,19 +1,22 @@
 """Precision: the type of the features that is fastest on this machine."""
 
+import contextlib
 import functools
 import hashlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from neural_style_tf.errors import SettingName, UserError
-from neural_style_tf.machine import cpu, user_cache
+from neural_style_tf.machine import cpu, devices, user_cache
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
+# NVIDIA's compute capabilities whose tensor cores multiply these: since Volta, since Ampere.
+FLOAT16_CAPABILITY, BFLOAT16_CAPABILITY = (7, 0), (8, 0)
 MIN_SPEEDUP = 1.5  # how many times faster low precision has to be than float32 to be chosen
 # Image sides and channels of the convolutions to time: an early and a late one of a VGG.
 PROBED_SIZES = ((128, 64), (32, 512))
@@ -62,19 +65,56 @@ def _fastest(convolution: Convolution) -> "tf.DType":
     always paints the same picture."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = tf.config.experimental.get_device_details(gpus[0])
-        capability = details.get("compute_capability", (0, 0))
-        if capability >= (8, 0):
+    gpu = devices.gpu_in_use()
+    if gpu:
+        capability = gpu.capability or (0, 0)  # only NVIDIA's have one: float32 on all others
+        if capability >= BFLOAT16_CAPABILITY:
             return tf.bfloat16
-        return tf.float16 if capability >= (7, 0) else tf.float32
+        return tf.float16 if capability >= FLOAT16_CAPABILITY else tf.float32
     names = ("float32", "bfloat16")
     return tf.as_dtype(
         user_cache.remembered(
             f"precision-{_kind_of_processor()}", names, lambda: _faster(convolution)
         )
     )
+
+
+def limit_tf32(dtype: "tf.DType") -> None:
+    """Has NVIDIA's GPUs multiply in float32 where the features are float32.
+
+    By default TensorFlow rounds the factors of float32 products to TF32 on GPUs since Ampere: to 10
+    bits after the point, instead of 23. Features in float16 have 10, in bfloat16 7, so that is
+    allowed for their statistics. If a script has switched TF32 off, it stays off.
+    """
+    import tensorflow as tf
+
+    if devices.gpu_in_use():
+        is_allowed = _users_tf32() and dtype != tf.float32
+        tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
+
+
+@functools.cache
+def _users_tf32() -> bool:
+    """Whether TF32 was on before this program changed it."""
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """Has a GPU multiply in float32 for the duration of the context."""
+    import tensorflow as tf
+
+    if not devices.gpu_in_use():
+        yield
+        return
+    was_on = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(was_on)
 
 
 def _kind_of_processor() -> str:

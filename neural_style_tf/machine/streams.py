@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 LOGGER = logging.getLogger("neural_style_tf")  # messages for the user; the core prints nothing
@@ -80,19 +81,81 @@ def lost_output() -> bool:
 def silenced() -> Iterator[None]:
     """Discards what C and C++ libraries write to standard error, for the duration of the context:
     they write to the file descriptor itself, which leads to the null device."""
+    with open(os.devnull, "w") as null, _redirected(null.fileno()):
+        yield
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[Callable[[], str]]:
+    """Keeps what is written to standard error, for the duration of the context, by C and C++
+    libraries too: it goes to a temporary file. Yields a function that returns it as text.
+
+    If the process dies meanwhile, as TensorFlow's does on a processor that it is not built for, the
+    terminal shows what was kept.
+    """
+    import tempfile
+
+    try:
+        file = tempfile.NamedTemporaryFile("w+", errors="replace", delete=False)  # noqa: SIM115
+    except OSError:  # no place for it
+        with silenced():
+            yield lambda: ""
+        return
+    with file, _shown_after_death(file.name), _redirected(file.fileno()):
+        yield lambda: Path(file.name).read_text(errors="replace")
+    with contextlib.suppress(OSError):
+        os.unlink(file.name)
+
+
+@contextlib.contextmanager
+def _redirected(descriptor: int) -> Iterator[None]:
+    """Standard error leads to another descriptor."""
     try:
         saved = os.dup(2)
     except OSError:  # closed
         yield
         return
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    os.dup2(descriptor, 2)
     try:
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(null)
+
+
+# Reads a line from the process that it watches. Without one, that process has died.
+WATCH = 'read -r _ || cat "$1" >&2; rm -f "$1"'
+_watched: list[int] = []  # descriptors that the shells read from
+
+
+@contextlib.contextmanager
+def _shown_after_death(path: str) -> Iterator[None]:
+    """Has a shell show a file on standard error if this process dies within the context."""
+    import subprocess
+
+    try:
+        reading, writing = os.pipe()
+        with open(reading) as its_input:
+            command = ["/bin/sh", "-c", WATCH, "sh", path]
+            shell = subprocess.Popen(command, stdin=its_input, stdout=subprocess.DEVNULL)
+    except OSError:  # Windows
+        yield
+        return
+    _watched.append(writing)
+    try:
+        yield
+    finally:
+        leave_in_peace()
+        shell.wait()
+
+
+def leave_in_peace() -> None:
+    """Says that this process is about to end as it should: nothing is shown of what was kept."""
+    while _watched:
+        writing = _watched.pop()
+        with contextlib.suppress(OSError):
+            os.write(writing, b"\n")
+            os.close(writing)
 
 
 class _Shown(logging.Handler):

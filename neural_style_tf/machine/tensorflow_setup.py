@@ -6,13 +6,16 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from neural_style_tf.errors import SettingName, UserError, shortened
 from neural_style_tf.machine import cpu, devices, drivers, streams
 
 THREADS = "TF_NUM_INTRAOP_THREADS"
 INTER_OP_THREADS = "TF_NUM_INTEROP_THREADS"
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # 0: all messages, 3: none but fatal ones
+DETERMINISM = "TF_DETERMINISTIC_OPS"
+KERAS = "TF_USE_LEGACY_KERAS"
 MAX_THREADS = 1024  # TensorFlow aborts the process when the system cannot start another
 
 _lock = threading.Lock()
@@ -109,7 +112,8 @@ def _fixed_settings(device: str) -> list[str]:
             tf.config.experimental.set_memory_growth(gpu, True)
     except (RuntimeError, ValueError):  # ValueError: where only some GPUs were set before
         fixed.append("the growth of GPU memory")
-    tf.config.experimental.enable_op_determinism()  # one seed, one picture
+    if os.environ.get(DETERMINISM, "1").strip().lower() not in ("0", "false"):
+        tf.config.experimental.enable_op_determinism()  # one seed, one picture
     _open_devices()
     return fixed
 
@@ -149,14 +153,49 @@ def _number_of_threads(wanted: int | None) -> int:
 
 
 def load(debug: bool = False) -> None:
-    """Imports TensorFlow without initialising it: it has no threads yet."""
-    cpu.choose_onednn()
-    # Keras, half a second to import, is not needed: asked for the old one, TensorFlow does without
-    # where that is not installed
-    without_keras = environment("TF_USE_LEGACY_KERAS", "1")
-    quiet = contextlib.nullcontext() if debug else silence()
-    with quiet, without_keras, _without_garbage_collection():
-        import tensorflow  # noqa: F401
+    """Imports TensorFlow without initialising it: it has no threads yet. Raises `UserError` if it
+    cannot be imported; what it said until then is shown."""
+    if "tensorflow" not in sys.modules:
+        cpu.choose_onednn()
+        with contextlib.nullcontext() if debug else _shown_if_it_fails(), _without_keras():
+            _import()
+    else:  # another thread may still be importing it: wait for that
+        _import()
+
+
+def _import() -> None:
+    try:
+        with _without_garbage_collection():
+            import tensorflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise _cannot_be_imported(error) from error
+        raise UserError("TensorFlow is not installed: pip install tensorflow") from error
+    except Exception as error:  # whatever is wrong with its libraries
+        raise _cannot_be_imported(error) from error
+
+
+def _cannot_be_imported(error: Exception) -> UserError:
+    reason = shortened(f"{type(error).__name__}: {error}".partition("\n")[0], 200)
+    return UserError(
+        f"TensorFlow cannot be imported ({reason}): install it again, in an environment of its own"
+    )
+
+
+@contextlib.contextmanager
+def _shown_if_it_fails() -> Iterator[None]:
+    """Keeps messages from the terminal, unless the context raises an error: then they are shown."""
+    said = ""
+    try:
+        with kept() as text:
+            try:
+                yield
+            except Exception:
+                said = text()
+                raise
+    except Exception:
+        print(said, end="", file=sys.stderr)
+        raise
 
 
 def listed_devices(debug: bool = False) -> list[str]:
@@ -195,6 +234,17 @@ def environment(name: str, value: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Spares TensorFlow the import of Keras, half a second: asked for the old one, TensorFlow does
+    without where that is not installed. What the user's environment says about it counts more."""
+    if KERAS in os.environ:
+        yield
+        return
+    with environment(KERAS, "1"):
+        yield
+
+
+@contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
     """Pauses garbage collection while TensorFlow is imported, which saves half a second, and
     exempts what the import made from later collections, since all of it stays."""
@@ -209,10 +259,21 @@ def _without_garbage_collection() -> Iterator[None]:
         gc.enable()
 
 
+def kept() -> contextlib.AbstractContextManager[Callable[[], str]]:
+    """Keeps TensorFlow's start-up messages from the terminal; yields a function that returns them.
+    Whoever sets TensorFlow's variable to 0 wants to see them."""
+    if os.environ.setdefault(LOG_LEVEL, "3") == "0":
+        return contextlib.nullcontext(str)
+    sys.stderr.flush()
+    return streams.kept()
+
+
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Keeps TensorFlow's start-up messages from the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    """Keeps TensorFlow's messages from the terminal, as `kept` does."""
+    if os.environ.setdefault(LOG_LEVEL, "3") == "0":
+        yield
+        return
     sys.stderr.flush()
     with streams.silenced():
         yield

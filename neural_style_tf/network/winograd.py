@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import cpu
+from neural_style_tf.machine import compilation, cpu
 from neural_style_tf.network import device
 
 TILE = 4
@@ -128,7 +128,7 @@ def _tensor(matrix: np.ndarray) -> tf.Tensor:
 # it runs in many steps: the matrix is an argument so that forward and backward share a transform.
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compilation.compiled
 def _tiles_in(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """B^T d B of every tile d of an image [1, h, w, channels]: [36, tiles, channels]; matrix:
     B^T."""
@@ -145,7 +145,7 @@ def _tiles_in(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tiles, (INPUT_TILE**2, down * across, channels))
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compilation.compiled
 def _tiles_out(products: tf.Tensor, height: int, width: int, matrix: tf.Tensor) -> tf.Tensor:
     """A^T m A of every tile m of products [36, tiles, channels], joined to an image
     [1, h, w, channels]; matrix: A^T."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import recent
+from neural_style_tf.machine import compilation, recent
 from neural_style_tf.network import vgg
 from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import colors, graphs, losses, neighbors
@@ -298,13 +298,13 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
     return 2 ** -tf.round(exponent)
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compilation.compiled
 def total_variation(
     rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True, wraps: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """What a band of rows adds to the total variation of a picture of `shape`, and its gradient;
-    see `losses.roughness`. Compiled with XLA: twelve times as fast, since differences of a few
-    channels are mostly memory traffic."""
+    see `losses.roughness`. Compiled with XLA where that works: twelve times as fast,
+    since differences of a few channels are mostly memory traffic."""
     with tf.GradientTape() as tape:
         tape.watch(rows)
         roughness = losses.roughness(rows, kind, is_last, wraps)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from neural_style_tf.machine import compilation
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
@@ -88,7 +89,7 @@ class Adam:
             Adam,
             (method.__name__, self),
             shape,
-            lambda: tf.function(method, autograph=False, jit_compile=True),
+            lambda: compilation.compiled(method),
         )
 
     def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:

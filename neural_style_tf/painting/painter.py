@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import SettingName, UsageError, UserError
+from neural_style_tf.machine import precision
 from neural_style_tf.network import vgg
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.objective import memory
@@ -171,16 +172,18 @@ class Painter:
     def begin(self, stage: Stage) -> None:
         """Makes the objective of a stage, and takes the descent there."""
         self._release_objective()
+        precision.limit_tf32(self._precision)
         last = self._plan[-1]
         pictures = self._pictures.at_stage(stage, last, self._settings)
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
         self._frame = self._frame_of(photo, paintings, masks, painted)
         matches = self._matches_of(stage)
-        self._objective, self._losses = memory.make_objective(
-            *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
-            *(masks, matches),
-        )
+        with precision.without_tf32():  # for the targets
+            self._objective, self._losses = memory.make_objective(
+                *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
+                *(masks, matches),
+            )
         if self._resume is not None:
             self._restore(stage)
         else:
@@ -260,7 +263,8 @@ class Painter:
             return
         best = self._best()
         if self._precision != tf.float32:
-            best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
+            with precision.without_tf32():
+                best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
         self._on_step(self._step(None, stage, best))
 
     def finish(self, stage: Stage) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from neural_style_tf.errors import INTERRUPTED, TERMINATED
+from neural_style_tf.machine import streams
 from neural_style_tf.pictures import files
 
 NOTHING_TO_SAVE = "interrupted before the first step: nothing to save"
@@ -49,6 +50,7 @@ def _leave_without_picture(number: int, _: object) -> None:
 
 def _leave_at_once(status: int) -> NoReturn:
     files.clear_up()
+    streams.leave_in_peace()
     os._exit(status)
 
 

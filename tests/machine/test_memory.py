@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-import tensorflow as tf
 
-from neural_style_tf.machine import memory
+from neural_style_tf.machine import devices, memory
 
 GIGABYTE = 10**9
 
@@ -41,7 +40,7 @@ def test_free_memory_is_the_systems_within_the_containers_limit(
     cgroup, monkeypatch, texts, gigabytes
 ):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * GIGABYTE))
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    monkeypatch.setattr(devices, "gpu_in_use", lambda: None)
     cgroup(texts)
     assert memory.free_memory() == gigabytes * GIGABYTE
 

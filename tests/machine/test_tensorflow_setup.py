@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from launcher import ROOT
 from PIL import Image
 
@@ -102,3 +103,26 @@ def test_a_wrong_number_of_threads_is_refused(run, value):
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and "--threads" in line and value in line
+
+
+@pytest.mark.parametrize(("value", "during"), [(None, "1"), ("0", "0")])
+def test_keras_is_spared_unless_the_user_says_which(value, during, monkeypatch):
+    monkeypatch.delenv(tensorflow_setup.KERAS, raising=False)
+    if value:
+        monkeypatch.setenv(tensorflow_setup.KERAS, value)
+    with tensorflow_setup._without_keras():
+        assert os.environ[tensorflow_setup.KERAS] == during
+    assert os.environ.get(tensorflow_setup.KERAS) == value
+
+
+@pytest.mark.parametrize(("value", "calls"), [(None, 1), ("1", 1), ("0", 0), ("false", 0)])
+def test_operations_are_deterministic_unless_the_user_says_otherwise(value, calls, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        tf.config.experimental, "enable_op_determinism", lambda: called.append(True)
+    )
+    monkeypatch.delenv(tensorflow_setup.DETERMINISM, raising=False)
+    if value:
+        monkeypatch.setenv(tensorflow_setup.DETERMINISM, value)
+    tensorflow_setup._fixed_settings("auto")
+    assert len(called) == calls

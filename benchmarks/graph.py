@@ -297,13 +297,18 @@ def _function(operation: Any, name: str, library: Any, compile_it: bool) -> Any:
         node.device = ""
     names = [argument.name for argument in own.signature.input_arg]
     kept = [node for node in body.node if node.name not in names]  # without the placeholders
+    used = {source.partition(":")[0] for node in kept for source in node.input}
     del body.node[:]
     body.node.extend(kept)
     outputs = _outputs(own)
 
     def run(*inputs: Any) -> Any:
         feeds = {f"{name}:0": value for name, value in zip(names, inputs, strict=True)}
-        return tf.graph_util.import_graph_def(body, feeds, outputs, name="")
+        passed = [output for output in outputs if output in feeds]
+        computed = [output for output in outputs if output not in feeds]
+        feeds = {name: value for name, value in feeds.items() if name[:-2] in used}
+        made = tf.graph_util.import_graph_def(body, feeds, computed, name="")
+        return [made, [inputs[names.index(output[:-2])] for output in passed]]
 
     made = tf.function(run, autograph=False, jit_compile=compile_it)
     specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in operation.inputs]

@@ -6,21 +6,29 @@ memory and less time, and it starts from the gradients of any layers' features, 
 from.
 """
 
+import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from neural_style_tf.network import device, fused
 from neural_style_tf.network.layers import Layer
 from neural_style_tf.network.operations import (
     POOLING_SCALES,
+    AveragePooling,
+    AveragePoolingOfRelu,
     FirstConvolution,
     Operation,
+    Relu,
     make_operation,
 )
 
-# By layer name, a function that returns d loss / d features [1, h, w, channels] of the layer.
-Gradients = dict[str, Callable[[], tf.Tensor]]
+# By layer name, a function that returns d loss / d features of the layer as a sum of terms, each
+# [1, h, w, channels] or [channels].
+Gradients = dict[str, Callable[[], list[tf.Tensor]]]
 
 
 class Passes:
@@ -49,11 +57,10 @@ class Passes:
         self._wanted = set(wanted)
         self._dtype = dtype
         self.operations: dict[str, Operation[Any]] = {}  # in order, by layer name
-        missing = set(self._wanted)
-        for layer in layers:
-            if not missing:
-                break
-            missing.discard(layer.name)
+        used = _up_to_last(layers, self._wanted)
+        if device.is_gpu():
+            used = _with_biases_in_relus(used, self._wanted)
+        for layer in used:
             if layer.kind == "conv" and not self.operations:
                 self.operations[layer.name] = FirstConvolution(layer, dtype, padding)
                 continue
@@ -66,6 +73,19 @@ class Passes:
                 often=often,
                 is_kept=layer.name in self._wanted,
             )
+        if device.is_gpu():
+            self._join_relus_and_poolings()
+
+    def _join_relus_and_poolings(self) -> None:
+        """Has average poolings take the gradient of the ReLU below, if nothing else needs it."""
+        names = list(self.operations)
+        for below, name in itertools.pairwise(names):
+            relu, pool = self.operations[below], self.operations[name]
+            if below in self._wanted or not isinstance(relu, Relu):
+                continue
+            if type(pool) is AveragePooling:
+                relu.is_masked_above = True
+                self.operations[name] = AveragePoolingOfRelu(pool.scale)
 
     def bytes_per_pixel(self) -> float:
         """Roughly the peak memory of a forward and a backward pass, per pixel of the picture: what
@@ -78,7 +98,8 @@ class Passes:
             if name in self._wanted or operation.keeps_input:
                 remembered += values * self._dtype.size
             elif name.startswith("relu"):
-                remembered += values  # one byte each
+                keeps_output = getattr(operation, "keeps_output", False)
+                remembered += values * (self._dtype.size if keeps_output else 1)  # or a mask
             if name.startswith("pool"):
                 stride *= 2
         return remembered + 3 * largest * self._dtype.size
@@ -138,8 +159,36 @@ class Passes:
         ):
             if name in gradients:
                 with tf.control_dependencies([] if current is None else [current]):
-                    gradient = gradients[name]()
-                current = gradient if current is None else current + gradient
+                    terms = gradients[name]()
+                terms = terms if current is None else [current, *terms]
+                if len(terms) > 1 and isinstance(operation, Relu) and device.is_gpu():
+                    current = operation.backward_from_terms(terms, memory)
+                    continue
+                current = fused.on_gpu(sum_of)(terms)
             if current is not None:
                 current = operation.backward(current, memory)
         return current
+
+
+def sum_of(terms: list[tf.Tensor]) -> tf.Tensor:
+    """The sum of the terms of a gradient, the first of which is [1, h, w, channels]."""
+    first, *others = terms
+    return functools.reduce(operator.add, [tf.cast(term, first.dtype) for term in others], first)
+
+
+def _up_to_last(layers: Sequence[Layer], wanted: set[str]) -> list[Layer]:
+    """The layers up to the last wanted one."""
+    names = [layer.name for layer in layers]
+    count = 1 + max((names.index(name) for name in wanted if name in names), default=-1)
+    return list(layers[: count if wanted <= set(names) else len(layers)])
+
+
+def _with_biases_in_relus(layers: list[Layer], wanted: set[str]) -> list[Layer]:
+    """The same layers, where each ReLU has the bias of the convolution below, which then has none,
+    unless its features are wanted."""
+    result = list(layers)
+    for number, (below, layer) in enumerate(itertools.pairwise(layers)):
+        if (below.kind, layer.kind) == ("conv", "relu") and below.name not in wanted:
+            result[number] = below._replace(bias=None)
+            result[number + 1] = layer._replace(bias=below.bias)
+    return result

@@ -10,10 +10,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.machine import tensorflow_setup
-from neural_style_tf.network import device, winograd
+from neural_style_tf.network import device, fused, winograd
 from neural_style_tf.network.layers import Layer
 
 # Factors that bring the output of a pooling to the magnitude that max pooling gives: K. Crowson,
@@ -42,7 +43,8 @@ class Operation(Protocol[Memory]):
 
 
 class Convolution:
-    """A 3x3 or 1x1 convolution with stride 1 and zeros beyond the edge, plus its bias.
+    """A 3x3 or 1x1 convolution with stride 1 and zeros beyond the edge, plus its bias if the layer
+    has one.
 
     Its gradient is a convolution with the rotated kernel, and it is itself the gradient of one: the
     operation that is faster on this machine serves both ways.
@@ -52,7 +54,7 @@ class Convolution:
 
     def __init__(self, layer: Layer, dtype: tf.DType):
         self._kernel = tf.cast(layer.kernel, dtype)
-        self._bias = tf.cast(layer.bias, dtype)
+        self._bias = None if layer.bias is None else tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         # in float32 oneDNN's gradients are faster than its convolutions; all others are slower
         self._by_gradient = (
@@ -70,7 +72,7 @@ class Convolution:
             features = _gradient_of_convolution(features, self._rotated)
         else:
             features = tf.nn.conv2d(features, self._kernel, 1, "SAME")
-        return tf.nn.bias_add(features, self._bias), None
+        return _with_bias(features, self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
         if self._by_gradient:
@@ -83,6 +85,10 @@ def _gradient_of_convolution(gradient: tf.Tensor, kernel: tf.Tensor) -> tf.Tenso
     kernel: [3, 3, in, out]."""
     shape = [*gradient.shape[:3], kernel.shape[2]]
     return tf.nn.conv2d_transpose(gradient, kernel, shape, 1, "SAME")
+
+
+def _with_bias(features: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    return features if bias is None else tf.nn.bias_add(features, bias)
 
 
 class WinogradConvolution(Convolution):
@@ -101,7 +107,7 @@ class WinogradConvolution(Convolution):
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, None]:
         if not winograd.pays(features.shape, self._kernel):
             return super().forward(features)
-        return tf.nn.bias_add(winograd.convolve(features, self._transformed), self._bias), None
+        return _with_bias(winograd.convolve(features, self._transformed), self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
         if not winograd.pays(gradient.shape, self._kernel, is_backward=True):
@@ -148,23 +154,20 @@ class FirstConvolution:
 
     def __init__(self, layer: Layer, dtype: tf.DType, padding: str):
         self._kernel = tf.cast(layer.kernel, dtype)
-        self._bias = tf.cast(layer.bias, dtype)
+        self._bias = None if layer.bias is None else tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         self._dtype = dtype
         self._padding = padding
+        # these types have too few digits for a grey level: the rest of it goes into three more
+        # channels
+        self._has_rest = dtype != tf.float32
+        self._forward_kernel = tf.concat([self._kernel] * (1 + self._has_rest), 2)
 
     def forward(self, image: tf.Tensor) -> tuple[tf.Tensor, None]:
-        if self._padding == "wrap":
-            image = wrapped(image)
-        else:
-            image = tf.pad(image, _EDGES, _PAD_MODES[self._padding])
-        kernel, rounded = self._kernel, tf.cast(image, self._dtype)
-        if self._dtype != tf.float32:
-            # these types have too few digits for a grey level: the rest of it goes into three
-            # more channels
-            rest = tf.cast(image - tf.cast(rounded, tf.float32), self._dtype)
-            rounded, kernel = tf.concat([rounded, rest], 3), tf.concat([kernel, kernel], 2)
-        return tf.nn.bias_add(tf.nn.conv2d(rounded, kernel, 1, "VALID"), self._bias), None
+        prepare = fused.on_gpu(_first_input)
+        inputs = prepare(image, self._padding, self._dtype, self._has_rest)
+        features = tf.nn.conv2d(inputs, self._forward_kernel, 1, "VALID")
+        return _with_bias(features, self._bias), None
 
     def backward(self, gradient: tf.Tensor, _: None) -> tf.Tensor:
         if self._padding == "wrap":
@@ -179,6 +182,22 @@ class FirstConvolution:
         return gradient[:, edge:-edge, edge:-edge]
 
 
+def _first_input(image: tf.Tensor, padding: str, dtype: tf.DType, has_rest: bool) -> tf.Tensor:
+    """What the first convolution takes: the picture with its padding, and with the rest of its
+    values that `dtype` cannot hold, [1, H + 2, W + 2, 3 or 6]."""
+    image = wrapped(image) if padding == "wrap" else tf.pad(image, _EDGES, _PAD_MODES[padding])
+    rounded = tf.cast(image, dtype)
+    if not has_rest:
+        return rounded
+    exact = tf.cast(rounded, tf.float32)
+    if device.is_gpu():
+        # XLA would leave out a conversion there and back: what does not fit is cut off instead
+        bits = tf.bitcast(image, tf.uint32) & _KEPT_BITS[dtype]
+        exact = tf.bitcast(bits, tf.float32)
+    return tf.cast(tf.concat([exact, image - exact], 3), dtype)
+
+
+_KEPT_BITS = {tf.bfloat16: 0xFFFF0000, tf.float16: 0xFFFFE000}  # of a float32
 _EDGES = [[0, 0], [1, 1], [1, 1], [0, 0]]
 _PAD_MODES = {"zero": "CONSTANT", "replicate": "SYMMETRIC"}
 
@@ -187,27 +206,51 @@ class Relu:
     """max(0, features).
 
     Its memory is a mask of one byte per value, or its output if that is kept anyway
-    (`is_output_kept`).
+    (`is_output_kept`) or on a GPU, where to write a mask and read it takes longer.
     """
 
     keeps_input = False
     channels: int | None = None
 
-    def __init__(self, is_output_kept: bool):
-        self._is_output_kept = is_output_kept
+    def __init__(self, is_output_kept: bool, bias: tf.Tensor | None = None):
+        """bias: [channels] float32, what is added to the features first."""
+        self.keeps_output = is_output_kept or device.is_gpu()
+        self._bias = bias
+        self.is_masked_above = False  # whether the layer above has applied its gradient's mask
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = tf.nn.relu(features)
-        if self._is_output_kept:
+        if self._bias is None:
+            features = tf.nn.relu(features)
+        else:
+            features = fused.on_gpu(_biased_relu)(features, self._bias)
+        if self.keeps_output:
             return features, features
         mask = features > 0
         with tf.control_dependencies([mask]):  # now, so that the features can be freed
             return tf.identity(features), mask
 
     def backward(self, gradient: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        if self._is_output_kept:
+        if self.is_masked_above:
+            return gradient
+        if self.keeps_output:
             return tf.raw_ops.ReluGrad(gradients=gradient, features=memory)
         return tf.where(memory, gradient, tf.zeros((), gradient.dtype))
+
+    def backward_from_terms(self, terms: list[tf.Tensor], memory: tf.Tensor) -> tf.Tensor:
+        """The same for the sum of several gradients, each [1, h, w, channels] or [channels]; needs
+        the output."""
+        return fused.on_gpu(_masked_sum)(terms, memory)
+
+
+def _biased_relu(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    features_in_float32 = tf.cast(features, tf.float32)
+    return tf.cast(tf.nn.relu(features_in_float32 + bias), features.dtype)
+
+
+def _masked_sum(terms: list[tf.Tensor], features: tf.Tensor) -> tf.Tensor:
+    """The sum of gradients where the features are above 0, added in float32, in their type."""
+    total = functools.reduce(tf.add, [tf.cast(term, tf.float32) for term in terms])
+    return tf.cast(tf.where(features > 0, total, 0.0), features.dtype)
 
 
 # Poolings are 2x2 with stride 2. At an odd edge they cover only the values inside the picture; with
@@ -243,14 +286,38 @@ class AveragePooling:
     channels: int | None = None
 
     def __init__(self, scale: float):
-        self._scale = scale
+        self.scale = scale
 
     def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, list[int]]:
         pooled = tf.nn.avg_pool2d(features, **_POOL)
-        return _scaled(pooled, self._scale), features.shape.as_list()
+        return _scaled(pooled, self.scale), features.shape.as_list()
 
     def backward(self, gradient: tf.Tensor, memory: list[int]) -> tf.Tensor:
-        return _gradient_of_average(_scaled(gradient, self._scale), memory)
+        return _gradient_of_average(_scaled(gradient, self.scale), memory)
+
+
+class AveragePoolingOfRelu(AveragePooling):
+    """The same for the output of a ReLU, whose gradient it takes, too: in one pass on a GPU. Its
+    memory: the input."""
+
+    keeps_input = True
+
+    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return super().forward(features)[0], features
+
+    def backward(self, gradient: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+        return fused.on_gpu(_gradient_of_pooled_relu)(gradient, memory, self.scale)
+
+
+def _gradient_of_pooled_relu(gradient: tf.Tensor, features: tf.Tensor, scale: float) -> tf.Tensor:
+    _, height, width, _ = features.shape
+    rows, columns = (np.minimum(2, side - np.arange(0, side, 2)) for side in (height, width))
+    counts = (rows[:, np.newaxis] * columns)[..., np.newaxis]  # of the values of each square
+    gradient = tf.cast(gradient, tf.float32) * (scale / counts).astype(np.float32)
+    for axis in (1, 2):
+        gradient = tf.repeat(gradient, 2, axis)
+    gradient = gradient[:, :height, :width]
+    return tf.cast(tf.where(features > 0, gradient, 0.0), features.dtype)
 
 
 class L2Pooling:
@@ -300,7 +367,7 @@ def make_operation(
     layer's output.
     """
     if layer.kind == "relu":
-        return Relu(is_kept)
+        return Relu(is_kept, layer.bias)
     if layer.kind == "pool":
         return POOLINGS[pooling](pooling_scale)
     convolution = (WinogradConvolution if often else Convolution)(layer, dtype)

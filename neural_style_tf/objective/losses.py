@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from neural_style_tf.network import device, fused
+from neural_style_tf.objective import products
+
 
 class Distance(NamedTuple):
     """How far features are from their target. Additive over the parts of a picture."""
@@ -20,13 +23,21 @@ class Distance(NamedTuple):
 
 def distance(features: tf.Tensor, target: tf.Tensor) -> Distance:
     """The squared differences of two features [1, h, w, channels]."""
-    difference = tf.cast(features, tf.float32) - target
-    return Distance(tf.reduce_sum(tf.square(difference)), tf.size(difference, tf.float32))
+    squares = fused.on_gpu(_sum_of_squares)(features, target)
+    return Distance(squares, tf.size(target, tf.float32))
+
+
+def _sum_of_squares(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.square(tf.cast(features, tf.float32) - target))
 
 
 def distance_gradient(features: tf.Tensor, target: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     """The gradient at the features [1, h, w, channels] of a loss with the derivative `slope`, a
     scalar, at `squares`; in the features' type."""
+    return fused.on_gpu(_scaled_difference)(features, target, slope)
+
+
+def _scaled_difference(features: tf.Tensor, target: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     difference = tf.cast(features, tf.float32) - target
     return tf.cast(2 * slope * difference, features.dtype)
 
@@ -43,7 +54,7 @@ class Gram(NamedTuple):
     """The style of features. Additive: the Gram of a picture is the sum of those of its parts."""
 
     products: tf.Tensor  # [channels, channels] float32, of every two channels, over positions
-    positions: tf.Tensor  # their number, a float32 scalar
+    positions: tf.Tensor | float  # their number, a float32 scalar
     sums: tf.Tensor  # [channels] float32, of each channel; [0] where the loss needs none
 
 
@@ -55,31 +66,19 @@ def gram(features: tf.Tensor, weights: tf.Tensor | None = None, with_sums: bool 
     """
     channels = features.shape[-1]
     number = tf.constant(features.shape[1] * features.shape[2], tf.float32)
-    sums, shares = tf.zeros([0]), 1.0
+    sums = tf.zeros([0])
     if weights is not None:
         weights = tf.cast(weights, features.dtype)
         number = tf.reduce_sum(tf.cast(weights, tf.float32))
         shares = tf.sqrt(weights)[..., tf.newaxis]
         features *= shares
     if with_sums:
-        sums = tf.reduce_sum(tf.cast(features * shares, tf.float32), (0, 1, 2))
-    positions = tf.reshape(features, (-1, channels))  # [h*w, channels]
-    count = positions.shape[0]
-    if features.dtype == tf.float16 or with_sums:
+        sums = products.sums(features if weights is None else features * shares)
+    positions = tf.reshape(features, (-1, channels))  # [h*w, C]
+    if features.dtype == tf.float16 or (with_sums and not device.is_gpu()):
         # squares exceed float16's range, and covariances need the digits
         positions = tf.cast(positions, tf.float32)
-    if positions.dtype == tf.bfloat16:
-        # TensorFlow rounds these products to bfloat16: take them by blocks, and sum in float32
-        blocks = min(count, LOW_PRECISION_BLOCKS // channels)
-        positions = tf.pad(positions, [[0, -count % blocks], [0, 0]])
-        positions = tf.reshape(positions, (blocks, -1, channels))
-    products = tf.cast(tf.matmul(positions, positions, transpose_a=True), tf.float32)
-    if products.shape.rank == 3:
-        products = tf.reduce_sum(products, 0)
-    return Gram(products, number, sums)
-
-
-LOW_PRECISION_BLOCKS = 2048  # divided by the channels: 32 blocks for 64 channels
+    return Gram(products.of(positions), number, sums)
 
 
 def gram_gradient(features: tf.Tensor, slope: Gram, weights: tf.Tensor | None = None) -> tf.Tensor:
@@ -88,18 +87,40 @@ def gram_gradient(features: tf.Tensor, slope: Gram, weights: tf.Tensor | None = 
 
     weights: as for `gram`. The gradient has the features' type.
     """
+    gradient, *sums = gram_gradient_terms(features, slope, weights)
+    return gradient + tf.cast(sums[0], gradient.dtype) if sums else gradient
+
+
+class Doubled(NamedTuple):
+    """The derivatives at a Gram, the first times 2 and in the type of the features."""
+
+    products: tf.Tensor  # [channels, channels]
+    sums: tf.Tensor  # [channels] float32
+
+
+def gram_gradient_terms(
+    features: tf.Tensor, slope: Gram | Doubled, weights: tf.Tensor | None = None
+) -> list[tf.Tensor]:
+    """The terms that add up to `gram_gradient`: one in the features' shape and type; on a GPU and
+    without weights also that of the sums, [channels] float32."""
     slopes = slope.products
     positions = tf.reshape(features, (-1, features.shape[-1]))
-    factor = 1.0
-    if features.dtype == tf.float16:  # the slopes may be below its range
+    if isinstance(slope, Doubled):
+        gradient = tf.matmul(positions, slopes)
+    elif features.dtype == tf.float16:  # the slopes may be below its range
         factor = tf.reduce_max(tf.abs(slopes)) * features.shape[-1] + 1e-30
-    gradient = tf.matmul(positions, tf.cast(2 * slopes / factor, features.dtype))
-    gradient = tf.reshape(gradient * tf.cast(factor, features.dtype), features.shape)
+        gradient = tf.matmul(positions, tf.cast(2 * slopes / factor, features.dtype))
+        gradient *= tf.cast(factor, features.dtype)
+    else:
+        gradient = tf.matmul(positions, tf.cast(2 * slopes, features.dtype))
+    gradient = tf.reshape(gradient, features.shape)
+    if slope.sums.shape[0] and weights is None and device.is_gpu():
+        return [gradient, slope.sums]
     if slope.sums.shape[0]:
         gradient += tf.cast(slope.sums, features.dtype)
     if weights is not None:
         gradient *= tf.cast(weights, features.dtype)[..., tf.newaxis]
-    return gradient
+    return [gradient]
 
 
 class Gaussian(NamedTuple):
@@ -112,14 +133,32 @@ class Gaussian(NamedTuple):
     unit: tf.Tensor  # float32 scalar, converts distances to the units of "mean"
 
 
-StyleTarget = Gram | Gaussian
+class MomentTarget(NamedTuple):
+    """The target of "moments", with what is the same in every step computed once."""
+
+    mean: tf.Tensor  # [channels] float32
+    second: tf.Tensor  # [channels, channels] float32, mean products, not centred
+    deviation: tf.Tensor  # [channels] float32
+    least: tf.Tensor  # [channels] float32, equal values, added to each variance
+    unit: tf.Tensor  # [channels] float32, equal values, converts distances to the units of "mean"
+
+
+StyleTarget = Gram | MomentTarget | Gaussian
 
 
 def style_target(gram: Gram, scale: str) -> StyleTarget:
     """The target that `style_loss` needs for a scale, from the Gram of a painting."""
+    moments = moments_of(gram)
+    if scale == "mean":
+        return Gram(moments.second, 1.0, gram.sums)
+    if scale == "moments":
+        least, unit = (
+            tf.fill(moments.mean.shape, value)
+            for value in (_least_variance(moments), _unit(moments))
+        )
+        return MomentTarget(*moments, _deviations(moments, least), least, unit)
     if scale != "wasserstein":
         return gram
-    moments = _moments(gram)
     least = tf.cast(_least_variance(moments), tf.float64)
     covariance = _covariances([gram], least[tf.newaxis])[0]
     values, vectors = tf.linalg.eigh(covariance)
@@ -147,8 +186,8 @@ def style_loss(
     channels = gram.products.shape[-1]
     if isinstance(target, Gaussian):
         return _gaussian_losses([(gram, target)])[0]
-    if scale == "moments":
-        return _moment_loss(_moments(gram), _moments(target))
+    if isinstance(target, MomentTarget):
+        return _moment_loss(moments_of(gram), target)
     if scale == "mean":
         return tf.reduce_mean(tf.math.squared_difference(_mean_gram(gram), _mean_gram(target)))
     size = {"layer": gram.positions * channels, "picture": 3 * pixels}[scale]
@@ -176,41 +215,41 @@ WITH_SUMS = ("moments", "wasserstein")  # the scales that need `Gram.sums`
 LEAST_VARIANCE = 1e-4
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     mean: tf.Tensor  # [channels]
     second: tf.Tensor  # [channels, channels], mean products, not centred
 
 
-def _moments(gram: Gram) -> _Moments:
-    return _Moments(gram.sums / gram.positions, gram.products / gram.positions)
+def moments_of(gram: Gram) -> Moments:
+    return Moments(gram.sums / gram.positions, gram.products / gram.positions)
 
 
-def _least_variance(target: _Moments) -> tf.Tensor:
+def _least_variance(target: Moments) -> tf.Tensor:
     """What is added to each variance, because a covariance is singular if channels are all 0, or
     outnumber the positions. Published as 1e-4 for features near 1. It has to exceed what rounding
     leaves of large features, or the slopes there are noise."""
     return LEAST_VARIANCE * tf.maximum(_mean_square(target), 1)
 
 
-def _deviations(moments: _Moments, least: tf.Tensor) -> tf.Tensor:
+def _deviations(moments: Moments, least: tf.Tensor) -> tf.Tensor:
     variances = tf.linalg.diag_part(moments.second) - tf.square(moments.mean)
     return tf.sqrt(tf.nn.relu(variances) + least)
 
 
-def _moment_loss(moments: _Moments, target: _Moments) -> tf.Tensor:
-    channels, least = target.mean.shape[0], _least_variance(target)
+def _moment_loss(moments: Moments, target: MomentTarget) -> tf.Tensor:
+    channels = target.mean.shape[0]
     means = tf.math.squared_difference(moments.mean, target.mean)
-    spread = tf.math.squared_difference(_deviations(moments, least), _deviations(target, least))
+    spread = tf.math.squared_difference(_deviations(moments, target.least), target.deviation)
     squares = tf.math.squared_difference(moments.second / channels, target.second / channels)
-    return tf.reduce_mean(squares) + _unit(target) * tf.reduce_mean(means + spread)
+    return tf.reduce_mean(squares) + tf.reduce_mean(target.unit * (means + spread))
 
 
-def _unit(target: _Moments) -> tf.Tensor:
+def _unit(target: Moments) -> tf.Tensor:
     """Converts a distance of moments to the units of mean Grams."""
     return _mean_square(target) / target.mean.shape[0] ** 2
 
 
-def _mean_square(moments: _Moments) -> tf.Tensor:
+def _mean_square(moments: Moments) -> tf.Tensor:
     return tf.reduce_mean(tf.linalg.diag_part(moments.second))
 
 
@@ -225,7 +264,7 @@ def _gaussian_losses(pairs: Sequence[tuple[Gram, Gaussian]]) -> list[tf.Tensor]:
         grams, targets = zip(*(pairs[number] for number in numbers), strict=True)
         distances = _covariance_distances(grams, targets)
         for number, gram, target, distance in zip(numbers, grams, targets, distances, strict=True):
-            means = tf.math.squared_difference(_moments(gram).mean, target.mean)
+            means = tf.math.squared_difference(moments_of(gram).mean, target.mean)
             results[number] = target.unit / 8 * (tf.reduce_sum(means) + distance) / channels
     return [results[number] for number in range(len(pairs))]
 
@@ -243,7 +282,7 @@ def _covariance_distances(grams: Sequence[Gram], targets: Sequence[Gaussian]) ->
 def _covariances(grams: Sequence[Gram], least: tf.Tensor) -> tf.Tensor:
     """[pairs, channels, channels] float64, since they are differences of large numbers, and
     inverted. least: [pairs] float64, added to the variances of each."""
-    moments = [_moments(gram) for gram in grams]
+    moments = [moments_of(gram) for gram in grams]
     means = tf.cast(tf.stack([moment.mean for moment in moments]), tf.float64)
     seconds = tf.cast(tf.stack([moment.second for moment in moments]), tf.float64)
     products = means[:, :, tf.newaxis] * means[:, tf.newaxis]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.machine import compilation, recent
-from neural_style_tf.network import vgg
+from neural_style_tf.network import device, fused, vgg
 from neural_style_tf.network.backprop import Gradients, Passes
 from neural_style_tf.objective import colors, graphs, losses, neighbors
 from neural_style_tf.objective.evaluation import Evaluation, Objective
@@ -19,7 +19,7 @@ from neural_style_tf.objective.statistics import (
     Statistics,
     Weights,
     compare,
-    compare_and_derive,
+    derived,
     grams_of,
     measure,
     weights_of_regions,
@@ -168,10 +168,10 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
         features = with_colors(features, picture, targets)
         weights = at_layers(regions, reach_of(passes))
         statistics = measure(features, targets, settings, weights, weights)
-        content, style, slopes = compare_and_derive(statistics, targets, settings, picture.shape)
-        scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else 1.0
+        content, style, slopes = derived(statistics, targets, settings, picture.shape, dtype)
+        scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else None
         gradients = gradients_of(features, targets, slopes, scale, weights, weights)
-        gradient = to_picture(passes, memory, gradients, picture.shape) / scale
+        gradient = to_picture(passes, memory, gradients, picture.shape, scale)
         return with_total_variation(picture, gradient, content, style, settings)
 
     return evaluate
@@ -207,11 +207,10 @@ def with_total_variation(
     settings: Settings,
 ) -> Evaluation:
     """The evaluation of a picture: the losses of its features, and its total variation."""
-    roughness, roughness_gradient = total_variation(
-        picture, settings.tv_loss, picture.shape, wraps=settings.wraps
+    roughness, gradient = fused.within_graph(_smoothed)(
+        gradient, picture, settings.tv_weight, settings.tv_loss, settings.wraps
     )
-    gradient = gradient + settings.tv_weight * roughness_gradient
-    return Evaluation(gradient, terms_of(content, style, settings.tv_weight * roughness))
+    return Evaluation(gradient, terms_of(content, style, roughness))
 
 
 def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -222,43 +221,43 @@ def gradients_of(
     features: dict[str, tf.Tensor],
     targets: Targets,
     slopes: Statistics,
-    scale: tf.Tensor | float,
+    scale: tf.Tensor | None,
     weights: Weights | None,
     counted: Weights | None,
 ) -> Gradients:
-    """The gradients at each layer's features from those at the statistics, times `scale`; computed
-    when they are asked for. weights, counted: as for `measure`."""
+    """The gradients at each layer's features from those at the statistics, times `scale` if
+    there is one; computed when they are asked for. weights, counted: as for `measure`."""
     near: Gradients = {}
+    if scale is not None:
+        slopes = tf.nest.map_structure(lambda slope: scale * slope, slopes)
     if targets.neighbors is not None:
-        slope = scale * slopes.neighbors
         places = neighbors.place_weights(counted)
-        near = neighbors.gradients(features, targets.neighbors, slope, places)
+        near = neighbors.gradients(features, targets.neighbors, slopes.neighbors, places)
 
     def of_colors() -> tf.Tensor:
         own = features[colors.LAYER]
         parts = [
-            scale * colors.gradient(own, slope, region)
+            colors.gradient(own, slope, region)
             for region, slope in zip(
                 weights_of_regions(counted, colors.LAYER), slopes.colors, strict=True
             )
         ]
         return functools.reduce(_added, parts)
 
-    def gradient(name: str) -> tf.Tensor:
+    def gradient(name: str) -> list[tf.Tensor]:
         if name == colors.LAYER:
-            return of_colors()
+            return [of_colors()]
         parts = []
         if name in slopes.style:
             regions = weights_of_regions(weights, name)
             for region, slope in zip(regions, slopes.style[name], strict=True):
-                slope = losses.Gram(*(scale * part for part in slope))
-                parts.append(losses.gram_gradient(features[name], slope, region))
+                parts += losses.gram_gradient_terms(features[name], slope, region)
         if name in slopes.content:
-            slope = scale * slopes.content[name].squares
+            slope = slopes.content[name].squares
             parts.append(losses.distance_gradient(features[name], targets.content[name], slope))
         if name in near:
             parts.append(near[name]())
-        return functools.reduce(_added, parts)
+        return parts if device.is_gpu() else [functools.reduce(_added, parts)]
 
     return {name: functools.partial(gradient, name) for name in features}
 
@@ -271,13 +270,19 @@ def _added(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def to_picture(
-    passes: Passes, memory: list[Any], gradients: Gradients, shape: tf.TensorShape
+    passes: Passes,
+    memory: list[Any],
+    gradients: Gradients,
+    shape: tf.TensorShape,
+    scale: tf.Tensor | None,
 ) -> tf.Tensor:
-    """Takes the gradients at the features back to the picture of that shape."""
+    """Takes the gradients at the features back to the picture of that shape, and divides by what
+    they were multiplied with."""
     gradient = passes.backward(memory, gradients)
     if colors.LAYER in gradients:
-        gradient = _added(gradient, colors.from_positions(gradients[colors.LAYER](), shape))
-    return gradient
+        (at_colors,) = gradients[colors.LAYER]()
+        gradient = _added(gradient, colors.from_positions(at_colors, shape))
+    return gradient if scale is None else gradient / scale
 
 
 def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> tf.Tensor:
@@ -298,6 +303,14 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
     return 2 ** -tf.round(exponent)
 
 
+def _smoothed(
+    gradient: tf.Tensor, picture: tf.Tensor, weight: float, kind: str, wraps: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The weighted total variation of a picture, and a gradient plus that of it."""
+    share, own = _variation(picture, kind, picture.shape, True, wraps)
+    return weight * share, gradient + weight * own
+
+
 @compilation.compiled
 def total_variation(
     rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool = True, wraps: bool = False
@@ -305,6 +318,12 @@ def total_variation(
     """What a band of rows adds to the total variation of a picture of `shape`, and its gradient;
     see `losses.roughness`. Compiled with XLA where that works: twelve times as fast,
     since differences of a few channels are mostly memory traffic."""
+    return _variation(rows, kind, shape, is_last, wraps)
+
+
+def _variation(
+    rows: tf.Tensor, kind: str, shape: tf.TensorShape, is_last: bool, wraps: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     with tf.GradientTape() as tape:
         tape.watch(rows)
         roughness = losses.roughness(rows, kind, is_last, wraps)

@@ -1,10 +1,13 @@
 """Statistics: the features of a picture -> what the losses need of them -> the losses."""
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from neural_style_tf.objective import colors, losses, neighbors
+from neural_style_tf.network import device, fused
+from neural_style_tf.objective import colors, losses, neighbors, slopes
+from neural_style_tf.objective.slopes import Term
 from neural_style_tf.objective.targets import Targets, by_region
 from neural_style_tf.settings import Settings
 
@@ -71,10 +74,14 @@ def grams_of(
 
 
 def compare(
-    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+    statistics: Statistics,
+    targets: Targets,
+    settings: Settings,
+    shape: tf.TensorShape,
+    style: tf.Tensor | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The weighted content and style losses of Gatys et al. 2016 eq. 7, of a picture of `shape`
-    [1, H, W, 3]."""
+    [1, H, W, 3]. style: the sum of the style losses of all layers, if it is known."""
     content = sum(
         (
             weight * losses.content_loss(statistics.content[layer], settings.content_loss)
@@ -82,16 +89,11 @@ def compare(
         ),
         start=tf.zeros(()),  # a texture has no content
     )
-    weights, pairs = [], []
-    for number, share in enumerate(targets.shares):
-        if targets.units is not None:
-            share = share / targets.units.styles[number]
-        for layer, weight in settings.style_layer_weights().items():
-            gram = statistics.style[layer][targets.regions[number]]
-            weights.append(share * weight)
-            pairs.append((gram, targets.styles[number][layer]))
-    style_losses = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
-    style = sum(weight * loss for weight, loss in zip(weights, style_losses, strict=True))
+    if style is None:
+        terms = list(_terms(statistics, targets, settings).values())
+        pairs = [(gram, target) for gram, target, _ in terms]
+        of_terms = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
+        style = sum(weight * loss for (_, _, weight), loss in zip(terms, of_terms, strict=True))
     if targets.units is not None:
         content = CONTENT_UNIT * content / targets.units.content
         rows, columns = neighbors.size_in_places(shape[1], shape[2])
@@ -99,6 +101,20 @@ def compare(
         palette = _color_loss(statistics.colors, targets)
         style = STYLE_UNIT * (near + MOMENTS_SHARE * style + COLORS_SHARE * palette)
     return settings.weight_of_content() * content, settings.weight_of_style() * style
+
+
+def _terms(
+    statistics: Statistics, targets: Targets, settings: Settings
+) -> dict[tuple[int, str], Term]:
+    """What the style loss is a weighted sum of, by the number of the painting and the layer."""
+    terms = {}
+    for number, share in enumerate(targets.shares):
+        if targets.units is not None:
+            share = share / targets.units.styles[number]
+        for layer, weight in settings.style_layer_weights().items():
+            gram = statistics.style[layer][targets.regions[number]]
+            terms[number, layer] = Term(gram, targets.styles[number][layer], share * weight)
+    return terms
 
 
 def _color_loss(of_regions: list[colors.Colors], targets: Targets) -> tf.Tensor:
@@ -110,12 +126,94 @@ def _color_loss(of_regions: list[colors.Colors], targets: Targets) -> tf.Tensor:
     return tf.reduce_sum(tf.stack(distances))
 
 
+def derived(
+    statistics: Statistics,
+    targets: Targets,
+    settings: Settings,
+    shape: tf.TensorShape,
+    dtype: tf.DType,
+) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
+    """`compare_and_derive`; on a GPU compiled, unless it decomposes matrices. What is
+    the same for all pictures of this size, such as the number of positions, is a constant there,
+    and derivatives that nothing needs are 0."""
+    if not device.is_gpu() or settings.statistics() == "wasserstein":
+        return compare_and_derive(statistics, targets, settings, shape)
+    leaves = tf.nest.flatten(statistics)
+    constants = [tf.get_static_value(leaf) for leaf in leaves]
+
+    def derive(variable: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tuple]:
+        rest = iter(variable)
+        own = [next(rest) if value is None else tf.constant(value) for value in constants]
+        content, style, slope = compare_and_derive(
+            tf.nest.pack_sequence_as(statistics, own), targets, settings, shape
+        )
+        needed = (
+            {name: at.squares for name, at in slope.content.items()},
+            {name: [_as_factor(at, dtype) for at in of] for name, of in slope.style.items()},
+            [] if targets.neighbors is None else [slope.neighbors],
+            [at.waves for at in slope.colors],
+        )
+        return content, style, needed
+
+    variable = [leaf for leaf, value in zip(leaves, constants, strict=True) if value is None]
+    content, style, (squares, grams, near, waves) = fused.on_gpu(derive)(variable)
+    zero = tf.zeros(())
+    slope = Statistics(
+        {name: losses.Distance(square, zero) for name, square in squares.items()},
+        grams,
+        near[0] if near else zero,
+        [colors.Colors(wave, zero) for wave in waves],
+    )
+    return content, style, slope
+
+
+def _as_factor(slope: losses.Gram, dtype: tf.DType) -> losses.Gram | losses.Doubled:
+    """A slope as `losses.gram_gradient_terms` multiplies with it. Float16 needs its scale first."""
+    if dtype == tf.float16:
+        return slope
+    return losses.Doubled(tf.cast(2 * slope.products, dtype), slope.sums)
+
+
 def compare_and_derive(
     statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
 ) -> tuple[tf.Tensor, tf.Tensor, Statistics]:
     """The two losses of `compare`, and the gradient of their sum at each statistic."""
+    style: tf.Tensor | None = None
+    known: dict[str, list[losses.Gram]] = {}
+    if settings.statistics() != "wasserstein":
+        style, known = _style_and_slopes(statistics, targets, settings, shape)
     with tf.GradientTape() as tape:
         tape.watch(statistics)
-        content, style = compare(statistics, targets, settings, shape)
+        content, style = compare(statistics, targets, settings, shape, style)
         total = content + style
-    return content, style, tape.gradient(total, statistics, unconnected_gradients="zero")
+    gradient = tape.gradient(total, statistics, unconnected_gradients="zero")
+    return content, style, gradient._replace(style={**gradient.style, **known})
+
+
+def _style_and_slopes(
+    statistics: Statistics, targets: Targets, settings: Settings, shape: tf.TensorShape
+) -> tuple[tf.Tensor, dict[str, list[losses.Gram]]]:
+    """The sum of the style losses of all layers, and the gradient of the style loss of `compare` at
+    `Statistics.style`."""
+    terms = _terms(statistics, targets, settings)
+    weight = settings.weight_of_style()
+    if targets.units is not None:
+        weight *= STYLE_UNIT * MOMENTS_SHARE
+    style, of_terms = slopes.weighted_sum(
+        list(terms.values()), settings.statistics(), shape[1] * shape[2], weight
+    )
+    at_grams: dict[tuple[str, int], list[losses.Gram]] = {}
+    for (number, layer), slope in zip(terms, of_terms, strict=True):
+        at_grams.setdefault((layer, targets.regions[number]), []).append(slope)
+    by_layer = {}
+    for layer, grams in statistics.style.items():
+        nothing = (tf.nest.map_structure(tf.zeros_like, gram) for gram in grams)
+        by_layer[layer] = [
+            functools.reduce(_added, at_grams.get((layer, region), [none]))
+            for region, none in enumerate(nothing)
+        ]
+    return style, by_layer
+
+
+def _added(left: losses.Gram, right: losses.Gram) -> losses.Gram:
+    return losses.Gram(left.products + right.products, left.positions, left.sums + right.sums)

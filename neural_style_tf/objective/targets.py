@@ -113,6 +113,6 @@ def _or_one(unit: tf.Tensor) -> tf.Tensor:
 
 def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:
     """The moments' loss of a picture that has no features."""
-    assert isinstance(target, losses.Gram)
-    zeros = losses.Gram(tf.zeros_like(target.products), target.positions, target.sums * 0)
+    assert isinstance(target, losses.MomentTarget)
+    zeros = losses.Gram(tf.zeros_like(target.second), 1.0, tf.zeros_like(target.mean))
     return losses.style_loss(zeros, target, "moments")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.network import vgg
-from neural_style_tf.network.backprop import Gradients, Passes
+from neural_style_tf.network import fused, vgg
+from neural_style_tf.network.backprop import Gradients, Passes, sum_of
 from neural_style_tf.objective import colors, losses, neighbors, objective
 from neural_style_tf.objective.content_features import ContentFeatures
 from neural_style_tf.objective.evaluation import Evaluation
@@ -27,7 +27,7 @@ from neural_style_tf.objective.statistics import (
     Statistics,
     Weights,
     compare,
-    compare_and_derive,
+    derived,
     grams_of,
     measure,
 )
@@ -189,10 +189,10 @@ class TiledObjective:
         statistics = self._counted(features, place, targets, weights)
         if others is not None:
             statistics = _added(statistics, others)
-        content, style, slopes = compare_and_derive(
-            statistics, targets, self._settings, self._shape
+        content, style, slopes = derived(
+            statistics, targets, self._settings, self._shape, self._dtype
         )
-        scale = tf.ones(())
+        scale = None
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes, targets)
         part = self._to_picture(features, memory, place, targets, slopes, scale, weights, box.shape)
@@ -206,7 +206,7 @@ class TiledObjective:
         target: TileTargets,
         regions: tf.Tensor | None,
         slopes: Statistics,
-        scale: tf.Tensor,
+        scale: tf.Tensor | None,
     ) -> tf.Tensor:
         """What a tile adds to the gradient of the picture, [1, h, w, 3] for its box."""
         features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
@@ -221,7 +221,7 @@ class TiledObjective:
         place: tf.Tensor,
         targets: Targets,
         slopes: Statistics,
-        scale: tf.Tensor,
+        scale: tf.Tensor | None,
         weights: Weights | None,
         shape: tf.TensorShape,
     ) -> tf.Tensor:
@@ -229,7 +229,7 @@ class TiledObjective:
         counted = self._inside.counted(features, weights, place)
         gradients = objective.gradients_of(features, targets, slopes, scale, weights, counted)
         gradients = self._inside.gradients(gradients, place)
-        return objective.to_picture(self._passes, memory, gradients, shape) / scale
+        return objective.to_picture(self._passes, memory, gradients, shape, scale)
 
     def _add_total_variation(
         self, picture: tf.Tensor, gradient: tf.Variable | None = None
@@ -374,10 +374,10 @@ class _Inside:
         """The gradients, 0 outside the inside: masked here, since a second version of the features
         would take too much memory."""
 
-        def masked(name: str) -> tf.Tensor:
-            gradient = gradients[name]()
+        def masked(name: str) -> list[tf.Tensor]:
+            gradient = fused.on_gpu(sum_of)(gradients[name]())
             mask = self._mask(name, gradient, place)
-            return tf.where(mask, gradient, tf.zeros((), gradient.dtype))
+            return [tf.where(mask, gradient, tf.zeros((), gradient.dtype))]
 
         return {name: functools.partial(masked, name) for name in gradients}
 

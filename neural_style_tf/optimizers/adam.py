@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from neural_style_tf.machine import compilation
 from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import State
@@ -72,6 +73,11 @@ class Adam:
         self, objective: Objective, picture: tf.Tensor, state: State
     ) -> tuple[tf.Tensor, State, Evaluation]:
         evaluation, state = objective(picture), dict(state)
+        if device.is_gpu() and picture.shape.num_elements() < graphs.LARGE_PICTURE:
+            picture, state = self._graph(self._updated, picture.shape)(
+                picture, evaluation.gradient, state
+            )
+            return picture, state, evaluation
         # each old moment is released as soon as the new one exists: pictures may be large
         first, second, moved = (  # compiled, or there are temporary pictures
             self._graph(method, picture.shape)
@@ -91,6 +97,18 @@ class Adam:
             shape,
             lambda: compilation.compiled(method),
         )
+
+    def _updated(
+        self, picture: tf.Tensor, gradient: tf.Tensor, state: State
+    ) -> tuple[tf.Tensor, State]:
+        """The next picture and state, in one pass."""
+        state = {
+            "steps": state["steps"] + 1,
+            "averaged": state["averaged"] + 1,
+            "first": self._first(state["first"], gradient),
+            "second": self._second(state["second"], gradient),
+        }
+        return self._moved(picture, state), state
 
     def _first(self, first: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         return self.beta1 * first + (1 - self.beta1) * gradient

@@ -8,7 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, UserError
+from neural_style_tf.machine import compilation
 from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.network import device
+from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.optimizers.base import Optimizer, State, under, within
 from neural_style_tf.painting.frame import NO_FRAME, Frame
@@ -222,10 +225,27 @@ def _tensors(state: Mapping[str, Any]) -> State:
     return {name: tf.convert_to_tensor(value) for name, value in state.items()}
 
 
-@tf.function(autograph=False)
 def _lower(best: Scored, scored: Scored) -> Scored:
-    """The one with the lower loss, chosen on the device without a copy. NaN is never chosen."""
-    return tf.cond(scored.losses["total"] < best.losses["total"], lambda: scored, lambda: best)
+    """The one with the lower loss, chosen on the device. NaN is never chosen. A GPU copies the
+    picture rather than wait for the host to decide, unless the picture is large."""
+    if device.is_gpu() and scored.picture.shape.num_elements() < graphs.LARGE_PICTURE:
+        return _selected(best, scored)
+    return _taken(best, scored)
+
+
+@tf.function(autograph=False)
+def _taken(best: Scored, scored: Scored) -> Scored:
+    return tf.cond(_is_lower(scored, best), lambda: scored, lambda: best)
+
+
+@compilation.compiled
+def _selected(best: Scored, scored: Scored) -> Scored:
+    is_lower = _is_lower(scored, best)
+    return tf.nest.map_structure(lambda new, old: tf.where(is_lower, new, old), scored, best)
+
+
+def _is_lower(left: Scored, right: Scored) -> tf.Tensor:
+    return left.losses["total"] < right.losses["total"]
 
 
 def resized(picture: tf.Tensor, height: int, width: int, wraps: bool = False) -> tf.Tensor:

@@ -6,9 +6,9 @@ import tensorflow as tf
 from variants import MORE_VARIANTS, apart, untraced
 
 from benchmarks import plain
-from neural_style_tf.machine import cpu, tensorflow_setup
+from neural_style_tf.machine import compilation, cpu, tensorflow_setup
 from neural_style_tf.machine.recent import LRUCache
-from neural_style_tf.network import winograd
+from neural_style_tf.network import device, winograd
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.objective import make_losses, make_objective, measure_targets
@@ -74,6 +74,28 @@ def test_the_gradient_where_opposite_edges_meet(shallow, picture, pooling, chann
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16], ids=lambda dtype: dtype.name)
 def test_gradients_in_low_precision_are_close(variant, dtype):
     assert_alike(*variant, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: dtype.name)
+def test_gradients_of_graphs_made_for_a_gpu(shallow, picture, dtype):
+    """Compiled passes, Gram matrices by blocks with a remainder, masks of outputs."""
+    arguments = example(shallow, picture, Settings(), (33, 46))
+    with device.made_for(device.GPU):
+        assert_alike(*arguments, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda dtype: dtype.name)
+def test_gradients_of_all_losses_made_for_a_gpu(variant, dtype):
+    with device.made_for(device.GPU):
+        assert_alike(*variant, dtype)
+
+
+def test_without_xla_graphs_made_for_a_gpu_are_plain(shallow, picture, monkeypatch):
+    arguments = example(shallow, picture, Settings(), (33, 46))
+    monkeypatch.setattr(compilation, "works", lambda: False)
+    with device.made_for(device.GPU):
+        assert_alike(*arguments, tf.float32)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +166,7 @@ def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatc
         @tf.function
         def both(image, passes=passes):
             features, memory = passes.forward(image)
-            gradient = passes.backward(memory, {"relu3_1": lambda: features["relu3_1"]})
+            gradient = passes.backward(memory, {"relu3_1": lambda: [features["relu3_1"]]})
             return features["relu3_1"], gradient
 
         graph = both.get_concrete_function(image).graph

@@ -325,7 +325,7 @@ def test_graphs_are_released(network, picture, monkeypatch, optimizer):
     before = alive()
     options = {"iterations": 2, "optimizer": optimizer} | TWO_BLOCKS
     list(stylize(network, picture(37, 41), [picture(39, 43)], **options))
-    small = {"total_variation", "_lower", "_added", "_tiles_in", "_tiles_out"}
+    small = {"total_variation", "_taken", "_added", "_tiles_in", "_tiles_out"}
     assert (alive() - before).keys() <= small
 
 

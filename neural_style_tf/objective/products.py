@@ -1,0 +1,58 @@
+"""Products: features -> the sums over their positions, of each channel and of every two."""
+
+import tensorflow as tf
+
+from neural_style_tf.network import device
+
+# Low precision is summed by blocks, in float32: TensorFlow rounds each product to the type of its
+# factors. Divided by the channels: 32 blocks for 64 channels on a CPU. A GPU has a tile for each
+# block, and 128 of them; the rounding of more blocks averages out better.
+LOW_PRECISION_BLOCKS = 2048
+LOW_PRECISION_BLOCKS_ON_GPU = 8192
+SUM_BLOCKS = 64
+
+
+def of(positions: tf.Tensor) -> tf.Tensor:
+    """F^T F [channels, channels] float32 of features F [positions, channels]."""
+    count, channels = positions.shape
+    if not device.is_gpu() and positions.dtype == tf.bfloat16:
+        blocks = min(count, LOW_PRECISION_BLOCKS // channels)
+        positions = tf.pad(positions, [[0, -count % blocks], [0, 0]])
+        return _sum_of_blocks(_products_of_blocks(positions, blocks))
+    if not device.is_gpu():
+        return tf.matmul(positions, positions, transpose_a=True)
+    blocks = max(1, min(LOW_PRECISION_BLOCKS_ON_GPU // channels, count // channels))
+    whole = count - count % blocks
+    products = _sum_of_blocks(_products_of_blocks(positions[:whole], blocks))
+    if whole == count:
+        return products
+    rest = tf.cast(positions[whole:], tf.float32)
+    return products + tf.matmul(rest, rest, transpose_a=True)
+
+
+def _products_of_blocks(positions: tf.Tensor, blocks: int) -> tf.Tensor:
+    """[blocks, channels, channels]."""
+    positions = tf.reshape(positions, (blocks, -1, positions.shape[-1]))
+    return tf.matmul(positions, positions, transpose_a=True)
+
+
+def _sum_of_blocks(products: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(tf.cast(products, tf.float32), 0)
+
+
+def sums(features: tf.Tensor) -> tf.Tensor:
+    """The sums over positions [channels] float32 of features [1, h, w, channels]."""
+    channels = features.shape[-1]
+    if not device.is_gpu() or features.dtype == tf.float16:
+        return tf.reduce_sum(tf.cast(features, tf.float32), (0, 1, 2))
+    # a product with ones reads the features once, in their type, and adds in float32
+    positions = tf.reshape(features, (-1, channels))
+    count = positions.shape[0]
+    blocks = min(SUM_BLOCKS, count)
+    whole = count - count % blocks
+    ones = tf.ones((8, whole // blocks), features.dtype)  # the least rows of a fast product
+    total = tf.matmul(ones, tf.reshape(positions[:whole], (-1, blocks * channels)))
+    total = _sum_of_blocks(tf.reshape(total[0], (blocks, channels)))
+    if whole == count:
+        return total
+    return total + _sum_of_blocks(positions[whole:])

@@ -74,10 +74,13 @@ def in_worker(threads: int | None, debug: bool, wanted: str = devices.AUTO) -> C
     Returns the function that does a job there. wanted: the device of the batch, such as auto."""
     from neural_style_tf.machine import tensorflow_setup
 
-    device = tensorflow_setup.start(debug, threads, own_gpu.choose(wanted, debug))
+    notes: list[str] = []  # of all workers the same: they travel with the outcomes
+    with streams.logged(notes.append):
+        device = tensorflow_setup.start(debug, threads, own_gpu.choose(wanted, debug))
 
     def work(options: RunOptions, report: Callable) -> Outcome:
-        return paint(options, device, lambda done, total: report((done, total)))
+        outcome = paint(options, device, lambda done, total: report((done, total)))
+        return outcome._replace(notes=(*notes, *outcome.notes))
 
     return work
 

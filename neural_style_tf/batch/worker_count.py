@@ -9,7 +9,7 @@ from typing import NamedTuple
 from neural_style_tf.batch import own_gpu
 from neural_style_tf.batch.options import AUTO
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import cpu, devices, memory
+from neural_style_tf.machine import cpu, devices, memory, tensorflow_setup
 from neural_style_tf.runs.options import RunOptions
 
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
@@ -54,9 +54,11 @@ def choose(
     """The number of processes, and of threads per process.
 
     workers: how many processes the user wants, or "auto". threads: of all processes together, as
-    many as there are processors by default. kinds: of what they paint. most: as many processes as
+    many as there are processors by default, unless TensorFlow's environment variable sets those of
+    a process. kinds: of what they paint. most: as many processes as
     the system allows. device: that they paint on.
     """
+    per_process = None if threads else tensorflow_setup.threads_of_environment()
     threads = threads or cpu.threads()
     gpus = own_gpu.count(device) if workers == AUTO else 0
     if gpus:
@@ -66,7 +68,7 @@ def choose(
     else:
         count = int(workers)
     count = min(count, len(kinds), most)
-    return count, max(1, threads // count)
+    return count, per_process or max(1, threads // count)
 
 
 def _fit_in_memory(pixels: int) -> int:

@@ -47,8 +47,8 @@ def _report_unused_gpu() -> None:
     remedy = drivers.remedy()
     if remedy:
         streams.warn_once(
-            f"this computer seems to have a GPU, which TensorFlow does not find: {remedy}; or "
-            "choose the CPU, device cpu"
+            f"this computer seems to have a GPU, which TensorFlow does not find: {remedy}; "
+            "--device cpu paints on the CPU without this line"
         )
 
 
@@ -58,13 +58,16 @@ def threads_in_words(threads: int | None = None) -> str:
     return f"{count} thread{'s' * (count != 1)}"
 
 
-def prepare(debug: bool = False, threads: int | None = None, device: str = devices.AUTO) -> None:
+def prepare(debug: bool = False, threads: int | None = None, device: str | None = None) -> None:
     """Imports TensorFlow and makes it ready; the first call in a process does, all others only
     check that the device is the one in use.
 
     The commands call it, and so do `stylize` and `vgg.load`: a script and a notebook thus paint the
     same picture as the command line. If TensorFlow was initialised before, by another library or
     by earlier lines of a script, what can no longer be set is logged as a warning.
+
+    device: by default the first that is visible to this process, and the others stay visible: a
+    script may have plans for them.
 
     Raises `UserError` for a number of threads with which TensorFlow would end the process, and for
     a device that TensorFlow does not find, or can no longer change to.
@@ -73,9 +76,10 @@ def prepare(debug: bool = False, threads: int | None = None, device: str = devic
     count = _number_of_threads(threads)
     with _lock:
         if _is_ready:
-            devices.use(device)
+            if device:
+                devices.use(device)
             return
-        if not drivers.may_work():
+        if device and not drivers.may_work():
             devices.check(device, 0)  # at once: the import takes seconds
         was_imported = "tensorflow" in sys.modules
         os.environ[THREADS] = str(count)
@@ -94,11 +98,12 @@ def prepare(debug: bool = False, threads: int | None = None, device: str = devic
         _is_ready = True
 
 
-def _fixed_settings(device: str) -> list[str]:
+def _fixed_settings(device: str | None = None) -> list[str]:
     """Sets up an imported TensorFlow. Returns what could no longer be set, in words."""
     import tensorflow as tf
 
-    devices.use(device)
+    if device:
+        devices.use(device)
     fixed = []
     try:
         # AddN adds in an order that depends on which operation ends first: one at a time. The
@@ -140,16 +145,22 @@ def _open_devices() -> None:
 def _number_of_threads(wanted: int | None) -> int:
     """The number of threads that is wanted, that of TensorFlow's environment variable, or one per
     processor. Raises `UserError` for a number with which TensorFlow would end the process."""
+    count = wanted or threads_of_environment() or min(cpu.threads(), MAX_THREADS)
+    if count > MAX_THREADS:
+        raise UserError(f"{count} threads are too many: use at most {MAX_THREADS}")
+    return count
+
+
+def threads_of_environment() -> int | None:
+    """The number of threads per process that the user's environment sets for TensorFlow; None if it
+    does not. Raises `UserError` for what is not a number of threads."""
     value = os.environ.get(THREADS, "").strip() or "0"  # TensorFlow reads 0 as "not set", too
-    if not wanted and not re.fullmatch("[0-9]{1,9}", value):
+    if not re.fullmatch("[0-9]{1,9}", value):
         raise UserError(
             f"the environment variable {THREADS} is {shortened(repr(value))}: set it to a number "
             "of threads, or unset it"
         )
-    count = wanted or int(value) or min(cpu.threads(), MAX_THREADS)
-    if count > MAX_THREADS:
-        raise UserError(f"{count} threads are too many: use at most {MAX_THREADS}")
-    return count
+    return int(value) or None
 
 
 def load(debug: bool = False) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from neural_style_tf.batch import jobs, own_gpu, parcels, worker_count
 from neural_style_tf.batch.worker_count import Kind
-from neural_style_tf.machine import cpu, devices, drivers, tensorflow_setup
+from neural_style_tf.machine import cpu, devices, drivers, streams, tensorflow_setup
 from neural_style_tf.machine.devices import Gpu
 from neural_style_tf.runs.options import RunOptions
 
@@ -69,6 +69,7 @@ def test_where_no_claim_can_be_made_the_first_gpu_is_used(gpus, tmp_path):
 def test_there_is_a_worker_per_gpu_unless_another_number_is_chosen(gpus, monkeypatch):
     monkeypatch.setattr(cpu, "threads", lambda: 16)
     gpus(4)
+    monkeypatch.delenv(tensorflow_setup.THREADS, raising=False)
     assert worker_count.choose("auto", None, SMALL) == (4, 4)
     assert worker_count.choose("auto", None, SMALL, device="gpu") == (4, 4)
     assert worker_count.choose("auto", None, SMALL, device="gpu:3") == (1, 16)
@@ -76,6 +77,9 @@ def test_there_is_a_worker_per_gpu_unless_another_number_is_chosen(gpus, monkeyp
     assert worker_count.choose("8", None, SMALL) == (8, 2)
     monkeypatch.setattr(worker_count.memory, "free_system_memory", lambda: None)
     assert worker_count.choose("auto", None, SMALL, device="cpu") == (16, 1)
+    monkeypatch.setenv(tensorflow_setup.THREADS, "5")  # of each process
+    assert worker_count.choose("auto", None, SMALL, device="cpu") == (16, 5)
+    assert worker_count.choose("auto", 8, SMALL, device="cpu") == (8, 1)
 
 
 def test_workers_of_batches_and_of_clusters_start_on_their_own_gpus(gpus, monkeypatch):
@@ -88,3 +92,10 @@ def test_workers_of_batches_and_of_clusters_start_on_their_own_gpus(gpus, monkey
     options = RunOptions(content="a", styles=("b",), output="c.png", threads=2, device="gpu")
     assert [parcels._device(options), parcels._device(options)] == ["GPU", "GPU"]
     assert started == [(False, 3, "gpu:0"), (False, 3, "gpu:1"), (False, 2, "gpu:0")]
+
+
+def test_what_a_worker_hears_at_its_start_is_reported_with_its_pictures(monkeypatch):
+    start = lambda *_: streams.LOGGER.warning("an unused GPU") or "CPU"  # noqa: E731
+    monkeypatch.setattr(tensorflow_setup, "start", start)
+    monkeypatch.setattr(jobs, "paint", lambda *_: jobs.Outcome("done", notes=("grey",)))
+    assert jobs.in_worker(1, False, "cpu")(None, None).notes == ("an unused GPU", "grey")

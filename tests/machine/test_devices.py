@@ -248,6 +248,28 @@ def test_list_devices_stands_alone(command_line, folder):
     assert result.stderr == "error: --device has no effect with --list-devices\n"
 
 
+def test_a_script_keeps_the_gpus_that_are_visible_to_it(monkeypatch):
+    config = StandIn(monkeypatch, 2)
+    grown = []
+    monkeypatch.setattr(
+        tf.config.experimental, "set_memory_growth", lambda gpu, _: grown.append(gpu)
+    )
+    tensorflow_setup._fixed_settings()
+    assert config.visible == grown == ["GPU:0", "GPU:1"]
+    tensorflow_setup._fixed_settings("gpu:1")
+    assert config.visible == ["GPU:1"] and grown[2:] == ["GPU:1"]
+
+
+def test_a_batch_without_the_gpu_that_it_asks_for_does_not_begin(command_line, folder):
+    arguments = ["--contents", "photo.png", "--styles", "painting.png", "--output-dir", "gallery"]
+    hidden = {drivers.VISIBLE: "-1"}
+    options = {"program": "batch", "environment": hidden}
+    result = command_line([*arguments, "--device", "gpu:1"], folder, **options)
+    assert result.returncode == 1 and not (folder / "gallery").exists()
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: --device is gpu:1, but TensorFlow finds no GPU here: ")
+
+
 def test_the_cpu_can_be_chosen(run):
     result = run("--device", "cpu", "--threads", 1, "--iterations", 1)
     assert result.returncode == 0

@@ -123,8 +123,8 @@ def test_a_gpu_that_tensorflow_does_not_find_is_reported_once(computer, monkeypa
     (message,) = caplog.messages
     assert message == (
         "this computer seems to have a GPU, which TensorFlow does not find: this TensorFlow is "
-        "built without CUDA: pip install 'tensorflow[and-cuda]' installs one with it; or choose "
-        "the CPU, device cpu"
+        "built without CUDA: pip install 'tensorflow[and-cuda]' installs one with it; --device "
+        "cpu paints on the CPU without this line"
     )
 
 

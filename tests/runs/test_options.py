@@ -10,6 +10,7 @@ from neural_style_tf import needs
 from neural_style_tf.batch import tables
 from neural_style_tf.commands import batch, parser
 from neural_style_tf.errors import UsageError, message_of
+from neural_style_tf.machine import devices
 from neural_style_tf.runs import checks, options, provenance, resume
 from neural_style_tf.runs.options import RunOptions
 from neural_style_tf.settings import Settings
@@ -61,9 +62,21 @@ def test_an_option_is_added_in_one_place(imaginary, folder, monkeypatch):
     assert "frame.png" in checks.files_read(painted)
 
 
+def test_a_device_is_that_of_a_machine_not_of_a_picture():
+    """Like the number of threads: a saved run keeps it, a recipe and a table cannot set it."""
+    recorded = provenance.record(RunOptions.of({**FILES, "device": "gpu:1"}))
+    assert resume._recorded(recorded, "run.npz")["device"] == "gpu:1"
+    for check, kind in ((parser.check_recipe, "recipe"), (parser.check_table, "table")):
+        with pytest.raises(UsageError, match=f"--device does not belong in a {kind}"):
+            check(["--device", "cpu"])
+    batch.check_rest(["--device", "cpu"], ["--device", "cpu"])
+
+
 def test_options_are_checked_as_they_are_made():
     wrong = {
         "--threads is 0: use 1 or more": {"threads": 0},
+        f"--device is cuda: use {devices.WANTED}": {"device": "cuda"},
+        f"--device is 0: use {devices.WANTED}": {"device": 0},
         "--preview is 70000: use 65535 or less": {"preview": 70_000},
         "--max-megapixels is nan: use a finite number": {"max_megapixels": float("nan")},
         "--overwrite is yes: use True or False": {"overwrite": "yes"},

@@ -56,7 +56,8 @@ WRITTEN = {"output", "save_settings", "save_state", "checkpoint_output", "timela
 WRITTEN |= {"output_dir", "name"}
 SMALL = {  # values instead of valid ones that would take long
     "size": (16, 24, 40), "width": (16, 24, 40), "height": (16, 24, 40),
-    "iterations": (1, 2, 3), "evaluations": (1, 2), "threads": (1, 2), "tile": ("auto", "off", 64),
+    "iterations": (1, 2, 3), "evaluations": (1, 2), "threads": (1, 2), "device": ("auto", "cpu"),
+    "tile": ("auto", "off", 64),
     "style_scales": (0.5, 1, 1.5), "stroke_size": (0.1, 1, 50),
     "scales": ("auto", "off", 1, 2), "workers": ("auto", 1),
     "texture": ("32x32", "48x16"), "state_iterations": (1, 2), "preview": (-1, 70_000),

@@ -26,12 +26,13 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("patient")
 
 
-def pytest_sessionstart():
+def pytest_sessionstart(session):
     # whoever runs the tests in the background has these ignored, and so would all that they start
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    import_all()
+    if not session.config.getoption("numprocesses", None):  # not where others run the tests
+        import_all()
 
 
 @pytest.hookimpl(optionalhook=True)

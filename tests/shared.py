@@ -18,29 +18,6 @@ FASTEST_PRECISION = precision._fastest  # which tests replace
 PATIENCE = 300  # seconds that anything may take: a busy machine is not a failure
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# A run that waits after thirty steps until it is asked to stop, or a file `on` appears: what a test
-# does then is never too late, however fast the run is.
-PAUSE = f"""
-import os, sys
-sys.path.insert(0, {str(ROOT)!r})
-from neural_style_tf.commands import neural_style
-from neural_style_tf.runs import stopping
-check, calls = stopping.Stop.check, 0
-
-def check_and_wait(stop):
-    global calls
-    calls += 1
-    if calls == 30:
-        open("here", "w").close()
-        while not (os.path.exists("on") or stop._requested.wait(0.01)):
-            pass
-    check(stop)
-
-stopping.Stop.check = check_and_wait
-neural_style.start()
-"""
-PAUSING = [sys.executable, "-c", PAUSE]
-
 
 def wait_for(what, seconds=PATIENCE):
     """What a function returns, once it is true."""
@@ -66,8 +43,8 @@ def size_of(path):
         return image.size
 
 
-def start(folder, *options, iterations=100_000, program=COMMAND):
-    command = [*program, "--content", "photo.png", "--styles", "painting.png"]
+def start(folder, *options, iterations=100_000):
+    command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png"]
     command += ["--output", "out.png", "--network", "network.mat", "--iterations", str(iterations)]
     command += ["--precision", "float32", *QUICK]
     command += [*options]

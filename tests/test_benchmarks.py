@@ -121,7 +121,10 @@ def test_precisions_are_compared_by_their_saved_pictures(tiny_network, tmp_path)
         assert reading.read(tmp_path / f"china-{name}.png").pixels.shape == (32, 48, 3)
 
 
-def test_variants_are_compared_by_the_pictures_that_exist(tmp_path, picture, monkeypatch, capsys):
+def test_variants_are_compared_by_the_pictures_that_exist(
+    tmp_path, picture, network, monkeypatch, capsys
+):
+    monkeypatch.setattr(properties, "network", lambda: network)
     monkeypatch.setattr(quality, "SIZE", 32)
     for name in ("default", "adam"):
         (tmp_path / name).mkdir()

@@ -16,7 +16,7 @@ from shared import size_of
 from neural_style_tf.settings import BUNDLED_NETWORK
 from neural_style_tf.version import VERSION
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # built and installed once
 
 MOST_BYTES = 36_000_000
 QUICK = ["--size", "64", "--iterations", "2", "--precision", "float32"]

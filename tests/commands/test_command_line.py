@@ -15,7 +15,7 @@ import pytest
 import reference
 import torch_writer
 from PIL import Image
-from shared import COMMAND, PATIENCE, PAUSING, ROOT, error_of, size_of, start, wait_for
+from shared import COMMAND, PATIENCE, QUICK, ROOT, error_of, size_of, start, wait_for
 
 from neural_style_tf.commands import batch, neural_style
 from neural_style_tf.errors import UserError
@@ -180,7 +180,7 @@ def test_folders_with_spaces_and_other_scripts(run, folder):
 def test_the_bundled_network_is_found_from_any_folder(folder, command_line):
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    arguments = ["--content", "../photo.png", "--styles", "../painting.png"]
+    arguments = ["--content", "../photo.png", "--styles", "../painting.png", *QUICK]
     result = command_line([*arguments, "--output", "out.png", "--iterations", 1], elsewhere)
     assert result.returncode == 0, result.stderr
     assert "with the bundled VGG-19" in result.stderr
@@ -233,7 +233,7 @@ def test_preserve_colors_keeps_the_hue_of_the_photo(run, folder):
 
 def test_the_noise_of_tensorflow_is_kept_unless_asked_for(folder):
     command = [*COMMAND, "--content", "photo.png", "--styles", "painting.png", "--iterations", "1"]
-    command += ["--output", "out.png", "--network", "network.mat", "--debug"]
+    command += ["--output", "out.png", "--network", "network.mat", "--debug", *QUICK]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0 and len(result.stderr.splitlines()) > 2
@@ -428,9 +428,9 @@ def test_ctrl_c_before_the_first_step_leaves_plainly(folder):
     assert stderr == "interrupted before the first step: nothing to save\n"
 
 
-def test_ctrl_c_after_sigterm_still_saves(folder):
+def test_ctrl_c_after_sigterm_still_saves(start, folder):
     """The two may arrive in either order: only a second Ctrl-C leaves at once."""
-    process = start(folder, program=PAUSING)
+    process = start(pauses=True)
     wait_for((folder / "here").exists)
     process.send_signal(signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
@@ -465,12 +465,12 @@ def test_a_second_ctrl_c_leaves_at_once():
             process.kill()
 
 
-def test_a_folder_that_vanishes_does_not_cost_the_picture(folder):
+def test_a_folder_that_vanishes_does_not_cost_the_picture(start, folder):
     """The result goes to the temporary folder, which is named."""
     place = folder / "place"
     place.mkdir()
     options = ["--output", "place/out.png", *CHECKPOINTS]
-    process = start(folder, *options, iterations=60, program=PAUSING)
+    process = start(*options, iterations=60, pauses=True)
     wait_for((folder / "here").exists)
     shutil.rmtree(place)  # with the claim to the output, which is in it
     (folder / "on").touch()

@@ -22,7 +22,8 @@ from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import reading, writing
 
 photo, painting = (reading.read(name).pixels for name in ("photo.png", "painting.png"))
-for _, image in stylize("network.mat", photo, [painting], iterations=3):
+layers = {"content_layers": {"relu2_1": 1}, "style_layers": {"relu1_1": 1, "relu2_1": 1}}
+for _, image in stylize("network.mat", photo, [painting], iterations=3, **layers):
     writing.save("script.png", image)
 """
 
@@ -43,7 +44,8 @@ def run_python(folder, *arguments):
 def test_a_script_paints_the_same_picture_as_the_command_line(folder, picture):
     Image.fromarray(picture(34, 45, seed=7).astype(np.uint8)).save(folder / "painting.png")
     paint = ["--content", "photo.png", "--styles", "painting.png", "--network", "network.mat"]
-    paint += ["--iterations", 3, "--output", "command.png"]
+    paint += ["--iterations", 3, "--output", "command.png", "--content-layers", "relu2_1"]
+    paint += ["--style-layers", "relu1_1", "relu2_1"]
     assert "45x34 on " in run_python(folder, ROOT / "neural_style.py", *paint)
     assert "TensorFlow was started" not in run_python(folder, "-c", SCRIPT)
     command, script = (

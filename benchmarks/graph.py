@@ -216,8 +216,7 @@ def launches(operation: Any) -> bool:
 
 def _is_on_host(tensor: Any) -> bool:
     """Whether it is a size or an index, which TensorFlow keeps in the host's memory."""
-    few = tensor.shape.rank is not None and tensor.shape.rank <= 1
-    return few and tensor.dtype.is_integer and _size(tensor) <= 64
+    return tensor.dtype.name == "int32" and tensor.shape.rank <= 1 and _size(tensor) <= 64
 
 
 def _is_view(operation: Any) -> bool:

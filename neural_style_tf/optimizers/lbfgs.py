@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from neural_style_tf.machine.streams import LOGGER
+from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.optimizers import pairs, stacked
 from neural_style_tf.optimizers.base import State, under, within
 from neural_style_tf.optimizers.preconditioner import Preconditioner
 
@@ -77,9 +79,9 @@ class LBFGS:
         """An empty history. A single pair, of a very large picture, exists only within a step: in
         the state it is always empty."""
         nothing = tf.zeros([1, 1, 1, 3]) if self.history == 1 else tf.zeros_like(picture)
-        pairs = [name for pair in range(self.history) for name in _names(pair)]
+        every = [name for pair in range(self.history) for name in pairs.names(pair)]
         # pair 0 is the newest; the curvature of a pair is its dot product, 0 if it is empty
-        return dict.fromkeys(pairs, nothing) | {"curvatures": tf.zeros([self.history])}
+        return dict.fromkeys(every, nothing) | {"curvatures": tf.zeros([self.history])}
 
     def _no_statistics(self) -> State:
         preconditioner = self._preconditioner
@@ -129,9 +131,10 @@ class LBFGS:
         self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State, grid: State
     ) -> tuple[tf.Tensor, State]:
         """The next picture and state."""
-        state, has_new = self._arrived(picture, gradient, loss, state)
+        at_once = device.is_gpu() and self.history > 1
+        state, has_new = self._arrived(picture, gradient, loss, state, at_once)
         picture, learnt = self._moved(state, has_new, grid)
-        return picture, state | learnt
+        return picture, {name: state[name] for name in state if name not in pairs.STACKS} | learnt
 
     def _run(self, method: Callable, *arguments: tf.Tensor | State) -> Any:
         """Calls a method through its graph: there is one for pictures of every size."""
@@ -157,25 +160,33 @@ class LBFGS:
         return under(PRECONDITIONER, grid)
 
     def _arrived(
-        self, picture: tf.Tensor, gradient: tf.Tensor, loss: tf.Tensor, state: State
+        self,
+        picture: tf.Tensor,
+        gradient: tf.Tensor,
+        loss: tf.Tensor,
+        state: State,
+        at_once: bool = False,
     ) -> tuple[State, tf.Tensor]:
         """The state after evaluating `picture`, with the pair that led there; or if that was a step
-        to take back, at the best picture without history. Also whether there is a new pair."""
+        to take back, at the best picture without history. Also whether there is a new pair.
+
+        at_once: whether to copy pictures rather than wait for what is chosen, and to add
+            `pairs.STACKS`.
+        """
+        choose = stacked.chosen if at_once else stacked.taken
         displacement, change = picture - state["picture"], gradient - state["gradient"]
         dot = _dot if self.history > 1 else _dot_by_rows
         curvature = dot(displacement, change)
         is_sound = _is_sound(gradient, loss, state["best_loss"])
         is_best = is_sound & (loss < state["best_loss"])
         has_new = is_sound & (curvature > LEAST_CURVATURE)
-        # pictures are chosen by `tf.cond`, which copies none
-        pairs = {"curvatures": state["curvatures"]} | _named(*_pairs(state))
-        pairs = tf.cond(
-            has_new, lambda: _remembered(displacement, change, curvature, pairs), lambda: pairs
-        )
+        history = {"curvatures": state["curvatures"]} | pairs.named(*pairs.of(state))
+        remember = pairs.remembered_at_once if at_once else pairs.remembered
+        history = remember(has_new, displacement, change, curvature, history)
         here = picture, gradient, loss
         best = state["best_picture"], state["best_gradient"], state["best_loss"]
-        best = tf.cond(is_best, lambda: here, lambda: best)
-        picture, gradient, _ = tf.cond(is_sound, lambda: here, lambda: best)
+        best = choose(is_best, here, best)
+        picture, gradient, _ = choose(is_sound, here, best)
         best_picture, best_gradient, best_loss = best
         length = state["first_length"]
         arrived = {
@@ -184,11 +195,11 @@ class LBFGS:
             "best_picture": best_picture,
             "best_gradient": best_gradient,
             "best_loss": best_loss,
-            "curvatures": tf.where(is_sound, pairs["curvatures"], 0.0),
+            "curvatures": tf.where(is_sound, history["curvatures"], 0.0),
             # going back again: half of it, or the step would be the same as before
             "first_length": tf.where(is_best, 1.0, tf.where(is_sound, length, length / 2)),
         }
-        return state | pairs | arrived, has_new
+        return state | history | arrived, has_new
 
     def _moved(self, state: State, has_new: tf.Tensor, grid: State) -> tuple[tf.Tensor, State]:
         """The next picture, and the statistics of the preconditioner with the new pair."""
@@ -203,11 +214,15 @@ class LBFGS:
     def _learnt(self, state: State, has_new: tf.Tensor) -> State:
         if self._preconditioner is None:
             return {}
-        statistics, (displacement, change) = _statistics(state), (state[name] for name in _names(0))
+        statistics = _statistics(state)
+        displacement, change = (state[name] for name in pairs.names(0))
+        preconditioner = self._preconditioner
+        known = {name: statistics[name] for name in preconditioner.init()}
+        if pairs.STACKS[0] in state:
+            learnt = preconditioner.learn(statistics, displacement, change)
+            return under(PRECONDITIONER, stacked.chosen(has_new, learnt, known))
         learnt = tf.cond(
-            has_new,
-            lambda: self._preconditioner.learn(statistics, displacement, change),
-            lambda: {name: statistics[name] for name in self._preconditioner.init()},
+            has_new, lambda: preconditioner.learn(statistics, displacement, change), lambda: known
         )
         return under(PRECONDITIONER, learnt)
 
@@ -221,7 +236,9 @@ class LBFGS:
 
         An empty pair has an inverse curvature of 0, with which neither loop changes anything.
         """
-        displacements, changes = _pairs(state)
+        if pairs.STACKS[0] in state:
+            return self._direction_at_once(state)
+        displacements, changes = pairs.of(state)
         inverses = tf.unstack(tf.math.divide_no_nan(1.0, state["curvatures"]))
         shares = {}
         direction = state["gradient"]
@@ -235,15 +252,33 @@ class LBFGS:
             direction += (shares[pair] - share) * displacements[pair]
         return -direction
 
+    def _direction_at_once(self, state: State) -> tf.Tensor:
+        """The same from stacks."""
+
+        def precondition(picture: tf.Tensor) -> tf.Tensor:
+            picture = self._preconditioned(state, picture)
+            return picture * self._first_scale(state, picture)
+
+        displacements, changes = (stacked.rows(state[name]) for name in pairs.STACKS)
+        gradient = state["gradient"]
+        return -stacked.direction(
+            displacements, changes, state["curvatures"], gradient, precondition
+        )
+
     def _first_scale(self, state: State, direction: tf.Tensor) -> tf.Tensor:
         """The scale of the preconditioner: with history as in eq. 7.20, otherwise such that the
         step in that direction has its first length."""
         curvature = state["curvatures"][0]
-        return tf.cond(
-            curvature > 0,
-            lambda: curvature / self._norm(state, state[_names(0)[1]]),
-            lambda: tf.math.divide_no_nan(state["first_length"], tf.reduce_mean(tf.abs(direction))),
-        )
+
+        def with_history() -> tf.Tensor:
+            return curvature / self._norm(state, state[pairs.names(0)[1]])
+
+        def first() -> tf.Tensor:
+            return tf.math.divide_no_nan(state["first_length"], tf.reduce_mean(tf.abs(direction)))
+
+        if pairs.STACKS[0] in state:
+            return tf.where(curvature > 0, with_history(), first())
+        return tf.cond(curvature > 0, with_history, first)
 
     def _preconditioned(self, state: State, picture: tf.Tensor) -> tf.Tensor:
         if self._preconditioner is None:
@@ -307,39 +342,6 @@ def history_of(height: int, width: int) -> int:
     """How many pairs to remember of pictures of that size: fewer of large ones, which would take
     more memory than everything else."""
     return max(1, min(HISTORY, HISTORY_BYTES // (2 * 12 * height * width)))
-
-
-# Every picture of the history is a tensor of its own, so that adding a pair copies none.
-
-
-def _names(pair: int) -> tuple[str, str]:
-    return f"displacement_{pair}", f"gradient_change_{pair}"
-
-
-def _pairs(state: State) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The displacements and the changes of the gradient, newest first."""
-    names = [_names(pair) for pair in range(state["curvatures"].shape[0])]
-    displacements, changes = zip(*names, strict=True)
-    return [state[name] for name in displacements], [state[name] for name in changes]
-
-
-def _named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
-    return {
-        name: tensor
-        for pair, both in enumerate(zip(displacements, changes, strict=True))
-        for name, tensor in zip(_names(pair), both, strict=True)
-    }
-
-
-def _remembered(
-    displacement: tf.Tensor, change: tf.Tensor, curvature: tf.Tensor, pairs: State
-) -> State:
-    """The pairs with a new one in front, without the oldest."""
-    displacements, changes = _pairs(pairs)
-    return {
-        "curvatures": tf.concat([[curvature], pairs["curvatures"][:-1]], 0),
-        **_named([displacement, *displacements[:-1]], [change, *changes[:-1]]),
-    }
 
 
 def _statistics(state: State) -> State:

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from landscapes import counting, descend, quadratic, rosenbrock, valley
 
+from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.optimizers.lbfgs import LBFGS, ShorterWhenFull, history_in, history_of
@@ -70,6 +71,43 @@ def test_lbfgs_equals_the_textbook_with_dense_matrices(start, solution, history,
     expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, history, **filtering)
     np.testing.assert_allclose(pictures, expected, atol=1e-3)
     assert np.min(expected) > 0 and np.max(expected) < 255
+
+
+@pytest.mark.parametrize("corner, learnt", [(None, 0.0), (0.2, 0.7)])
+def test_all_pairs_at_once_equal_the_textbook_and_the_recursion(start, solution, corner, learnt):
+    """As on a GPU. The state has the same pictures, so that either continues from the other's."""
+    slope, objective = quadratic(solution, condition=30)
+    optimizer = LBFGS(4, longest_step=1e6, corner=corner, learnt=learnt)
+    recursion, state, _ = descend(optimizer, objective, start, 25)
+    with device.made_for(device.GPU):
+        pictures, other, _ = descend(optimizer, objective, start, 25)
+    expected = lbfgs_in_numpy(slope, start.astype("f8"), 25, 4, corner=corner, learnt=learnt)
+    np.testing.assert_allclose(pictures, expected, atol=1e-3)
+    np.testing.assert_allclose(pictures, recursion, atol=1e-3)
+    assert {name: value.shape for name, value in state.items()} == {
+        name: value.shape for name, value in other.items()
+    }
+
+
+@pytest.mark.parametrize("broken", [np.nan, 1e9])
+def test_all_pairs_at_once_go_back_as_the_recursion_does(start, solution, broken):
+    _, objective = quadratic(solution, condition=30)
+
+    def breaks(picture):
+        gradient = tf.fill(picture.shape, tf.constant(broken, tf.float32))
+        return Evaluation(gradient, {"total": tf.constant(broken, tf.float32)})
+
+    results = []
+    for kind in (device.CPU, device.GPU):
+        with device.made_for(kind):
+            pictures, state, _ = descend(LBFGS(5), objective, start, 8)
+            picture, state, _ = LBFGS(5).step(breaks, pictures[-1], state)
+            pictures, state, _ = descend(LBFGS(5), objective, picture, 6, state)
+            results.append((pictures, state))
+    (pictures, state), (others, other) = results
+    np.testing.assert_allclose(pictures, others, atol=2e-3)
+    for name in ("curvatures", "first_length", "best_loss", "best_picture"):
+        np.testing.assert_allclose(state[name], other[name], rtol=0.02, atol=2e-3)
 
 
 @pytest.mark.parametrize("optimizer, steps", [(LBFGS(), 150), (LBFGSB(), 15)])

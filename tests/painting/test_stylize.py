@@ -190,10 +190,10 @@ def test_one_trace_per_picture_size_also_for_the_next_pictures(
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args: traced.append(name) or original(*args))
 
-    counted(objective, "compare_and_derive")
+    counted(objective, "derived")
     counted(LBFGS, "_arrived")
     counted(Adam, "_rate")
-    first = {"compare_and_derive", "_arrived" if optimizer == "lbfgs" else "_rate"}
+    first = {"derived", "_arrived" if optimizer == "lbfgs" else "_rate"}
     other = first - {"_arrived"}
     options = {"iterations": 4, "optimizer": optimizer} | TWO_BLOCKS
     if optimizer == "adam":

@@ -77,3 +77,17 @@ def test_a_step_of_each_optimizer_is_counted(network, monkeypatch):
         operations = [kernel.operation for kernel in result.kernels]
         assert operations.count("Conv2D") + operations.count("Conv2DBackpropInput") == 26
         assert all(kernel.bytes_moved > 0 for kernel in result.kernels)
+
+
+@pytest.mark.slow
+def test_the_table_has_a_line_per_kind_and_a_total(network, monkeypatch, capsys):
+    monkeypatch.setattr(vgg, "load", lambda: network)
+    monkeypatch.setattr("sys.argv", ["graph.py", "--size", "32", "--precision", "float32", "--ops"])
+    graph.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "A step of adam at 32x32 in float32, style loss moments."
+    assert any(line.startswith("| convolutions | 26 |") for line in lines)
+    assert "Branches whose predicate the host waits for: 0" in lines
+    total = next(line for line in lines if line.startswith("| **all**"))
+    listed = lines[lines.index("| operation | bytes per pixel | name |") + 2 :]
+    assert int(total.split("**")[3]) == len(listed)

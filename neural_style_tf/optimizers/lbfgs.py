@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from neural_style_tf.machine import precision
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
@@ -148,7 +149,8 @@ class LBFGS:
                 autograph=False,
             ),
         )
-        return graph(*arguments)
+        with precision.without_tf32():  # its products of pairs need the digits
+            return graph(*arguments)
 
     def _grid(self, picture: tf.Tensor) -> State:
         """The constants of the preconditioner for that size of picture, which no state holds."""

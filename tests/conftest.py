@@ -69,6 +69,16 @@ def in_float32():
         yield
 
 
+@pytest.fixture(scope="module")
+def many_graphs():
+    """Room for the graphs of a whole module, whose tests paint with the same settings again."""
+    from neural_style_tf.objective import graphs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs._store, "max_size", 150)  # those of tiny networks are small
+        yield
+
+
 @pytest.fixture(scope="session")
 def weights():
     return reference.tiny_weights()

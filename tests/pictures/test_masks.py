@@ -13,6 +13,8 @@ from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures.masks import InputMasks, Masks
 from neural_style_tf.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("many_graphs")
+
 SIZE = (163, 192)
 
 

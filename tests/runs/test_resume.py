@@ -19,6 +19,8 @@ from neural_style_tf.runs import states
 from neural_style_tf.runs.resume import Resumed
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
+pytestmark = pytest.mark.usefixtures("many_graphs")
+
 RUNS = {
     "adam": {"optimizer": "adam", "style_loss": "mean"},
     "lbfgs": {"optimizer": "lbfgs"},

@@ -1,20 +1,28 @@
-"""Columns: pictures -> the columns of their places, measured in float32; see neighbors.py."""
+"""Columns: pictures -> the columns of their places, measured in float32; see neighbors.py.
 
+They take as much memory as many features, so they are copied into their place layer by layer, and
+what they were copied from is released meanwhile.
+"""
+
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.machine import recent
 from neural_style_tf.network import vgg
 from neural_style_tf.objective import neighbors, objective
 from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, NeighborTarget
-from neural_style_tf.objective.tiles import Grid
+from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 Box = tuple[slice, slice]  # rows and columns of places
+Parts = list[np.ndarray]  # of columns, by layer [rows, columns, channels] float32
+ROWS = 4096  # columns whose lengths are computed at a time
 
 
 class Measure:
@@ -29,40 +37,32 @@ class Measure:
         self._values = dict.fromkeys(layers, 0.0)  # how many these were
         self.widths: list[int] = []  # the channels of each layer of a column
 
-    def tiles(self, picture: np.ndarray, wraps: bool = False) -> Iterator[tuple[Box, np.ndarray]]:
+    def tiles(self, picture: np.ndarray, wraps: bool = False) -> Iterator[tuple[Box, Parts]]:
         """For each tile of a picture [1, H, W, 3] float32 RGB, 0..255, which places it covers, and
-        their columns [rows, columns, channels] float32, not yet scaled.
+        the parts of their columns, not yet scaled. Whoever empties this list releases them.
 
         wraps: whether its opposite edges meet."""
         grid = Grid(self._reach, self._size or max(picture.shape[1:3]), wraps)
         for tile in grid.tiles(picture.shape[1:3]):
-            box = tf.constant(tile.cut_out(picture))
-            measure = objective.graph(_columns, self._network, self._settings, box)
-            parts, features = measure(box)
-            self._count({name: features[name][grid.slices(name, tile)] for name in features})
-            self.widths = [part.shape[-1] for part in parts]
             _, rows, columns = grid.slices(ONE_PER_PLACE, tile)
             top, left = tile.rows[0] // PLACE, tile.columns[0] // PLACE
             where = (
                 slice(top + rows.start, top + rows.stop),
                 slice(left + columns.start, left + columns.stop),
             )
-            yield where, np.concatenate([part[rows, columns] for part in parts], -1)
+            parts = self._measured(tf.constant(tile.cut_out(picture)), grid, tile)
+            self.widths = [part.shape[-1] for part in parts]
+            yield where, [parts.pop(0)[rows, columns].numpy() for _ in self.widths]
 
-    def whole(self, picture: np.ndarray) -> np.ndarray:
-        """The columns of all tiles, [rows, columns, channels]."""
-        size = neighbors.size_in_places(picture.shape[1], picture.shape[2])
-        result = np.empty(0, np.float32)
-        for (rows, columns), part in self.tiles(picture):
-            if not result.size:
-                result = np.empty((*size, part.shape[-1]), np.float32)
-            result[rows, columns] = part
-        return result
-
-    def _count(self, features: dict[str, tf.Tensor]) -> None:
+    def _measured(self, box: tf.Tensor, grid: Grid, tile: Tile) -> list[tf.Tensor]:
+        """The parts of the columns of a box, and counts the features of its tile."""
+        measure = objective.graph(_columns, self._network, self._settings, box)
+        parts, features = measure(box)
         for name, values in features.items():
+            values = values[grid.slices(name, tile)]
             self._squares[name] += float(tf.reduce_sum(tf.square(values)))
             self._values[name] += float(tf.size(values))
+        return list(parts)
 
     def mean_squares(self) -> dict[str, float]:
         """Of the features of all pictures so far, by content layer."""
@@ -96,31 +96,47 @@ class Palette:
         self, measure: Measure, styles: list[np.ndarray], settings: Settings, masks: Masks
     ):
         """styles: [1, H, W, 3] float32 RGB, 0..255."""
-        parts: list[np.ndarray] = []
         self._ranges: list[slice] = []  # the columns of each painting
         self.sheets: list[np.ndarray] = []  # [rows, columns] of indices, -1 where nothing is learnt
-        count = 0
+        copies = range(neighbors.copies_of_each(settings))
         for number, style in enumerate(styles):
-            first, source = count, masks.source(number)
-            for turns in range(neighbors.copies_of_each(settings)):
-                columns = measure.whole(np.rot90(style, turns, (1, 2)))
-                learnt = np.ones(columns.shape[:2], bool)
+            first, source = self._count(), masks.source(number)
+            for turns in copies:
+                turned = np.rot90(style, turns, (1, 2))
+                learnt = np.ones(neighbors.size_in_places(*turned.shape[1:3]), bool)
                 if source is not None:
                     learnt = _is_learnt(np.rot90(source, turns, (1, 2)))
-                parts.append(columns[learnt])
-                self.sheets.append(
-                    np.where(learnt, count + learnt.cumsum().reshape(learnt.shape) - 1, -1)
-                )
-                count += len(parts[-1])
-            self._ranges.append(slice(first, count))
+                numbers = self._count() + learnt.cumsum().reshape(learnt.shape) - 1
+                self.sheets.append(np.where(learnt, numbers, -1))
+            self._ranges.append(slice(first, self._count()))
+        pictures = (np.rot90(style, turns, (1, 2)) for style in styles for turns in copies)
+        self.columns = self._measured(measure, pictures)  # [n, channels] float32, of length 1
         self.mean_squares, self._widths = measure.mean_squares(), measure.widths
-        self.columns = np.concatenate(parts)  # [n, channels] float32, of length 1
-        parts.clear()
         self._scale = _scale(self.columns, self._widths)
         self.columns *= self._scale
         self._mean = self.columns.mean(0)
         self.columns -= self._mean
-        self.columns /= np.linalg.norm(self.columns, axis=1, keepdims=True) + 1e-6
+        for first in range(0, len(self.columns), ROWS):
+            some = self.columns[first : first + ROWS]
+            some /= np.linalg.norm(some, axis=1, keepdims=True) + 1e-6
+
+    def _count(self) -> int:
+        """Of the columns so far."""
+        return 1 + max((int(sheet.max()) for sheet in self.sheets), default=-1)
+
+    def _measured(self, measure: Measure, pictures: Iterator[np.ndarray]) -> np.ndarray:
+        """The columns of the sheets, which are of these pictures, not yet scaled."""
+        result = np.empty((0, 0), np.float32)
+        for sheet, picture in zip(self.sheets, pictures, strict=True):
+            for where, parts in measure.tiles(picture):
+                if not result.size:
+                    result = np.empty((self._count(), sum(measure.widths)), np.float32)
+                learnt, channel = sheet[where] >= 0, 0
+                for width in measure.widths:
+                    part = slice(channel, channel + width)
+                    result[sheet[where][learnt], part] = parts.pop(0)[learnt]
+                    channel += width
+        return result
 
     def of(self, style: int) -> slice:
         """Which columns are those of a painting."""
@@ -154,6 +170,48 @@ class Palette:
             columns[name] = tf.cast(tf.constant(of_layer), tf.bfloat16)
             means[name], scales[name] = tf.constant(mean), tf.constant(scale[0])
         return NeighborTarget(columns, means, scales, tf.constant(indices))
+
+
+def palette_of(
+    network: vgg.Network,
+    styles: list[np.ndarray],
+    settings: Settings,
+    size: int | None,
+    masks: Masks,
+) -> Palette:
+    """The palette of paintings, measured in tiles of that size; remembered for the next photo of a
+    batch."""
+
+    def make() -> Palette:
+        return Palette(Measure(network, settings, size), styles, settings, masks)
+
+    if not recent.targets.max_size:
+        return make()
+    sources = [masks.source(number) for number in range(len(styles))]
+    digests = [
+        None if picture is None else (picture.shape, hashlib.blake2b(picture.tobytes()).digest())
+        for picture in [*styles, *sources]
+    ]
+    key = (Palette, id(network.layers), settings.of_losses(), size, *digests)
+    # the network is held so that its id stays its own
+    made = recent.targets.get(key, lambda: (network, make()), lambda made: made[1].columns.nbytes)
+    return made[1]
+
+
+def joined(parts: Parts, share: float, others: np.ndarray | None = None) -> np.ndarray:
+    """A share of columns in parts, added to others, if there are any, in place. Empties the list.
+
+    Returns [rows, columns, channels] float32.
+    """
+    widths = [part.shape[-1] for part in parts]
+    result, channel = others, 0
+    if result is None:
+        result = np.zeros((*parts[0].shape[:2], sum(widths)), np.float32)
+    for width in widths:
+        part = parts.pop(0)
+        result[..., channel : channel + width] += share * part
+        channel += width
+    return result
 
 
 def _scale(columns: np.ndarray, widths: list[int]) -> np.ndarray:

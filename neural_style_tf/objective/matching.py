@@ -18,16 +18,22 @@ import tensorflow as tf
 from neural_style_tf.errors import UsageError
 from neural_style_tf.network import vgg
 from neural_style_tf.objective.colors import Colors, measured_painting, mixed
-from neural_style_tf.objective.columns import Box, Measure, Palette, Positions, mask_at_places
+from neural_style_tf.objective.columns import (
+    Box,
+    Measure,
+    Palette,
+    Positions,
+    joined,
+    mask_at_places,
+    palette_of,
+)
+from neural_style_tf.objective.nearest import nearest, nearest_of
 from neural_style_tf.objective.neighbors import size_in_places
 from neural_style_tf.objective.targets import Targets, by_region, units_of
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
 
 MOST_COSINES = 2**33  # all columns are compared up to about 1024 pixels
-BLOCK = 2**23  # cosines that are compared at a time
-# Candidates whose cosines are computed again in float32: low precision cannot tell them apart.
-CANDIDATES = 4
 PASSES = 3  # over the places, where not all columns are compared
 AROUND = tuple(itertools.product((-1, 0, 1), repeat=2))
 ROUNDS = 60  # of adjusting how much nearer a painting has to be, until each has its share
@@ -75,15 +81,16 @@ class Matches:
         size: pixels per side of the tiles; None for whole pictures. Raises `UsageError` for indices
         that are not of these pictures.
         """
-        measure = Measure(network, settings, size)
-        palette = Palette(measure, styles, settings, masks)
+        palette = palette_of(network, styles, settings, size, masks)
         units = units_of(targets, palette.mean_squares, settings)
         places = size_in_places(content.shape[1], content.shape[2])
         if self.indices is None:
+            measure = Measure(network, settings, size)
             queries = Queries(measure, palette, content, self._start, settings)
             shares = masks.blends(settings, len(styles))
             self.indices = self.looked_up(palette, queries, shares, masks, dtype)
-            self._start = self._coarser = None  # pictures may be large
+            del queries  # they are as large as features, and so are pictures
+            self._start = self._coarser = None
         elif len(self.indices) != places[0] * places[1] or not (
             self.indices.min() >= 0 and self.indices.max() < len(palette.columns)
         ):
@@ -152,13 +159,21 @@ class Queries:
             [(content, 1.0)] if start is None else [(content, 1 - share), (start, share)]
         )
         self.size = size_in_places(content.shape[1], content.shape[2])
+        self._whole: tuple[Box, np.ndarray] | None = None  # if that is a single tile
         sums, count = 0.0, self.size[0] * self.size[1]
-        for _, columns in self._blended():
+        for where, columns in self._blended():
             sums = sums + columns.sum((0, 1), dtype=np.float64)
+            if columns.shape[:2] == self.size:
+                self._whole = where, columns
         self._mean = np.asarray(sums / count, np.float32)
+        if self._whole is not None:
+            self._whole[1][...] -= self._mean
 
     def __iter__(self) -> Iterator[tuple[Box, np.ndarray]]:
         """For each tile which places it covers, and their columns [rows, columns, channels]."""
+        if self._whole is not None:
+            yield self._whole
+            return
         for where, columns in self._blended():
             columns -= self._mean
             yield where, columns
@@ -166,13 +181,16 @@ class Queries:
     def _blended(self) -> Iterator[tuple[Box, np.ndarray]]:
         each = [self._measure.tiles(picture, self._wraps) for picture, _ in self._pictures]
         shares = [share for _, share in self._pictures]
-        for tiles in zip(*each, strict=True):
-            (where, columns), *others = tiles  # in place: they are as large as the features
-            columns *= shares[0]
-            for (_, other), share in zip(others, shares[1:], strict=True):
-                other *= share
-                columns += other
-            yield where, self._palette.scale(columns)
+        while True:
+            # one after the other: they are as large as the features
+            blended = None
+            for tiles, share in zip(each, shares, strict=True):
+                tile = next(tiles, None)
+                if tile is None:
+                    return
+                where, parts = tile
+                blended = joined(parts, share, blended)
+            yield where, self._palette.scale(blended)
 
 
 class Search:
@@ -297,52 +315,3 @@ def by_shares(cosines: np.ndarray, shares: list[float], counts: np.ndarray) -> n
         handicaps[:, 0] += np.where(wanted > 0, step * (wanted - taken), 0.0)
         step *= 0.9
     return (cosines + handicaps).argmax(0)
-
-
-def nearest(
-    queries: np.ndarray, columns: np.ndarray, dtype: tf.DType
-) -> tuple[np.ndarray, np.ndarray]:
-    """The cosine of each query [n, channels] with the nearest of the columns [m, channels], which
-    have length 1, and its index; the first of equally near ones. [n] float32 and [n] int32.
-
-    dtype: of the search; in low precision the nearest few are compared again in float32.
-    """
-    keys = tf.constant(columns)
-    low = keys if dtype == tf.float32 else tf.cast(keys, dtype)
-    count = 1 if dtype == tf.float32 else min(CANDIDATES, len(columns))
-    rows = max(1, BLOCK // len(columns))
-    cosines, indices = [], []
-    for first in range(0, len(queries), rows):
-        block = tf.math.l2_normalize(tf.constant(queries[first : first + rows]), -1)
-        products = tf.matmul(tf.cast(block, dtype), low, transpose_b=True)
-        best, among = tf.math.top_k(tf.cast(products, tf.float32), count)
-        if count > 1:
-            among = tf.sort(among, -1)  # so that the first of equally near ones is taken
-            best = tf.einsum("qc,qkc->qk", block, tf.gather(keys, among))
-        winner = tf.argmax(best, -1)[:, tf.newaxis]
-        cosines.append(tf.gather(best, winner, batch_dims=1)[:, 0].numpy())
-        indices.append(tf.gather(among, winner, batch_dims=1)[:, 0].numpy())
-    return np.concatenate(cosines), np.concatenate(indices)
-
-
-def nearest_of(
-    queries: np.ndarray,
-    columns: np.ndarray,
-    candidates: np.ndarray,
-    outside: np.ndarray,
-    otherwise: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest`, of each query's own candidates [n, candidates], in float32. outside: which of them
-    do not count. otherwise: the index for a query that has none."""
-    candidates = np.where(outside, otherwise, candidates).astype(np.int32)
-    rows = max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))
-    cosines, indices = [], []
-    for first in range(0, len(queries), rows):
-        part = slice(first, first + rows)
-        block = tf.math.l2_normalize(tf.constant(queries[part]), -1).numpy()
-        near = np.einsum("qc,qkc->qk", block, columns[candidates[part]])
-        near = np.where(outside[part], -2.0, near)
-        winner = near.argmax(1)[:, np.newaxis]
-        cosines.append(np.take_along_axis(near, winner, 1)[:, 0])
-        indices.append(np.take_along_axis(candidates[part], winner, 1)[:, 0])
-    return np.concatenate(cosines), np.concatenate(indices)

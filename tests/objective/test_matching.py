@@ -15,25 +15,6 @@ def unit(values):
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda d: d.name)
-def test_the_search_finds_what_brute_force_finds(dtype, monkeypatch):
-    monkeypatch.setattr(matching, "BLOCK", 1000)  # several blocks, the last a shorter one
-    random = np.random.default_rng(1)
-    columns, queries = unit(random.normal(size=(300, 24))), random.normal(size=(101, 24))
-    cosines, indices = matching.nearest(queries.astype(np.float32), columns, dtype)
-    expected = unit(queries) @ columns.T
-    assert (indices == expected.argmax(1)).all()
-    np.testing.assert_allclose(cosines, expected.max(1), atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
-def test_of_equally_near_columns_the_first_is_taken(dtype):
-    columns = unit(np.random.default_rng(1).normal(size=(40, 8)))
-    columns = np.concatenate([columns, columns[::-1], columns])
-    _, indices = matching.nearest(columns[:40], columns, dtype)
-    assert indices.tolist() == list(range(40))
-
-
 @pytest.mark.parametrize("shares", [[0.7, 0.3], [0.5, 0.25, 0.25], [1, 0], [0, 0.2, 0.8]], ids=str)
 def test_each_painting_has_its_share_of_the_places(shares):
     cosines = np.random.default_rng(2).uniform(-0.2, 0.8, (len(shares), 5000))

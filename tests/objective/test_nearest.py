@@ -1,0 +1,86 @@
+"""Nearest: the search against brute force in NumPy, in full and by bounds; ties."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from neural_style_tf.objective import nearest
+
+CHANNELS = 24
+
+
+def unit(values):
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def like_features(count, seed):
+    """Columns of which most lies in a few directions, as those of a network do."""
+    directions = np.random.default_rng(0).normal(size=(CHANNELS, CHANNELS))
+    sizes = 0.7 ** np.arange(CHANNELS)
+    values = np.random.default_rng(seed).normal(size=(count, CHANNELS))
+    return (values * sizes @ directions).astype(np.float32)
+
+
+def brute_force(queries, columns):
+    """The greatest cosines in float64, and the first index of those that are equally great."""
+    queries = queries.astype(np.float64) / np.linalg.norm(queries, axis=1, keepdims=True)
+    cosines = queries @ columns.T.astype(np.float64)
+    best = cosines.max(1)
+    return best, (cosines >= best[:, np.newaxis] - nearest.EQUAL).argmax(1)
+
+
+@pytest.fixture(params=["in full", "by bounds"])
+def by_bounds(request, monkeypatch):
+    """Whether columns are compared by bounds first; in several blocks, the last a shorter one."""
+    monkeypatch.setattr(nearest, "BLOCK", 6000)
+    monkeypatch.setattr(nearest, "PAIRS", 50)
+    if request.param == "by bounds":
+        monkeypatch.setattr(nearest, "MANY_COSINES", 0)
+        monkeypatch.setattr(nearest, "DIRECTIONS", 7)
+        monkeypatch.setattr(nearest, "SAMPLE", 60)
+    return request.param == "by bounds"
+
+
+@pytest.mark.parametrize("share", [0, 1 / 64, 1])
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda d: d.name)
+def test_the_search_finds_what_brute_force_finds(dtype, share, by_bounds, monkeypatch):
+    monkeypatch.setattr(nearest, "SHARE_OF_PAIRS", share)  # from nearly always in full to never
+    columns, queries = unit(like_features(600, 1)), like_features(101, 2)
+    cosines, indices = nearest.nearest(queries, columns, dtype)
+    expected, first = brute_force(queries, columns)
+    assert (indices == first).all()
+    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+
+
+def test_bounds_leave_few_columns_to_compare(by_bounds, monkeypatch):
+    among, left = nearest._among, []
+    monkeypatch.setattr(
+        nearest, "_among", lambda *of: left.append(of[-1].sum(1).mean()) or among(*of)
+    )
+    columns = unit(like_features(600, 1))
+    nearest.nearest(like_features(100, 2), columns, tf.float32)
+    assert 1 <= max(left) < (60 if by_bounds else 2)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
+def test_of_equally_near_columns_the_first_is_taken(dtype, by_bounds):
+    columns = unit(like_features(40, 1))
+    columns = np.concatenate([columns, columns[::-1], columns])
+    _, indices = nearest.nearest(columns[:40], columns, dtype)
+    assert indices.tolist() == list(range(40))
+
+
+def test_where_all_is_flat_the_first_column_is_taken(by_bounds):
+    noise = np.random.default_rng(1).normal(size=(500, CHANNELS)) * 1e-8
+    flat = unit(like_features(1, 1) + noise)
+    cosines, indices = nearest.nearest(np.tile(flat[:1], (50, 1)), flat, tf.float32)
+    assert not indices.any()
+    np.testing.assert_allclose(cosines, 1, atol=1e-6)
+
+
+def test_a_query_without_anything_takes_the_first_column(by_bounds):
+    queries = like_features(30, 2)
+    queries[7] = 0
+    cosines, indices = nearest.nearest(queries, unit(like_features(300, 1)), tf.float32)
+    assert cosines[7] == indices[7] == 0
+    assert indices.any() and np.isfinite(cosines).all()

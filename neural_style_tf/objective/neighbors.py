@@ -80,7 +80,7 @@ def distance(
 
     weights: [places] float32, 0..1, how much each place counts; None for all alike.
     """
-    cosines, _ = _compared(features, target)
+    cosines, _ = _compared({name: features[name] for name in NEIGHBOR_LAYERS}, target)
     return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
 
 
@@ -92,17 +92,15 @@ def gradients(
 ) -> dict[str, Callable[[], tf.Tensor]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
     the derivative `slope` at `distance`."""
+    features = {name: features[name] for name in NEIGHBOR_LAYERS}
     cosines, lengths = _compared(features, target)
     factors = -slope / lengths
     if weights is not None:
         factors *= weights
 
     def gradient(name: str) -> tf.Tensor:
-        own = _column(features, target, name)
-        theirs = _nearest(target, name)
-        # d cosine / d column = (target - cosine column / length) / length
-        slopes = theirs - (cosines / lengths)[:, tf.newaxis] * own
-        slopes *= (factors * target.scales[name])[:, tf.newaxis]
+        part = _part_of(features, target, name)
+        slopes = _slopes(part, target.indices, cosines / lengths, factors)
         return _from_places(slopes, features[name], name, _size_of(features))
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
@@ -119,29 +117,58 @@ def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
     )
 
 
+# Functions on their own: if they were parts of a graph TensorFlow would compute the columns once,
+# and hold them from the losses to the gradients, twice as many values as all features have.
+_apart = tf.function(autograph=False, experimental_attributes={"_noinline": True})
+
+
+class _Part(NamedTuple):
+    """A layer's part of the columns: of a picture, not yet scaled, and of the paintings."""
+
+    features: tf.Tensor  # [places, channels]
+    columns: tf.Tensor  # [n, channels]
+    mean: tf.Tensor
+    scale: tf.Tensor
+
+
+def _part_of(features: Mapping[str, tf.Tensor], target: NeighborTarget, name: str) -> _Part:
+    at_places = _at_places(features[name], name, _size_of(features))
+    return _Part(at_places, target.columns[name], target.means[name], target.scales[name])
+
+
+@_apart
 def _compared(
-    features: Mapping[str, tf.Tensor], target: NeighborTarget
+    features: dict[str, tf.Tensor], target: NeighborTarget
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The cosine of each place's column with its target, and the length of the column, [places]."""
-    products, squares = [], []
+    products: list[tf.Tensor] = []
+    squares: list[tf.Tensor] = []
     for name in NEIGHBOR_LAYERS:
-        own = _column(features, target, name)
-        products.append(tf.reduce_sum(own * _nearest(target, name), -1))
-        squares.append(tf.reduce_sum(tf.square(own), -1))
+        # one layer after the other, so that no two are held
+        with tf.control_dependencies(products[-1:] + squares[-1:]):
+            own, theirs = _pair(_part_of(features, target, name), target.indices)
+            products.append(tf.reduce_sum(own * theirs, -1))
+            squares.append(tf.reduce_sum(tf.square(own), -1))
     # not one added to the other: TensorFlow may add them in an order that differs between runs
     lengths = tf.sqrt(tf.reduce_sum(tf.stack(squares), 0) + LEAST_SQUARE)
     return tf.reduce_sum(tf.stack(products), 0) / lengths, lengths
 
 
-def _column(features: Mapping[str, tf.Tensor], target: NeighborTarget, name: str) -> tf.Tensor:
-    """A layer's part of the columns [places, channels], float32."""
-    at_places = _at_places(features[name], name, _size_of(features))
-    return tf.cast(at_places, tf.float32) * target.scales[name] - target.means[name]
+@_apart
+def _slopes(part: _Part, indices: tf.Tensor, ratios: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """The gradient at a layer's part of the columns, [places, channels] float32. ratios: [places],
+    of cosines to lengths. factors: [places], of the loss."""
+    own, theirs = _pair(part, indices)
+    # d cosine / d column = (target - cosine column / length) / length
+    slopes = theirs - ratios[:, tf.newaxis] * own
+    return slopes * (factors * part.scale)[:, tf.newaxis]
 
 
-def _nearest(target: NeighborTarget, name: str) -> tf.Tensor:
-    """A layer's part of the target of each place [places, channels], float32."""
-    return tf.cast(tf.gather(target.columns[name], target.indices), tf.float32)
+def _pair(part: _Part, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """A layer's part of the columns, and of the target of each place, [places, channels]
+    float32."""
+    own = tf.cast(part.features, tf.float32) * part.scale - part.mean
+    return own, tf.cast(tf.gather(part.columns, indices), tf.float32)
 
 
 def _stride(name: str) -> int:

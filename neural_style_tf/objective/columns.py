@@ -21,7 +21,8 @@ from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 Box = tuple[slice, slice]  # rows and columns of places
-Parts = list[np.ndarray]  # of columns, by layer [rows, columns, channels] float32
+# Of columns: which channels, and for each row of places these channels [columns, channels] float32.
+Parts = Iterator[tuple[slice, Iterator[np.ndarray]]]
 ROWS = 4096  # columns whose lengths are computed at a time
 
 
@@ -39,7 +40,7 @@ class Measure:
 
     def tiles(self, picture: np.ndarray, wraps: bool = False) -> Iterator[tuple[Box, Parts]]:
         """For each tile of a picture [1, H, W, 3] float32 RGB, 0..255, which places it covers, and
-        the parts of their columns, not yet scaled. Whoever empties this list releases them.
+        the parts of their columns, not yet scaled; each is released when the next is asked for.
 
         wraps: whether its opposite edges meet."""
         grid = Grid(self._reach, self._size or max(picture.shape[1:3]), wraps)
@@ -50,9 +51,11 @@ class Measure:
                 slice(top + rows.start, top + rows.stop),
                 slice(left + columns.start, left + columns.stop),
             )
-            parts = self._measured(tf.constant(tile.cut_out(picture)), grid, tile)
+            box = tf.constant(tile.cut_out(picture))
+            places = neighbors.size_in_places(box.shape[1], box.shape[2])
+            parts = self._measured(box, grid, tile)
             self.widths = [part.shape[-1] for part in parts]
-            yield where, [parts.pop(0)[rows, columns].numpy() for _ in self.widths]
+            yield where, _in_turn(parts, places, rows, columns)
 
     def _measured(self, box: tf.Tensor, grid: Grid, tile: Tile) -> list[tf.Tensor]:
         """The parts of the columns of a box, and counts the features of its tile."""
@@ -79,6 +82,20 @@ def _columns(network: vgg.Network, settings: Settings) -> Callable:
         return neighbors.at_places(features), {name: features[name] for name in content}
 
     return columns
+
+
+def _in_turn(parts: list[tf.Tensor], size: tuple[int, int], rows: slice, columns: slice) -> Parts:
+    """These rows and columns of the parts of columns in a box of that size in places. Row by row,
+    and each part is released when the next is asked for: they are as large as features."""
+    channel = 0
+    while parts:
+        part = np.asarray(parts.pop(0))  # not `.numpy()`, which is a copy
+        down, across = (
+            np.arange(side) // -(-side // of) for side, of in zip(size, part.shape[:2], strict=True)
+        )
+        channels = slice(channel, channel + part.shape[-1])
+        yield channels, (part[row, across[columns]] for row in down[rows])
+        channel = channels.stop
 
 
 class Positions(NamedTuple):
@@ -131,11 +148,10 @@ class Palette:
             for where, parts in measure.tiles(picture):
                 if not result.size:
                     result = np.empty((self._count(), sum(measure.widths)), np.float32)
-                learnt, channel = sheet[where] >= 0, 0
-                for width in measure.widths:
-                    part = slice(channel, channel + width)
-                    result[sheet[where][learnt], part] = parts.pop(0)[learnt]
-                    channel += width
+                for channels, rows in parts:
+                    for numbers, row in zip(sheet[where], rows, strict=True):
+                        learnt = numbers >= 0
+                        result[numbers[learnt], channels] = row[learnt]
         return result
 
     def of(self, style: int) -> slice:
@@ -196,22 +212,6 @@ def palette_of(
     # the network is held so that its id stays its own
     made = recent.targets.get(key, lambda: (network, make()), lambda made: made[1].columns.nbytes)
     return made[1]
-
-
-def joined(parts: Parts, share: float, others: np.ndarray | None = None) -> np.ndarray:
-    """A share of columns in parts, added to others, if there are any, in place. Empties the list.
-
-    Returns [rows, columns, channels] float32.
-    """
-    widths = [part.shape[-1] for part in parts]
-    result, channel = others, 0
-    if result is None:
-        result = np.zeros((*parts[0].shape[:2], sum(widths)), np.float32)
-    for width in widths:
-        part = parts.pop(0)
-        result[..., channel : channel + width] += share * part
-        channel += width
-    return result
 
 
 def _scale(columns: np.ndarray, widths: list[int]) -> np.ndarray:

@@ -23,7 +23,6 @@ from neural_style_tf.objective.columns import (
     Measure,
     Palette,
     Positions,
-    joined,
     mask_at_places,
     palette_of,
 )
@@ -182,15 +181,19 @@ class Queries:
         each = [self._measure.tiles(picture, self._wraps) for picture, _ in self._pictures]
         shares = [share for _, share in self._pictures]
         while True:
-            # one after the other: they are as large as the features
-            blended = None
+            blended = np.empty(0, np.float32)
             for tiles, share in zip(each, shares, strict=True):
                 tile = next(tiles, None)
                 if tile is None:
                     return
-                where, parts = tile
-                blended = joined(parts, share, blended)
-            yield where, self._palette.scale(blended)
+                (rows, columns), parts = tile
+                if not blended.size:
+                    size = rows.stop - rows.start, columns.stop - columns.start
+                    blended = np.zeros((*size, sum(self._measure.widths)), np.float32)
+                for channels, of_rows in parts:
+                    for row, values in enumerate(of_rows):
+                        blended[row, :, channels] += share * values
+            yield (rows, columns), self._palette.scale(blended)
 
 
 class Search:

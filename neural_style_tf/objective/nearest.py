@@ -19,6 +19,7 @@ EQUAL = 2**-18  # about ten times what rounding in float32 makes of a cosine
 MANY_COSINES = 2**25
 DIRECTIONS = 255  # with the rest 256 coordinates: odd numbers of them take longer
 SAMPLE = 2048  # of the queries, and of the columns, which these directions fit best
+ROWS = 4096  # of a product that are computed at a time
 ROUNDS = 2  # of finding them
 PAIRS = 512  # of columns that are compared at a time, so that they stay in the processor's cache
 # From this share of all columns on, it is quicker to compare a query with all of them.
@@ -117,10 +118,16 @@ def _roundoff(dtype: tf.DType) -> float:
     return 2**-8 if dtype == tf.bfloat16 else 2**-24
 
 
-def _product(left: np.ndarray, right: np.ndarray, transposed: bool = False) -> np.ndarray:
-    """Of two matrices, the second one transposed or not. On the CPU: GPUs round their factors."""
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Of two matrices, some rows of the left one at a time, since TensorFlow copies them. On the
+    CPU: GPUs round their factors."""
+    result = np.empty((len(left), right.shape[1]), np.float32)
     with tf.device("CPU"):
-        return tf.matmul(left, right, transpose_b=transposed).numpy()
+        right = tf.constant(right)
+        for first in range(0, len(left), ROWS):
+            rows = slice(first, first + ROWS)
+            result[rows] = np.asarray(tf.matmul(tf.constant(left[rows]), right))
+    return result
 
 
 def _of_length_1(columns: np.ndarray) -> np.ndarray:
@@ -149,7 +156,7 @@ def _among(
     counts = np.bincount(rows, minlength=len(queries))
     many = counts > max(1, SHARE_OF_PAIRS * len(columns))
     if many.any():  # where the picture is flat, as much of the painting may be
-        products = _product(queries[many], columns, transposed=True)
+        products = _product(columns, queries[many].T).T
         cosines[many] = products.max(1)
         near = products >= cosines[many, np.newaxis] - EQUAL
         indices[many] = near.argmax(1)

@@ -8,7 +8,7 @@ while the picture moves. So the loss is a sum over places, and additive over til
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -18,6 +18,7 @@ from neural_style_tf.network.operations import AveragePooling
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 PLACE = 4  # pixels per side
+PLACES_OF_A_BAND = 2**14  # that are compared at a time: a picture of 512x512 pixels has as many
 ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
 HALVING = AveragePooling(1.0)
 # Added to the squared lengths of columns: they are near 1 if anything is there.
@@ -63,13 +64,12 @@ def place_weights(weights: Mapping[str, tf.Tensor] | None) -> tf.Tensor | None:
 
 
 def at_places(features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-    """The columns of a picture, not yet scaled: of each layer its part [rows, columns, channels].
+    """The columns of a picture, not yet scaled: of each layer its part [rows, columns, channels];
+    where that has one position in several places, one row or column for these.
 
     features: by layer [1, h, w, channels], those of `NEIGHBOR_LAYERS` among them.
     """
-    size = _size_of(features)
-    parts = (_at_places(features[name], name, size) for name in NEIGHBOR_LAYERS)
-    return [tf.reshape(part, (*size, -1)) for part in parts]
+    return [_pooled(features[name], name)[0] for name in NEIGHBOR_LAYERS]
 
 
 def distance(
@@ -80,7 +80,7 @@ def distance(
 
     weights: [places] float32, 0..1, how much each place counts; None for all alike.
     """
-    cosines, _ = _compared({name: features[name] for name in NEIGHBOR_LAYERS}, target)
+    cosines, _ = _compared(features, target)
     return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
 
 
@@ -92,16 +92,16 @@ def gradients(
 ) -> dict[str, Callable[[], tf.Tensor]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
     the derivative `slope` at `distance`."""
-    features = {name: features[name] for name in NEIGHBOR_LAYERS}
     cosines, lengths = _compared(features, target)
     factors = -slope / lengths
     if weights is not None:
         factors *= weights
+    made: list[tf.Tensor] = []
 
     def gradient(name: str) -> tf.Tensor:
-        part = _part_of(features, target, name)
-        slopes = _slopes(part, target.indices, cosines / lengths, factors)
-        return _from_places(slopes, features[name], name, _size_of(features))
+        with tf.control_dependencies(made[-1:]):  # one layer after the other
+            made.append(_gradient(features, target, cosines / lengths, factors, name))
+        return made[-1]
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
 
@@ -117,58 +117,68 @@ def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
     )
 
 
-# Functions on their own: if they were parts of a graph TensorFlow would compute the columns once,
-# and hold them from the losses to the gradients, twice as many values as all features have.
-_apart = tf.function(autograph=False, experimental_attributes={"_noinline": True})
-
-
-class _Part(NamedTuple):
-    """A layer's part of the columns: of a picture, not yet scaled, and of the paintings."""
-
-    features: tf.Tensor  # [places, channels]
-    columns: tf.Tensor  # [n, channels]
-    mean: tf.Tensor
-    scale: tf.Tensor
-
-
-def _part_of(features: Mapping[str, tf.Tensor], target: NeighborTarget, name: str) -> _Part:
-    at_places = _at_places(features[name], name, _size_of(features))
-    return _Part(at_places, target.columns[name], target.means[name], target.scales[name])
-
-
-@_apart
 def _compared(
-    features: dict[str, tf.Tensor], target: NeighborTarget
+    features: Mapping[str, tf.Tensor], target: NeighborTarget
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The cosine of each place's column with its target, and the length of the column, [places]."""
-    products: list[tf.Tensor] = []
-    squares: list[tf.Tensor] = []
+    products, squares = [], []
     for name in NEIGHBOR_LAYERS:
-        # one layer after the other, so that no two are held
-        with tf.control_dependencies(products[-1:] + squares[-1:]):
-            own, theirs = _pair(_part_of(features, target, name), target.indices)
-            products.append(tf.reduce_sum(own * theirs, -1))
-            squares.append(tf.reduce_sum(tf.square(own), -1))
+        of_bands = [
+            (tf.reduce_sum(own * theirs, -1), tf.reduce_sum(tf.square(own), -1))
+            for own, theirs, _, _ in _bands(features, target, name)
+        ]
+        products.append(tf.concat([product for product, _ in of_bands], 0))
+        squares.append(tf.concat([square for _, square in of_bands], 0))
     # not one added to the other: TensorFlow may add them in an order that differs between runs
     lengths = tf.sqrt(tf.reduce_sum(tf.stack(squares), 0) + LEAST_SQUARE)
     return tf.reduce_sum(tf.stack(products), 0) / lengths, lengths
 
 
-@_apart
-def _slopes(part: _Part, indices: tf.Tensor, ratios: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """The gradient at a layer's part of the columns, [places, channels] float32. ratios: [places],
-    of cosines to lengths. factors: [places], of the loss."""
-    own, theirs = _pair(part, indices)
-    # d cosine / d column = (target - cosine column / length) / length
-    slopes = theirs - ratios[:, tf.newaxis] * own
-    return slopes * (factors * part.scale)[:, tf.newaxis]
+def _gradient(
+    features: Mapping[str, tf.Tensor],
+    target: NeighborTarget,
+    ratios: tf.Tensor,
+    factors: tf.Tensor,
+    name: str,
+) -> tf.Tensor:
+    """The gradient at a layer's features, in their type. ratios: [places], of cosines to lengths.
+    factors: [places], of the loss."""
+    gradients, dtype = [], features[name].dtype
+    for own, theirs, places, rows in _bands(features, target, name, [ratios]):
+        # d cosine / d column = (target - cosine column / length) / length
+        slopes = theirs - ratios[places, tf.newaxis] * own
+        slopes *= (factors[places] * target.scales[name])[:, tf.newaxis]
+        gradients.append(tf.cast(_summed(slopes, name, rows), dtype))
+    return _from_pooled(tf.concat(gradients, 1), features[name], name)
 
 
-def _pair(part: _Part, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A layer's part of the columns, and of the target of each place, [places, channels]
-    float32."""
-    own = tf.cast(part.features, tf.float32) * part.scale - part.mean
-    return own, tf.cast(tf.gather(part.columns, indices), tf.float32)
+def _bands(
+    features: Mapping[str, tf.Tensor],
+    target: NeighborTarget,
+    name: str,
+    after: Sequence[tf.Tensor] = (),
+) -> Iterator[tuple[tf.Tensor, tf.Tensor, slice, int]]:
+    """A layer's part of the columns, band after band so that it takes little memory: for each band
+    the picture's and the targets', [places, channels] float32; which places it covers; and how many
+    rows of them.
+
+    after: what several bands are computed after. Otherwise TensorFlow would notice that the losses
+    and the gradients need the same columns, and hold all of them from one to the other.
+    """
+    rows, columns = _size_of(features)
+    height = max(2, PLACES_OF_A_BAND // columns // 2 * 2)
+    pooled = _pooled(features[name], name)
+    before = list(after) if height < rows else []
+    for first in range(0, rows, height):
+        last = min(first + height, rows)
+        places = slice(first * columns, last * columns)
+        with tf.control_dependencies(before):
+            own = tf.cast(_enlarged(pooled, name, (first, last), columns), tf.float32)
+            own = own * target.scales[name] - target.means[name]
+            theirs = tf.gather(target.columns[name], target.indices[places])
+            theirs = tf.cast(theirs, tf.float32)
+            before = [own, theirs]
+            yield own, theirs, places, last - first
 
 
 def _stride(name: str) -> int:
@@ -182,36 +192,44 @@ def _size_of(features: Mapping[str, tf.Tensor]) -> tuple[int, int]:
     return rows, columns
 
 
-def _at_places(features: tf.Tensor, name: str, size: tuple[int, int]) -> tf.Tensor:
-    """Features [1, h, w, channels] of a layer as [places, channels]: the mean of those in a place,
-    or those that the place is in."""
-    channels, stride = features.shape[-1], _stride(name)
+def _pooled(features: tf.Tensor, name: str) -> tf.Tensor:
+    """Features [1, h, w, channels] of a layer with one position in a place, or in several."""
+    stride = _stride(name)
     while stride < PLACE:  # as poolings do: a larger window would begin beyond the edge
         features, stride = HALVING.forward(features)[0], 2 * stride
-    if stride > PLACE:
+    return features
+
+
+def _enlarged(pooled: tf.Tensor, name: str, rows: tuple[int, int], columns: int) -> tf.Tensor:
+    """Rows of places [places, channels] of `_pooled` features: at each what it is in."""
+    times, (first, last) = max(1, _stride(name) // PLACE), rows
+    band = pooled[:, first // times : -(-last // times)]
+    if times > 1:
         for axis in (1, 2):
-            features = tf.repeat(features, stride // PLACE, axis)
-        features = features[:, : size[0], : size[1]]
-    return tf.reshape(features, (-1, channels))
+            band = tf.repeat(band, times, axis)
+        band = band[:, : last - first, :columns]
+    return tf.reshape(band, (-1, pooled.shape[-1]))
 
 
-def _from_places(
-    gradient: tf.Tensor, features: tf.Tensor, name: str, size: tuple[int, int]
-) -> tf.Tensor:
-    """The gradient at features, in their type, from that at `_at_places` of them."""
-    channels, stride = features.shape[-1], _stride(name)
-    gradient = tf.reshape(gradient, (1, *size, channels))
-    shapes = [features.shape.as_list()]
+def _summed(places: tf.Tensor, name: str, rows: int) -> tf.Tensor:
+    """The gradient at rows of `_pooled` features, [1, h, w, channels], from that at `_enlarged`."""
+    times, channels = max(1, _stride(name) // PLACE), places.shape[-1]
+    band = tf.reshape(places, (1, rows, -1, channels))
+    if times == 1:
+        return band
+    height, width = (-(-side // times) for side in band.shape[1:3])
+    beyond = [[0, 0], [0, -rows % times], [0, -band.shape[2] % times], [0, 0]]
+    band = tf.reshape(tf.pad(band, beyond), (1, height, times, width, times, channels))
+    return tf.reduce_sum(band, (2, 4))
+
+
+def _from_pooled(gradient: tf.Tensor, features: tf.Tensor, name: str) -> tf.Tensor:
+    """The gradient at features from that at `_pooled` of them."""
+    stride, shapes = _stride(name), [features.shape.as_list()]
     while stride < PLACE:
-        _, height, width, _ = shapes[-1]
+        _, height, width, channels = shapes[-1]
         shapes.append([1, -(-height // 2), -(-width // 2), channels])
         stride *= 2
     for shape in reversed(shapes[:-1]):
-        gradient = HALVING.backward(tf.cast(gradient, features.dtype), shape)
-    if stride > PLACE:
-        times = stride // PLACE
-        _, height, width, _ = features.shape
-        beyond = [[0, 0], [0, height * times - size[0]], [0, width * times - size[1]], [0, 0]]
-        gradient = tf.reshape(tf.pad(gradient, beyond), (1, height, times, width, times, channels))
-        gradient = tf.reduce_sum(gradient, (2, 4))
-    return tf.cast(gradient, features.dtype)
+        gradient = HALVING.backward(gradient, shape)
+    return gradient

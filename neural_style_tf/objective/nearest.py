@@ -100,10 +100,11 @@ def _coordinates(columns: np.ndarray, directions: np.ndarray | None) -> np.ndarr
     [n, directions + 1]; without directions the columns."""
     if directions is None:
         return columns
-    coordinates = _product(columns, directions)
-    rest = _squares(columns) - _squares(coordinates)
-    rest = np.sqrt(np.maximum(rest, 0) + SMALLEST_REST)
-    return np.concatenate([coordinates, rest[:, np.newaxis]], 1)
+    result = np.empty((len(columns), directions.shape[1] + 1), np.float32)
+    _product(columns, directions, result[:, :-1])
+    rest = _squares(columns) - _squares(result[:, :-1])
+    result[:, -1] = np.sqrt(np.maximum(rest, 0) + SMALLEST_REST)
+    return result
 
 
 def _rounded(coordinates: np.ndarray, dtype: tf.DType) -> tuple[tf.Tensor, float]:
@@ -118,15 +119,16 @@ def _roundoff(dtype: tf.DType) -> float:
     return 2**-8 if dtype == tf.bfloat16 else 2**-24
 
 
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Of two matrices, some rows of the left one at a time, since TensorFlow copies them. On the
-    CPU: GPUs round their factors."""
-    result = np.empty((len(left), right.shape[1]), np.float32)
+def _product(left: np.ndarray, right: np.ndarray, result: np.ndarray | None = None) -> np.ndarray:
+    """Of two matrices, in `result` if there is one. Some rows of the left one at a time, since
+    TensorFlow copies them; on the CPU, as GPUs round their factors."""
+    if result is None:
+        result = np.empty((len(left), right.shape[1]), np.float32)
     with tf.device("CPU"):
-        right = tf.constant(right)
+        factors = tf.constant(right)
         for first in range(0, len(left), ROWS):
             rows = slice(first, first + ROWS)
-            result[rows] = np.asarray(tf.matmul(tf.constant(left[rows]), right))
+            result[rows] = np.asarray(tf.matmul(tf.constant(left[rows]), factors))
     return result
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 BLOCK = 2**23  # cosines that are compared at a time
 EQUAL = 2**-18  # about ten times what rounding in float32 makes of a cosine
-# Below so many cosines, columns are compared in full: it takes no longer.
+# With fewer cosines, columns are compared in full, which takes no longer.
 MANY_COSINES = 2**25
 DIRECTIONS = 255  # with the rest 256 coordinates: odd numbers of them take longer
 SAMPLE = 2048  # of the queries, and of the columns, which these directions fit best

@@ -11,16 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.network import vgg
+from neural_style_tf.network import device, vgg
 from neural_style_tf.objective import objective
 from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures import files, places
 from neural_style_tf.settings import Settings
 
+MOST_ON_GPU = 1 << 30  # bytes; the features of 5600x5600 pixels with the default content layer
+
 
 class ContentFeatures:
     """The content's features of each tile, float32, in a temporary file: measuring them again would
-    cost a pass each time, and holding all of them would take the memory that tiles save.
+    cost a pass each time, and holding all of them would take the memory that tiles save. A GPU, to
+    which they would have to be copied in every step, holds those that fit in `MOST_ON_GPU`.
 
     content: [1, H, W, 3] float32 RGB, 0..255. Raises `UserError` if the file fails.
     """
@@ -36,13 +39,19 @@ class ContentFeatures:
         # for each tile: its offset in the file, and for each layer the shape and the inside
         self._layouts: list[tuple[int, dict[str, tuple]]] = []
         self._file: IO[bytes] | None = None
-        end = 0
-        for tile in grid.tiles(content.shape[1:3]):
+        self._on_gpu: dict[int, dict[str, tf.Tensor]] = {}  # the insides, by the tile's number
+        end = held = 0
+        for number, tile in enumerate(grid.tiles(content.shape[1:3])):
             features = measure(tf.constant(tile.cut_out(content)))
             inside = {name: grid.slices(name, tile) for name in features}
             shapes = {name: (features[name].shape, inside[name]) for name in features}
             self._layouts.append((end, shapes))
-            data = [features[name][inside[name]].numpy().tobytes() for name in features]
+            insides = {name: features[name][inside[name]] for name in features}
+            size = sum(4 * tensor.shape.num_elements() for tensor in insides.values())
+            if device.is_gpu() and held + size <= MOST_ON_GPU:
+                self._on_gpu[number], held = insides, held + size
+                continue
+            data = [tensor.numpy().tobytes() for tensor in insides.values()]
             length = sum(map(len, data))
             with _file_errors():
                 if self._file is None:
@@ -55,6 +64,9 @@ class ContentFeatures:
     def __getitem__(self, tile: int) -> dict[str, tf.Tensor]:
         """The features [1, h, w, channels] of a tile's box by layer, 0 except in the inside."""
         start, shapes = self._layouts[tile]
+        if tile in self._on_gpu:
+            insides = self._on_gpu[tile]
+            return {name: _padded(insides[name], *layout) for name, layout in shapes.items()}
         file = self._file
         assert file is not None  # every picture has a tile
         with _file_errors():
@@ -69,6 +81,16 @@ class ContentFeatures:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         part[:] = np.frombuffer(data, np.float32).reshape(part.shape)
         return tf.constant(features)
+
+
+def _padded(part: tf.Tensor, shape: tf.TensorShape, inside: tuple[slice, ...]) -> tf.Tensor:
+    """Features of that shape, 0 except in the inside, which is the part."""
+    _, rows, columns = inside
+    edges = [
+        [axis.start, length - axis.start - size]
+        for axis, length, size in zip((rows, columns), shape[1:3], part.shape[1:3], strict=True)
+    ]
+    return tf.pad(part, [[0, 0], *edges, [0, 0]])
 
 
 @contextlib.contextmanager

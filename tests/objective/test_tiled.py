@@ -7,8 +7,10 @@ from full_disk import FullDisk
 from variants import MORE_VARIANTS, TWO_BLOCKS, apart, untraced
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.objective import memory
+from neural_style_tf.network import device
+from neural_style_tf.objective import content_features, memory, objective
 from neural_style_tf.objective.tiled import TiledObjective
+from neural_style_tf.objective.tiles import Grid
 from neural_style_tf.painting import tiling
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import places
@@ -155,3 +157,24 @@ def test_layers_may_have_kerass_names_when_memory_is_short(run, folder, monkeypa
     result = run("--tile", 64, "--content-layers", "relu9_9", output="b.png")
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("error: the network has no layer relu9_9")
+
+
+def test_a_gpu_holds_the_contents_features_that_fit_and_the_file_the_others(
+    shallow, picture, monkeypatch
+):
+    layers = {"relu2_1": 1.0, "relu1_1": 1.0}
+    settings = Settings(content_layers=layers, style_layers=layers)
+    reach = objective.passes_of_parts(shallow, settings).reach()
+    content, grid = picture(90, 110)[np.newaxis], Grid(reach, 32)
+    expected = content_features.ContentFeatures(shallow, content, settings, grid)
+    count = len(grid.tiles((90, 110)))
+    monkeypatch.setattr(content_features, "MOST_ON_GPU", expected._file.seek(0, 2) // 2)
+    with device.made_for(device.GPU):
+        held = content_features.ContentFeatures(shallow, content, settings, grid)
+    assert 0 < len(held._on_gpu) < count
+    for tile in range(count):
+        ours, theirs = held[tile], expected[tile]
+        assert ours.keys() == theirs.keys() == {"relu1_1", "relu2_1"}
+        for name in ours:
+            assert np.any(ours[name])
+            np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-3)

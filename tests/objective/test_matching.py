@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from neural_style_tf.errors import UsageError
-from neural_style_tf.objective import matching, memory
+from neural_style_tf.machine import recent
+from neural_style_tf.objective import columns, matching, memory
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
@@ -152,3 +153,22 @@ def test_matches_of_other_pictures_are_refused(network, picture, indices):
             *(network, content, [painting], Settings(style_loss="neighbors"), tf.float32, None),
             matches=Matches(indices=indices),
         )
+
+
+def test_a_batch_measures_the_columns_of_a_painting_once(network, picture, monkeypatch):
+    measured, tiles = [], columns.Measure.tiles
+    monkeypatch.setattr(
+        columns.Measure,
+        "tiles",
+        lambda self, image, *wraps: measured.append(image.shape[1]) or tiles(self, image, *wraps),
+    )
+    alone = indices_of(network, picture, styles=1)
+    assert measured == [40, 48]  # the painting and the photo
+    monkeypatch.setattr(recent, "targets", recent.LRUCache(1 << 20))
+    first, second = (indices_of(network, picture, styles=1) for _ in range(2))
+    assert measured == [40, 48, 40, 48, 48]
+    assert (first == alone).all() and (second == alone).all()
+    source = np.ones((1, 40, 32, 1), np.float32)
+    source[:, :20] = 0
+    learnt = indices_of(network, picture, styles=1, masks=Masks(sources=[source]))
+    assert measured[5:] == [40, 48] and learnt.max() < 40

@@ -1,9 +1,24 @@
 """Memory: how much this process may still take, and the most that it has taken."""
 
+import re
 import sys
 from pathlib import Path
 
 from neural_style_tf.machine import cpu, devices
+
+# What a GPU's libraries say when memory runs out, in errors of TensorFlow that are not of that
+# kind: cuFFT's plans, cuBLAS and cuDNN.
+EXHAUSTED = re.compile("out.of.memory|alloc.?failed|failed to allocate|scratch allocator", re.I)
+UNSPECIFIC = ("InternalError", "UnknownError", "NotFoundError", "AbortedError")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, that of the system or of a GPU. Does not
+    import TensorFlow."""
+    kind = type(error).__name__
+    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
+        return True
+    return kind in UNSPECIFIC and bool(EXHAUSTED.search(str(error)))
 
 
 def free_memory() -> int | None:

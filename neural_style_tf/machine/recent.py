@@ -34,6 +34,10 @@ class LRUCache:
             self.size -= size
         return value
 
+    def clear(self) -> None:
+        self._values.clear()
+        self.size = 0
+
 
 pictures = LRUCache(0)  # bytes, of pictures as inputs.py reads them
 targets = LRUCache(0)  # bytes, of targets as objective.py measures them

@@ -104,6 +104,16 @@ class Passes:
                 stride *= 2
         return remembered + 3 * largest * self._dtype.size
 
+    def values_per_pixel(self) -> float:
+        """Of the largest features, per pixel of the picture."""
+        stride, channels, largest = 1, 3, 3.0
+        for name, operation in self.operations.items():
+            channels = operation.channels or channels
+            largest = max(largest, channels / stride**2)
+            if name.startswith("pool"):
+                stride *= 2
+        return largest
+
     def channels(self) -> dict[str, int]:
         """By wanted layer, the number of channels of its features."""
         by_layer, channels = {}, 3

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import UserError
-from neural_style_tf.machine import memory
+from neural_style_tf.machine import devices, memory, precision, recent
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import vgg
+from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import colors, neighbors, objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.matching import Matches
@@ -28,6 +29,9 @@ Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # neighbours are looked for: by the peak at 1024 pixels.
 PALETTES = 3
 COLUMNS_BESIDE = 4
+MUCH_LESS = 0.7  # of the features of tiles, as a share of those of the tiles before
+# TensorFlow's operations on a GPU count the values of a tensor in 32 bits.
+MOST_VALUES_ON_GPU = 2**31 - 1
 SHARE_OF_FREE = 0.8  # of free memory: estimates are rough, and other programs run
 
 
@@ -53,7 +57,7 @@ def choose_size(
         return None if all(map(grid.is_whole, sizes)) else int(settings.tile)
     free = memory.free_memory()
     if free is None:
-        return None
+        return _countable(passes, sizes)
     (height, width), *styles = sizes
     available = SHARE_OF_FREE * free - pictures_beside * 12 * height * width
     per_pixel = passes.bytes_per_pixel()
@@ -62,8 +66,20 @@ def choose_size(
         palette = columns * neighbors.copies_of_each(settings) * sum(map(math.prod, styles))
         available -= PALETTES * palette
         per_pixel += COLUMNS_BESIDE * columns + colors.bytes_per_pixel()
-    pixels = available / per_pixel
-    if max(height * width for height, width in sizes) <= pixels:
+    return _largest(passes, sizes, available / per_pixel)
+
+
+def _countable(passes: Passes, sizes: list[tuple[int, int]]) -> int | None:
+    """The tiles in which a GPU can count the values of the features, however much memory it has."""
+    if not devices.gpu_in_use():
+        return None
+    return _largest(passes, sizes, MOST_VALUES_ON_GPU / passes.values_per_pixel())
+
+
+def _largest(passes: Passes, sizes: list[tuple[int, int]], pixels: float) -> int | None:
+    """The largest tiles that have, with their margins, at most that many pixels; None if whole
+    pictures do."""
+    if max(map(math.prod, sizes)) <= pixels:
         return None
     grid = Grid(passes.reach(), SMALLEST_TILE)
     side = int(max(pixels, 0) ** 0.5) - 2 * grid.margin
@@ -79,14 +95,15 @@ def make_objective(
     size: int | None,
     masks: Masks = NO_MASKS,
     matches: Matches | None = None,
-) -> tuple[Objective, Losses]:
+    spare_bytes: Callable[[], int] = lambda: 0,
+) -> "tuple[SmallerWhenFull, Losses]":
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
     content, styles: [1, H, W, 3] float32 RGB, 0..255, as arrays: a second copy of large ones
     would not fit in memory. size: of the tiles; None for whole pictures. matches: of the stage,
-    with `style_loss="neighbors"`; by default those of the photo. When memory runs out, the tiles
-    are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit
-    either.
+    with `style_loss="neighbors"`; by default those of the photo. spare_bytes: see
+    `SmallerWhenFull`. When memory runs out, the tiles are halved and the evaluation is repeated.
+    Raises `UserError` if the smallest do not fit either.
     """
     pictures = _ParkedPictures([content, *styles])
     if settings.style_loss == "neighbors" and matches is None:
@@ -109,8 +126,9 @@ def make_objective(
         return tiled, tiled.losses
 
     largest = max(math.prod(picture.shape[1:3]) for picture in (content, *styles))
-    retrying = _WithSmallerTiles(make, size, math.isqrt(largest))
-    return retrying.evaluate, retrying.losses
+    features = Features(objective.passes_of(network, settings, dtype, often=True), largest)
+    retrying = SmallerWhenFull(make, size, features, spare_bytes)
+    return retrying, retrying.losses
 
 
 class _ParkedPictures:
@@ -138,42 +156,100 @@ class _ParkedPictures:
             self._file, self._pictures = file, []
 
 
-class _WithSmallerTiles:
-    """An objective and its losses, made again with tiles of half the size when memory runs out.
+def with_room(objective: Objective, call: Callable[[], Any]) -> Any:
+    """What the call returns. When memory runs out, it is called again with smaller tiles; if the
+    objective has none, the error is raised."""
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not (memory.ran_out(error) and isinstance(objective, SmallerWhenFull)):
+                raise
+        objective.make_room()  # here, where nothing holds the tensors of the error any more
+
+
+def smaller_tiles_of(objective: Objective) -> int | None:
+    """The size of the tiles that it has come down to since memory ran out; None if it did not."""
+    is_smaller = isinstance(objective, SmallerWhenFull) and objective.is_smaller
+    return objective.size if is_smaller else None  # type: ignore[attr-defined]
+
+
+class Features:
+    """How much memory the features of a picture take. pixels: of the largest picture."""
+
+    def __init__(self, passes: Passes, pixels: int):
+        self._bytes_per_pixel = passes.bytes_per_pixel()
+        self._margin = Grid(passes.reach(), SMALLEST_TILE).margin
+        self._pixels = pixels
+
+    def bytes(self, size: int | None) -> float:
+        """Of a tile of that size with its margin; of the whole picture for None."""
+        whole = self._pixels if size is None else (size + 2 * self._margin) ** 2
+        return self._bytes_per_pixel * min(whole, self._pixels)
+
+    def smaller(self, size: int | None) -> int:
+        """Half the size, and so on, until the features take much less memory: tiles with their
+        margins may be as large as the picture."""
+        smaller = size or math.isqrt(self._pixels)
+        while True:
+            smaller = max(SMALLEST_TILE, smaller // 2)
+            if smaller == SMALLEST_TILE or self.bytes(smaller) <= MUCH_LESS * self.bytes(size):
+                return smaller
+
+
+class SmallerWhenFull:
+    """An objective, and its losses, that is made again with smaller tiles when memory runs out.
 
     make: size of the tiles -> objective, losses. size: of the first tiles; None for whole pictures.
-    whole: pixels per side of a square as large as the largest picture.
+    features: of the largest picture. spare_bytes: what else holds memory that could be given up; as
+    long as that is more than the features take, an evaluation that runs out raises the error. The
+    caller is to give up some of it, and evaluate again.
     """
 
     def __init__(
         self,
         make: Callable[[int | None], tuple[Objective, Losses]],
         size: int | None,
-        whole: int,
+        features: Features,
+        spare_bytes: Callable[[], int] = lambda: 0,
     ):
-        self._make, self._size, self._whole = make, size, whole
+        self._make, self._features, self._spare_bytes = make, features, spare_bytes
+        self.size, self.is_smaller = size, False
         self._functions: tuple[Objective, Losses] | None = None
         self._attempt(lambda *_: None)
 
-    def evaluate(self, picture: tf.Tensor) -> Evaluation:
-        return self._attempt(lambda evaluate, _: evaluate(picture))
+    def __call__(self, picture: tf.Tensor) -> Evaluation:
+        return self._attempt(lambda evaluate, _: evaluate(picture), may_spare=True)
 
     def losses(self, picture: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._attempt(lambda _, losses: losses(picture))
 
-    def _attempt(self, call: Callable[[Objective, Losses], Any]) -> Any:
+    @property
+    def is_least(self) -> bool:
+        """Whether something else takes more memory than the features, and can be given up."""
+        return self._spare_bytes() > self._features.bytes(self.size)
+
+    def make_room(self) -> None:
+        """Takes smaller tiles from now on. Raises `UserError` if they are the smallest already."""
+        self._functions = None  # their memory is needed for the next
+        if self.size == SMALLEST_TILE:
+            raise UserError(
+                f"out of memory, even in tiles of {SMALLEST_TILE} pixels: choose a smaller "
+                "size, or the optimizer adam, which needs less"
+            )
+        self.size, self.is_smaller = self._features.smaller(self.size), True
+        LOGGER.warning("out of memory: continues in tiles of %d pixels", self.size)
+        recent.targets.clear()
+        gc.collect()  # graphs are in reference cycles
+
+    def _attempt(self, call: Callable[[Objective, Losses], Any], may_spare: bool = False) -> Any:
         while True:
             try:
                 if self._functions is None:
-                    self._functions = self._make(self._size)
+                    with precision.without_tf32():  # for the targets
+                        self._functions = self._make(self.size)
                 return call(*self._functions)
-            except (tf.errors.ResourceExhaustedError, MemoryError):
-                self._functions = None  # their memory is needed for the next
-                if self._size == SMALLEST_TILE:
-                    raise UserError(
-                        f"out of memory, even in tiles of {SMALLEST_TILE} pixels: choose a smaller "
-                        "size, or the optimizer adam, which needs less"
-                    ) from None
-                self._size = max(SMALLEST_TILE, (self._size or self._whole) // 2)
-            LOGGER.warning("out of memory: continues in tiles of %d pixels", self._size)
-            gc.collect()  # graphs are in reference cycles
+            except Exception as error:
+                if not memory.ran_out(error) or (may_spare and self.is_least):
+                    raise
+            self.make_room()  # here, where nothing holds the tensors of the error any more

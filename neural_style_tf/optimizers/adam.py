@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from neural_style_tf.machine import compilation
+from neural_style_tf.machine import compilation, memory
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
@@ -51,7 +51,9 @@ class Adam:
         starts the schedule again. If memory does not suffice, the moments start again, too."""
         try:
             return self._rescaled(state, picture)
-        except tf.errors.ResourceExhaustedError:
+        except Exception as error:
+            if not memory.ran_out(error):
+                raise
             LOGGER.warning(
                 "out of memory: Adam starts again without its moments of the smaller size"
             )

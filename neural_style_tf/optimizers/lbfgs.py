@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from neural_style_tf.machine import precision
+from neural_style_tf.machine import memory, precision
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
@@ -306,10 +306,19 @@ class ShorterWhenFull:
         self._optimizer = optimizer
 
     def init(self, picture: tf.Tensor) -> State:
-        return self._optimizer.init(picture)
+        while True:
+            try:
+                return self._optimizer.init(picture)
+            except Exception as error:
+                if not memory.ran_out(error) or self._optimizer.history == 1:
+                    raise
+            self._optimizer = dataclasses.replace(
+                self._optimizer, history=self._optimizer.history // 2
+            )
+            self._report()
 
     def rescale(self, state: State, picture: tf.Tensor) -> State:
-        return self._optimizer.rescale(state, picture)
+        return self.init(picture)  # as that of L-BFGS
 
     def step(
         self, objective: Objective, picture: tf.Tensor, state: State
@@ -319,14 +328,27 @@ class ShorterWhenFull:
             try:
                 moved, state = self._optimizer.moved(picture, evaluation, state)
                 return moved, state, evaluation
-            except tf.errors.ResourceExhaustedError:
-                if self._optimizer.history == 1:
+            except Exception as error:
+                if not memory.ran_out(error) or self._optimizer.history == 1:
                     raise
-            self._optimizer, state = self._optimizer.shorter(state, picture)
-            LOGGER.warning(
-                "out of memory: L-BFGS remembers %d steps from now on, and needs more of them",
-                self._optimizer.history,
-            )
+            state = self.shortened(state, picture)
+
+    def spare_bytes(self, state: State) -> int:
+        """Bytes of the pairs that it remembers, without one, which it needs."""
+        pairs = int(tf.math.count_nonzero(state["curvatures"]))
+        return max(0, pairs - 1) * 2 * 4 * state["picture"].shape.num_elements()
+
+    def shortened(self, state: State, picture: tf.Tensor) -> State:
+        """Half as many pairs from now on, of a history of two or more: that part of the state."""
+        self._optimizer, state = self._optimizer.shorter(state, picture)
+        self._report()
+        return state
+
+    def _report(self) -> None:
+        LOGGER.warning(
+            "out of memory: L-BFGS remembers %d steps from now on, and needs more of them",
+            self._optimizer.history,
+        )
 
 
 def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:

@@ -1,19 +1,21 @@
 """Descent: objectives, optimizers and a start -> step after step, and the best picture."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.errors import NotFiniteError, SettingName, UsageError, UserError
-from neural_style_tf.machine import compilation
+from neural_style_tf.machine import compilation, memory
 from neural_style_tf.machine.streams import LOGGER
 from neural_style_tf.network import device
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.evaluation import Evaluation, Objective
+from neural_style_tf.objective.memory import SmallerWhenFull
 from neural_style_tf.optimizers.base import Optimizer, State, under, within
+from neural_style_tf.optimizers.lbfgs import ShorterWhenFull
 from neural_style_tf.painting.frame import NO_FRAME, Frame
 from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.step import LOSSES
@@ -22,6 +24,9 @@ from neural_style_tf.settings import Settings
 
 # Steps between two checks of whether the loss is still finite: a check waits for the device.
 CHECK_EVERY = 10
+# Values of a picture whose old state is kept while the next is made, so that a step that fails can
+# be taken again: two or three pictures of at most 64 MB.
+KEPT_VALUES = graphs.LARGE_PICTURE
 
 
 class Scored(NamedTuple):
@@ -129,7 +134,7 @@ class Descent:
         """
         self.frame, self.stage = frame, stage
         while self._taken < stage.iterations and not self.is_over and not self._patience.is_over:
-            scored, moved, state = self._step(objective)
+            scored, moved, state = self._with_room(objective, lambda: self._step(objective))
             number = self._iteration
             self._keep(scored, check=number % CHECK_EVERY == 0)
             self._patience.see(scored)
@@ -137,7 +142,8 @@ class Descent:
             self._iteration, self._taken = number + 1, self._taken + 1
             self.seconds = time.monotonic() - self._began
             yield number, scored
-        self._keep(Scored(self.picture, objective(self.visible).losses), check=True)
+        losses = self._with_room(objective, lambda: objective(self.visible).losses)
+        self._keep(Scored(self.picture, losses), check=True)
         self.seconds = time.monotonic() - self._began
 
     @property
@@ -148,12 +154,41 @@ class Descent:
             seconds is not None and self.seconds >= seconds
         )
 
+    def spare_bytes(self) -> int:
+        """Bytes of memory that the optimizer holds and could give up."""
+        if isinstance(self._optimizer, ShorterWhenFull) and self._state is not None:
+            return self._optimizer.spare_bytes(self._state)
+        return 0
+
+    def _with_room(self, objective: Objective, call: Callable[[], Any]) -> Any:
+        """What the call returns. When memory runs out, the history of L-BFGS becomes shorter, or
+        the tiles smaller, and it is called again."""
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                if not memory.ran_out(error) or not isinstance(objective, SmallerWhenFull):
+                    raise
+            self._make_room(objective)  # here, where nothing holds the tensors of the error
+
+    def _make_room(self, objective: Any) -> None:
+        """Gives up what takes most memory. Raises `UserError` if nothing is left to give up."""
+        if self._state is None:  # an update failed halfway, of a picture too large to keep the old
+            LOGGER.warning("out of memory: the optimizer starts again from the picture as it is")
+            self._state = self._optimizer.init(self.picture)
+        if isinstance(self._optimizer, ShorterWhenFull) and objective.is_least:
+            self._state = self._optimizer.shortened(self._state, self.picture)
+        else:
+            objective.make_room()
+
     def _step(self, objective: Objective) -> tuple[Scored, tf.Tensor, State]:
         """The current picture with its losses, the next picture, and the next state. The old state
-        is released while the new one is made: pictures may be large. If the evaluation fails, as
-        most failures do, the descent is unchanged."""
+        of a large picture is released while the new one is made. If the evaluation fails, as most
+        failures do, the descent is unchanged."""
         before = self._evaluations
-        is_small = all(tensor.shape.rank == 0 for tensor in self._state.values())
+        is_small = self.picture.shape.num_elements() < KEPT_VALUES or all(
+            tensor.shape.rank == 0 for tensor in self._state.values()
+        )
         small = self._state if is_small else None
 
         def counted(picture: tf.Tensor) -> Evaluation:
@@ -173,7 +208,7 @@ class Descent:
     def _keep(self, scored: Scored, check: bool) -> None:
         """Keeps the picture if it is the best so far. check: whether its losses have to be
         finite."""
-        self.best = scored if self.best is None else _lower(self.best, scored)
+        self.best = scored if self.best is None else _better(self.best, scored)
         if check:
             self._check_finite(self.best if self._optimizer.recovers else scored)
 
@@ -225,6 +260,16 @@ def _tensors(state: Mapping[str, Any]) -> State:
     return {name: tf.convert_to_tensor(value) for name, value in state.items()}
 
 
+def _better(best: Scored, scored: Scored) -> Scored:
+    """The one with the lower loss. NaN is never chosen."""
+    try:
+        return _lower(best, scored)
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+    return scored if float(scored.losses["total"]) < float(best.losses["total"]) else best
+
+
 def _lower(best: Scored, scored: Scored) -> Scored:
     """The one with the lower loss, chosen on the device. NaN is never chosen. A GPU copies the
     picture rather than wait for the host to decide, unless the picture is large."""
@@ -254,12 +299,22 @@ def resized(picture: tf.Tensor, height: int, width: int, wraps: bool = False) ->
     On the processor if the GPU's memory does not suffice."""
     if tuple(picture.shape[1:3]) == (height, width):
         return picture
+    message = "out of memory: the picture is enlarged on the processor"
+    return on_processor_if_full(lambda: _enlarged(picture, height, width, wraps), message)
+
+
+def on_processor_if_full(call: Callable[[], Any], message: str | None = None) -> Any:
+    """What the call returns; on the processor if the GPU's memory does not suffice, which is then
+    logged if there is a message."""
     try:
-        return _enlarged(picture, height, width, wraps)
-    except tf.errors.ResourceExhaustedError:
-        LOGGER.warning("out of memory: the picture is enlarged on the processor")
+        return call()
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+    if message:
+        LOGGER.warning(message)
     with tf.device("CPU:0"):
-        return _enlarged(picture, height, width, wraps)
+        return call()
 
 
 def _enlarged(picture: tf.Tensor, height: int, width: int, wraps: bool) -> tf.Tensor:

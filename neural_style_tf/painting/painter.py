@@ -23,7 +23,7 @@ from neural_style_tf.objective.matching import Matches
 from neural_style_tf.optimizers.base import State, within
 from neural_style_tf.painting import arguments, continuing, stages, tiling
 from neural_style_tf.painting.arguments import Pictures, size_in_words
-from neural_style_tf.painting.descent import Descent, Scored, resized
+from neural_style_tf.painting.descent import Descent, Scored, on_processor_if_full, resized
 from neural_style_tf.painting.frame import Frame
 from neural_style_tf.painting.stage_optimizer import optimizer_of
 from neural_style_tf.painting.stages import Stage
@@ -148,6 +148,7 @@ class Painter:
         self._precision = feature_dtype(settings.precision)
         self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
         self._ends = continuing.ends_in(resume or {})
+        self._largest_tile: int | None = None  # of the following stages, once memory has run out
         self._forget()
 
     def _forget(self) -> None:
@@ -181,20 +182,21 @@ class Painter:
         matches = self._matches_of(stage)
         with precision.without_tf32():  # for the targets
             self._objective, self._losses = memory.make_objective(
-                *(self._network, photo, paintings, self._settings, self._precision, stage.tile),
-                *(masks, matches),
+                *(self._network, photo, paintings, self._settings, self._precision),
+                *(self._tile_of(stage), masks, matches, self._spare_bytes),
             )
         if self._resume is not None:
-            self._restore(stage)
+            resume, self._resume = self._resume, None  # it may be large
+            memory.with_room(self._objective, lambda: self._restore(stage, resume))
         else:
             if self._descent is None:
                 mean_pixel = self._network.mean_pixel
                 start = starting_picture(
                     self._pictures, pictures, mean_pixel, self._settings, masks
                 )
-                start = self._frame.limited(tf.constant(start[np.newaxis]))
-                self._descent = Descent(start, self._settings)
-            self._descent.begin_stage(optimizer_of(self._settings, stage), stage)
+                memory.with_room(self._objective, lambda: self._start(start))
+            optimizer = optimizer_of(self._settings, stage)
+            memory.with_room(self._objective, lambda: self._descent.begin_stage(optimizer, stage))
         self._matches = matches  # only now: after a failure above, states are of the stage before
         if stage is last:
             self._pictures = None  # type: ignore[assignment]
@@ -234,12 +236,27 @@ class Painter:
     def _release_objective(self) -> None:
         """Releases the objective of the stage before, so that its memory is free for the next."""
         if self._objective is not None:
+            self._largest_tile = memory.smaller_tiles_of(self._objective) or self._largest_tile
             self._objective = self._losses = None  # type: ignore[assignment]
             gc.collect()  # graphs are in reference cycles
 
-    def _restore(self, stage: Stage) -> None:
+    def _tile_of(self, stage: Stage) -> int | None:
+        """The size of its tiles: that of the plan, or a smaller one, with which an earlier stage
+        ended because memory had run out."""
+        if self._largest_tile is None or stage.tile is None:
+            return stage.tile or self._largest_tile
+        return min(stage.tile, self._largest_tile)
+
+    def _spare_bytes(self) -> int:
+        return 0 if self._descent is None else self._descent.spare_bytes()
+
+    def _start(self, picture: np.ndarray) -> None:
+        """Begins the descent at a picture [H, W, 3]."""
+        start = self._frame.limited(tf.constant(picture[np.newaxis]))
+        self._descent = Descent(start, self._settings)
+
+    def _restore(self, stage: Stage, resume: Mapping[str, Any]) -> None:
         """Takes the descent to where the other run was."""
-        resume, self._resume = self._resume or {}, None  # it may be large
         optimizer = optimizer_of(self._settings, stage, within("optimizer/", resume))
         self._descent = Descent.restored(resume, optimizer, self._settings)
 
@@ -248,7 +265,7 @@ class Painter:
         every, descent = self._settings.checkpoint_iterations, self._descent
         for iteration, scored in descent.steps(self._objective, stage, self._frame):
             if every and iteration % every == 0:
-                yield iteration, stage.image(descent.visible)
+                yield iteration, on_processor_if_full(lambda: stage.image(descent.visible))
             if self._on_step is not None:  # last: it may end the run
                 self._on_step(self._step(iteration, stage, scored))
 
@@ -264,19 +281,21 @@ class Painter:
         best = self._best()
         if self._precision != tf.float32:
             with precision.without_tf32():
-                best = Scored(best.picture, self._losses(self._frame.picture(best.picture)))
+                visible = on_processor_if_full(lambda: self._frame.picture(best.picture))
+                best = Scored(best.picture, self._losses(visible))
         self._on_step(self._step(None, stage, best))
 
     def finish(self, stage: Stage) -> np.ndarray:
         """The best picture, [H, W, 3] float32 at the size of the last stage. Everything else is
         released: saving a large picture takes memory."""
+        self._release_objective()
         last, frame = self._plan[-1], self._frame
         if stage is not last:  # a limit of the whole run was reached
             paintings = [style[np.newaxis] for style in self._pictures.styles]
             photo = self._pictures.content[np.newaxis]
             frame = self._frame_of(photo, paintings, *self._pictures.masks.at(photo, paintings))
         picture = resized(self._best().picture, *last.outer_size, last.wraps)
-        image = last.image(frame.picture(picture))
+        image = on_processor_if_full(lambda: last.image(frame.picture(picture)))
         self._descent.release()
         self._forget()
         gc.collect()
@@ -289,7 +308,8 @@ class Painter:
 
     def _step(self, iteration: int | None, stage: Stage, scored: Scored) -> Step:
         descent, plan, ends = self._descent, self._plan, self._ends
-        picture = descent.frame.picture(scored.picture) if iteration is None else descent.visible
+        frame, painted = descent.frame, scored.picture if iteration is None else descent.picture
+        picture = on_processor_if_full(lambda: frame.picture(painted))
         return Step(
             iteration,
             stages.total_steps(plan),

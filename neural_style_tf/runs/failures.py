@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from neural_style_tf.errors import UserError, message_of, one_line
+from neural_style_tf.machine import memory
 from neural_style_tf.pictures import files
 
 LOWER_MEMORY = "choose a smaller --size or --tile, or --optimizer adam, which needs less"
@@ -84,8 +85,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _unexpected(error: BaseException) -> str:
-    kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == "ResourceExhaustedError":
+    if memory.ran_out(error):
         return f"out of memory: {LOWER_MEMORY}"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""

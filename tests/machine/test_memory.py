@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+import tensorflow as tf
 
 from neural_style_tf.machine import devices, memory
 
@@ -57,3 +58,20 @@ def test_memory_is_measured_in_bytes_on_this_system():
     total = psutil.virtual_memory().total
     assert 10**8 < memory.free_system_memory() <= total
     assert 10**7 < memory.peak_memory() <= total
+
+
+@pytest.mark.parametrize(
+    ("error", "says_so"),
+    [
+        (MemoryError(), True),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), True),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (tf.errors.InternalError(None, None, "cuBLAS: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (tf.errors.InternalError(None, None, "cuFFT plan with scratch allocator"), True),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_ILLEGAL_ADDRESS"), False),
+        (tf.errors.InvalidArgumentError(None, None, "out of memory"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_errors_of_memory_are_known_by_kind_and_by_text(error, says_so):
+    assert memory.ran_out(error) is says_so

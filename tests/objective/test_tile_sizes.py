@@ -144,3 +144,31 @@ def test_memory_that_does_not_even_hold_a_tile_is_reported(network, picture, mon
     options = {"iterations": 2, "tile": 128} | TWO_BLOCKS
     with pytest.raises(UserError, match=r"^out of memory, even in tiles of 64 pixels: choose a s"):
         list(stylize(network, content, [style], **options))
+
+
+def test_a_gpu_gets_tiles_whose_values_it_can_count(network, monkeypatch):
+    monkeypatch.setattr(machine_memory, "free_memory", lambda: None)
+    values = Passes(network.layers, ["relu5_1"]).values_per_pixel()
+    monkeypatch.setattr(memory, "MOST_VALUES_ON_GPU", 600**2 * values)
+
+    def chosen(height, width, **options):
+        sizes = [(height, width), (50, 50)]
+        return tiling.choose_size(network, sizes, Settings(**options), tf.float32)
+
+    assert chosen(700, 600) is None  # a processor counts further
+    monkeypatch.setattr(memory.devices, "gpu_in_use", lambda: "one")
+    assert chosen(600, 600) is None and chosen(700, 600, tile="off") is None
+    size = chosen(700, 600)
+    grid = memory.Grid(objective.passes_of(network, Settings(), tf.float32).reach(), size)
+    assert 0 < 600 - (size + 2 * grid.margin) <= grid.stride
+
+
+def test_smaller_tiles_take_much_less_memory(network):
+    passes = objective.passes_of(network, Settings(), tf.float32)
+    margin = memory.Grid(passes.reach(), 64).margin
+    features = memory.Features(passes, (4 * margin) ** 2)
+    assert features.bytes(None) == (4 * margin) ** 2 * passes.bytes_per_pixel()
+    # with their margins, tiles of half the size are as large as the picture
+    assert features.bytes(2 * margin) == features.bytes(None)
+    assert features.smaller(None) == max(64, margin)
+    assert features.smaller(64) == 64

@@ -100,7 +100,7 @@ def test_a_failure_on_the_way_saves_picture_and_state_and_is_one_line(
 
 @pytest.mark.parametrize("error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "")])
 def test_memory_that_runs_out_for_good_says_what_to_lower(main, monkeypatch, capsys, error):
-    fail_at(monkeypatch, descent, "_lower", 2, error)
+    fail_at(monkeypatch, descent, "_better", 2, error)
     assert main(*STATE) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: out of memory: choose a smaller --size or --tile, or --optimizer adam, which needs "

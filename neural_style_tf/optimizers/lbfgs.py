@@ -122,9 +122,11 @@ class LBFGS:
     def shorter(self, state: State, picture: tf.Tensor) -> "tuple[LBFGS, State]":
         """The same optimizer with half as many pairs, and that part of the state."""
         optimizer = dataclasses.replace(self, history=self.history // 2)
-        names = optimizer.init(picture).keys()
-        state = {name: tensor for name, tensor in state.items() if name in names}
+        oldest = range(optimizer.history, self.history)
+        forgotten = {name for pair in oldest for name in pairs.names(pair)}
+        state = {name: tensor for name, tensor in state.items() if name not in forgotten}
         if optimizer.history == 1:
+            state = {name: state[name] for name in state if not name.startswith(PRECONDITIONER)}
             return optimizer, state | optimizer._no_pairs(picture)
         return optimizer, state | {"curvatures": state["curvatures"][: optimizer.history]}
 

@@ -33,7 +33,7 @@ test: $(VENV)/installed-dev
 
 # tests that take long: the wheel is built, installed and tried
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 # hours of attempts to break the program, see docs/reliability.md: make soak MINUTES=10 PARTS="pictures networks"
 MINUTES := 60

@@ -116,6 +116,8 @@ def test_commands_of_many_pictures(place, tiny, command, command_line):
         last = next(i for i in range(first, len(arguments)) if arguments[i].startswith("--"))
         arguments[first:last] = arguments[first : min(last, first + 2)]
     arguments += [*QUICK, *shared.QUICK, "--size", "64", "--network", str(tiny)]
+    if {"--cluster", "--workers"}.isdisjoint(arguments):
+        arguments += ["--workers", "1"]  # which traces the graphs once
     if "--cluster" in arguments:
         result = shell([sys.executable, str(ROOT / "batch.py"), *arguments])
     else:

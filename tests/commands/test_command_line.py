@@ -489,7 +489,7 @@ def test_end_to_end_with_the_bundled_network(run, folder):
     """From noise the loss falls at least tenfold."""
     options = ["--network", BUNDLED_NETWORK, "--initial-noiseblend", 1]
     options += ["--optimizer", "lbfgs", "--style-loss", "wasserstein"]
-    options += ["--iterations", 30, "--size", 64, "--progress-write"]
+    options += ["--iterations", 20, "--size", 64, "--progress-write"]
     result = run(*options, output="out.jpg", quick=[])
     assert result.returncode == 0, result.stderr
     with open(folder / "out-progress.csv", newline="") as file:

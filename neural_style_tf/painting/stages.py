@@ -28,6 +28,7 @@ COARSEST_SIDE = 512
 # Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
 # that a result of another size goes through stages of the same sizes, and becomes the same picture.
 COARSE_UNIT = 4
+ROUNDING = 0.01  # of a side: whole pixels make a style a little larger than the picture
 COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
 
 
@@ -123,8 +124,8 @@ def style_size(
 ) -> tuple[int, int]:
     """Height and width of a style at a stage; `height` and `width` are those at the last stage.
 
-    A style that is smaller than the last picture, without a size in the settings, was too small to
-    be enlarged to it. At every stage it is as large as the picture, but never enlarged. Both sides
+    A style that has no size in the settings, and is as large as the last picture or was too small
+    to be enlarged to it, is at every stage as large as the picture, but never enlarged. Both sides
     shrink alike, and no side below `SMALLEST_SIDE`.
 
     stroke: the width of its strokes, in percent of its long side, where the settings ask for a size
@@ -141,7 +142,8 @@ def style_size(
         sizes.side_of(size, by_width)
         for size in ((height, width), (stage.height, stage.width), (last.height, last.width))
     )
-    if settings.style_scales is None and settings.style_size is None and side < last_side:
+    is_free = settings.style_scales is None and settings.style_size is None
+    if is_free and side < (1 + ROUNDING) * last_side:
         share = min(1.0, side_at_stage / side)
     return _shrunk(height, width, share)
 

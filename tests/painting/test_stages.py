@@ -13,7 +13,7 @@ from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.painting import stages
 from neural_style_tf.painting.descent import resized
 from neural_style_tf.painting.stylize import stylize
-from neural_style_tf.pictures import metadata, resampling
+from neural_style_tf.pictures import metadata, resampling, sizes
 from neural_style_tf.settings import Settings
 
 
@@ -136,6 +136,15 @@ def test_results_of_other_sizes_go_through_stages_of_the_same_sizes():
     for count, (height, width) in enumerate([(342, 512), (683, 1024), (1366, 2048)], 3):
         sides = [stage[:2] for stage in plan(height, width, style_loss="neighbors")]
         assert sides == [*coarse[: count - 1], (width, height)]
+
+
+def test_there_a_painting_has_the_same_sizes_too():
+    settings, seen = Settings(style_loss="neighbors"), []
+    for result in [(342, 512), (683, 1024), (1366, 2048), (2733, 4096)]:
+        size = sizes.of_style((500, 397), result, settings).size
+        plan = stages.plan(*result, settings)
+        seen.append([stages.style_size(*size, stage, plan[-1], settings) for stage in plan[:2]])
+    assert seen == [[(116, 92), (233, 185)]] * 4
 
 
 def test_a_style_has_at_every_stage_the_size_that_its_strokes_are_to_have():

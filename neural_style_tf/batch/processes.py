@@ -18,7 +18,7 @@ from typing import Any
 
 from neural_style_tf.batch import scheduling
 from neural_style_tf.batch.scheduling import TRIES, Attempt, Event, LastReports, Report
-from neural_style_tf.errors import UserError
+from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.runs.stopping import EXIT_STATUS
 
@@ -29,6 +29,9 @@ START_SECONDS = 300.0  # in which a process has to be ready, however short the t
 MAX_PROCESSES = 60 if sys.platform == "win32" else sys.maxsize
 SIGNALS = tuple(EXIT_STATUS)
 CANNOT_START = "worker processes cannot start: --debug says why"
+# With it Python, since 3.11, imports nothing from the current folder, where a stranger's modules
+# may have the names of its own.
+SAFE_PATH = "PYTHONSAFEPATH"
 
 Work = Callable[[Any, Callable[[Any], None]], Any]  # (job, report progress) -> result
 
@@ -56,7 +59,8 @@ def run(
     import; the same one in all calls. timeout: in seconds; a process that has a job and reports
     nothing for longer is killed.
 
-    Raises `UserError` if processes cannot start. They end when the iterator is closed.
+    Raises `UserError` if processes cannot start, with the reason if `start` raises one. They end
+    when the iterator is closed.
     """
     kinds = kinds or [None] * len(jobs)
     count = min(count, MAX_PROCESSES, len(jobs))
@@ -126,6 +130,9 @@ class _Processes:
         if kind == "died" and not process.is_ready:
             self._fail_to_start(place)
             return
+        if kind == "unable":
+            self._fail_to_start(place, value)
+            return
         if kind == "died":
             self.replace(place)
         elif kind == "done" and self._is_busy(value):
@@ -147,10 +154,10 @@ class _Processes:
         self._processes[place] = self._begin()
         self._starting.note(place)
 
-    def _fail_to_start(self, place: Hashable) -> None:
+    def _fail_to_start(self, place: Hashable, reason: str = CANNOT_START) -> None:
         self._failures += 1
         if self._failures == self._max_failures:
-            raise UserError(CANNOT_START)
+            raise UserError(reason)
         self.replace(place)
 
 
@@ -163,9 +170,10 @@ def _context(preload: str | None) -> BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload])
-    resource_tracker.ensure_running()  # it unblocks signals
-    with _importable():
-        forkserver.ensure_running()
+    with tensorflow_setup.environment(SAFE_PATH, "1"):
+        resource_tracker.ensure_running()  # it unblocks signals
+        with _importable():
+            forkserver.ensure_running()
     return context
 
 
@@ -201,7 +209,8 @@ class _Process:
             target=_serve, args=(its_end, start, arguments), daemon=True
         )
         try:
-            self._process.start()
+            with tensorflow_setup.environment(SAFE_PATH, "1"):
+                self._process.start()
         except (OSError, EOFError) as error:  # the process that they are forked from has died
             raise UserError(CANNOT_START) from error
         its_end.close()
@@ -216,7 +225,8 @@ class _Process:
             self.connection.send(job)
 
     def receive(self) -> tuple[str, Any]:
-        """What it has reported: "ready", "progress" or "done" and a value, or that it died."""
+        """What it has reported: "ready", "progress" or "done" and a value, "unable" and the reason
+        why it cannot start, or that it died."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -242,7 +252,11 @@ def _serve(connection: Connection, start: Callable[..., Work], arguments: tuple)
             except OSError:
                 os._exit(1)
 
-    work = start(*arguments)
+    try:
+        work = start(*arguments)
+    except UserError as error:
+        send("unable", message_of(error))
+        return
     send("ready")
     while True:
         try:

@@ -215,6 +215,24 @@ def test_a_process_that_cannot_start_is_reported():
         list(processes.run([1], 1, broken))
 
 
+def unable():
+    raise UserError("the GPU cannot be opened: end other programs")
+
+
+def test_why_no_process_can_start_is_said_in_one_line(capfd):
+    with pytest.raises(UserError, match=r"^the GPU cannot be opened: end other programs$"):
+        list(processes.run([1], 1, unable))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 imports from that folder")
+def test_a_process_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "multiprocessing.py").write_text("raise Exception")
+    monkeypatch.chdir(tmp_path)
+    *_, last = processes.run([4], 1, doubler)
+    assert (last.kind, last.value) == ("done", 8)
+
+
 ASKS = """
 from neural_style_tf.batch import processes
 from neural_style_tf.errors import UserError

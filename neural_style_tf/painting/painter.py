@@ -102,8 +102,12 @@ def _plan(pictures: Pictures, network: vgg.Network, settings: Settings) -> list[
     height, width = pictures.content.shape[:2]
     plan = stages.plan(height, width, settings, has_initial)
     # a painting may have a part in several regions
-    sizes = [style.shape[:2] for style in {id(style): style for style in pictures.styles}.values()]
-    return tiling.in_tiles(plan, network, sizes, settings, feature_dtype(settings.precision))
+    pairs = zip(pictures.styles, pictures.strokes, strict=True)
+    of_each = {id(style): (style.shape[:2], stroke) for style, stroke in pairs}.values()
+    sizes, strokes = (list(part) for part in zip(*of_each, strict=True))
+    return tiling.in_tiles(
+        plan, network, sizes, settings, feature_dtype(settings.precision), strokes
+    )
 
 
 def check_sizes(content: np.ndarray, plan: list[Stage], state: Mapping[str, Any] | None) -> None:
@@ -227,7 +231,7 @@ class Painter:
             start = np.asarray(self._resume["picture"])  # of a run with other settings
         elif self._descent is not None:
             best = resized(self._best().picture, *stage.outer_size, stage.wraps)
-            start = self._frame.picture(best).numpy()
+            start = on_processor_if_full(lambda: self._frame.picture(best)).numpy()
         elif self._pictures.initial is not None:
             resize = resampling.resize_wrapped if stage.wraps else resampling.resize
             start = resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
@@ -316,7 +320,7 @@ class Painter:
             stage,
             descent.seconds,
             lambda: {name: float(loss) for name, loss in scored.losses.items()},
-            lambda: stage.image(picture),
+            lambda: on_processor_if_full(lambda: stage.image(picture)),
             # the failure of a run may be reported by a step of the stage before
             lambda: self._state(descent, descent.stage or stage) | ends,
         )

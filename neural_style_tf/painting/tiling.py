@@ -1,5 +1,7 @@
 """Tiling: which stages are painted in tiles, and how large these are."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from neural_style_tf.network import vgg
@@ -20,12 +22,16 @@ def in_tiles(
     styles: list[tuple[int, int]],
     settings: Settings,
     dtype: tf.DType,
+    strokes: Sequence[float | None],
 ) -> list[Stage]:
     """The stages, each with the size of its tiles. styles: height and width of each painting at the
-    last stage."""
+    last stage. strokes: of each, as for `stages.style_size`."""
 
     def tile(stage: Stage) -> int | None:
-        scaled = [stages.style_size(*size, stage, plan[-1], settings) for size in styles]
+        scaled = [
+            stages.style_size(*size, stage, plan[-1], settings, stroke)
+            for size, stroke in zip(styles, strokes, strict=True)
+        ]
         return choose_size(network, [stage.outer_size, *scaled], settings, dtype)
 
     return [stage._replace(tile=tile(stage)) for stage in plan]

@@ -5,7 +5,7 @@ NumPy and Pillow are imported late, as in neural_style.py.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neural_style_tf.errors import SettingName, UsageError, UserError
@@ -39,6 +39,8 @@ class Pictures:
     plan: "list[Stage]"
     metadata: "PhotoMetadata | None" = None  # of the photo
     fit: str = ""  # what was done to the photo's proportions, in words
+    # the widths of the styles' strokes, where the settings ask for a size of strokes
+    strokes: "list[float | None]" = field(default_factory=list)
 
     def let_go(self) -> None:
         """Of all pictures: the run that has them lets each go when it is done with it."""
@@ -64,7 +66,8 @@ def load(options: RunOptions) -> Pictures:
     content = _load_content(options)
     size = height, width = content.pixels.shape[:2]
     plan = stages.plan(height, width, settings, has_initial=options.initial is not None)
-    styles, sources, style_maps = _load_styles(options, size)
+    strokes = [_stroke_of(path, options) for path in options.styles]
+    styles, sources, style_maps = _load_styles(options, size, strokes)
     has_sources = any(source is not None for source in sources)
     masks: dict[str, Any] = {
         "content_mask": _mask_of(content, options.content or "", options.content_mask, options),
@@ -85,7 +88,9 @@ def load(options: RunOptions) -> Pictures:
     photo = None if options.no_metadata else options.content
     metadata = photo_metadata.read(photo) if photo else None
     fit = sizes.in_words(content.file_size, content.placement)
-    return Pictures(content.pixels, content.alpha, styles, initial, masks, plan, metadata, fit)
+    return Pictures(
+        content.pixels, content.alpha, styles, initial, masks, plan, metadata, fit, strokes
+    )
 
 
 def _load_content(options: RunOptions) -> Read:
@@ -120,18 +125,17 @@ def _without_photo(options: RunOptions) -> Read:
 
 
 def _load_styles(
-    options: RunOptions, size: tuple[int, int]
+    options: RunOptions, size: tuple[int, int], strokes: "list[float | None]"
 ) -> "tuple[list[np.ndarray], list[np.ndarray | None], list[RegionMap | None]]":
     """The paintings, each at its size in the run, the masks of what is learnt of them, and their
-    maps of regions. size: height and width of the result."""
+    maps of regions. size: height and width of the result. strokes: the widths of their strokes."""
     settings, count = options.settings, len(options.styles)
     mask_paths = options.style_source_masks or [None] * count
     map_paths = options.style_regions or [None] * count
     styles, sources, maps = [], [], []
-    for number, (path, mask_path, map_path) in enumerate(
-        zip(options.styles, mask_paths, map_paths, strict=True)
+    for number, (path, mask_path, map_path, stroke) in enumerate(
+        zip(options.styles, mask_paths, map_paths, strokes, strict=True)
     ):
-        stroke = _stroke_of(path, options)
 
         def place(
             height: int, width: int, number: int = number, stroke: float | None = stroke

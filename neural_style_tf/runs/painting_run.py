@@ -101,7 +101,8 @@ class PaintingRun:
             painter.check_sizes(self._pictures.content, plan, self._state)
         if not resumed or settings.tile != resumed.description["tile"]:
             sizes = [style.shape[:2] for style in self._pictures.styles]
-            plan = tiling.in_tiles(plan, self._network, sizes, settings, precision)
+            strokes = self._pictures.strokes
+            plan = tiling.in_tiles(plan, self._network, sizes, settings, precision, strokes)
         self._plan = plan
         self._settings = dataclasses.replace(
             settings,

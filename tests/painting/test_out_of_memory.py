@@ -15,6 +15,7 @@ from neural_style_tf.optimizers.adam import Adam
 from neural_style_tf.optimizers.lbfgs import LBFGS, ShorterWhenFull
 from neural_style_tf.optimizers.scipy_lbfgsb import LBFGSB
 from neural_style_tf.painting import descent
+from neural_style_tf.painting.stages import Stage
 from neural_style_tf.painting.stylize import stylize
 
 OPTIMIZERS = {"adam": Adam, "lbfgs": ShorterWhenFull}
@@ -167,6 +168,14 @@ def test_a_picture_that_the_gpu_has_no_room_for_is_made_on_the_processor(caplog)
     assert caplog.messages == ["made on the processor"]
     with pytest.raises(ZeroDivisionError):
         descent.on_processor_if_full(lambda: 1 / 0)
+
+
+def test_the_picture_of_a_step_is_fetched_where_the_gpu_has_no_room_to_cut_it(paint, monkeypatch):
+    steps = []
+    paint("adam", 2, on_step=steps.append)
+    expected = steps[0].image()
+    fail_after(monkeypatch, Stage, "image", [1])
+    assert (steps[0].image() == expected).all()
 
 
 def test_a_stage_that_cannot_begin_begins_in_tiles(paint, monkeypatch):

@@ -10,7 +10,7 @@ from neural_style_tf.errors import UsageError
 from neural_style_tf.objective import memory
 from neural_style_tf.objective.evaluation import Evaluation
 from neural_style_tf.optimizers.adam import Adam
-from neural_style_tf.painting import stages
+from neural_style_tf.painting import stages, tiling
 from neural_style_tf.painting.descent import resized
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import metadata, resampling, sizes
@@ -152,6 +152,14 @@ def test_a_style_has_at_every_stage_the_size_that_its_strokes_are_to_have():
     plan = stages.plan(256, 512, settings)
     sizes = [stages.style_size(300, 400, stage, plan[-1], settings, 1.0) for stage in plan]
     assert sizes == [(192, 256), (300, 400), (300, 400)]  # never enlarged
+
+
+def test_tiles_are_chosen_for_the_sizes_that_styles_have_for_their_strokes(monkeypatch):
+    settings, seen = Settings(scales=3, stroke_size=2), []
+    monkeypatch.setattr(tiling, "choose_size", lambda network, sizes, *_: seen.append(sizes[1]))
+    plan = stages.plan(256, 512, settings)
+    assert tiling.in_tiles(plan, None, [(300, 400)], settings, None, [1.0]) == plan
+    assert seen == [(192, 256), (300, 400), (300, 400)]
 
 
 @pytest.mark.parametrize("style_fit", ["area", "width"])

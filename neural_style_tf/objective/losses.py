@@ -58,12 +58,20 @@ class Gram(NamedTuple):
     sums: tf.Tensor  # [channels] float32, of each channel; [0] where the loss needs none
 
 
-def gram(features: tf.Tensor, weights: tf.Tensor | None = None, with_sums: bool = False) -> Gram:
+def gram(
+    features: tf.Tensor,
+    weights: tf.Tensor | None = None,
+    with_sums: bool = False,
+    in_float32: bool = False,
+) -> Gram:
     """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3.
 
     weights: [1, h, w], 0..1, how much each position counts: the squares of T in Gatys et al. 2017
-    eq. 3. with_sums: whether to fill `Gram.sums`.
+    eq. 3. with_sums: whether to fill `Gram.sums`. in_float32: whether no sum may be
+    rounded to the features' type, on a GPU either: "wasserstein" inverts covariances.
     """
+    if in_float32:
+        features = tf.cast(features, tf.float32)
     channels = features.shape[-1]
     number = tf.constant(features.shape[1] * features.shape[2], tf.float32)
     sums = tf.zeros([0])

@@ -43,7 +43,8 @@ def measure(
     """The statistics of a picture from its features. weights: the masks of the regions at each
     layer. counted: how much positions count where no feature is 0 instead, that is for neighbours
     and colours."""
-    with_sums = settings.statistics() in losses.WITH_SUMS
+    kind = settings.statistics()
+    how = kind in losses.WITH_SUMS, kind == "wasserstein"
     near, of_colors = tf.zeros(()), []
     if targets.neighbors is not None:
         near = neighbors.distance(features, targets.neighbors, neighbors.place_weights(counted))
@@ -53,7 +54,7 @@ def measure(
         ]
     return Statistics(
         {name: losses.distance(features[name], target) for name, target in targets.content.items()},
-        {name: grams_of(features[name], weights, name, with_sums) for name in targets.styles[0]},
+        {name: grams_of(features[name], weights, name, *how) for name in targets.styles[0]},
         near,
         of_colors,
     )
@@ -66,11 +67,15 @@ def weights_of_regions(weights: Weights | None, layer: str) -> list[tf.Tensor | 
 
 
 def grams_of(
-    features: tf.Tensor, weights: Weights | None, layer: str, with_sums: bool
+    features: tf.Tensor,
+    weights: Weights | None,
+    layer: str,
+    with_sums: bool,
+    in_float32: bool = False,
 ) -> list[losses.Gram]:
     """The Gram of each region at a layer; a single one without regions."""
     regions = weights_of_regions(weights, layer)
-    return [losses.gram(features, region, with_sums) for region in regions]
+    return [losses.gram(features, region, with_sums, in_float32) for region in regions]
 
 
 def compare(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from neural_style_tf.network import device
 from neural_style_tf.objective import losses
 
 values = st.floats(-100, 100, width=32)
@@ -209,3 +210,16 @@ def test_losses_of_several_layers_at_once_are_those_of_each():
         together = losses.style_losses(ready, kind, 54)
         apart = [losses.style_loss(*pair, kind, 54) for pair in ready]
         np.testing.assert_allclose(together, apart, rtol=1e-5)
+
+
+def test_a_gpu_rounds_no_products_that_wasserstein_inverts():
+    """Of channels that are nearly equal: rounded to bfloat16, their covariance would be noise."""
+    generator = np.random.default_rng(0)
+    common = generator.uniform(1, 3, (1, 32, 32, 1))
+    features = tf.cast(common + generator.normal(size=(1, 32, 32, 64)) / 50, tf.bfloat16)
+    exact = tf.cast(tf.reshape(features, (-1, 64)), tf.float64)
+    with device.made_for(device.GPU):
+        gram = losses.gram(features, with_sums=True, in_float32=True)
+    wanted = tf.matmul(exact, exact, transpose_a=True).numpy()
+    np.testing.assert_allclose(gram.products, wanted, rtol=1e-5)
+    np.testing.assert_allclose(gram.sums, tf.reduce_sum(exact, 0), rtol=1e-5)

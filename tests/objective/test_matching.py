@@ -162,6 +162,7 @@ def test_a_batch_measures_the_columns_of_a_painting_once(network, picture, monke
         "tiles",
         lambda self, image, *wraps: measured.append(image.shape[1]) or tiles(self, image, *wraps),
     )
+    monkeypatch.setattr(recent, "targets", recent.LRUCache(0))  # as without a batch
     alone = indices_of(network, picture, styles=1)
     assert measured == [40, 48]  # the painting and the photo
     monkeypatch.setattr(recent, "targets", recent.LRUCache(1 << 20))

@@ -206,9 +206,9 @@ def test_a_picture_that_cannot_be_enlarged_is_saved_as_it_is(main, monkeypatch, 
     fail_at(monkeypatch, writer.Writer, "_at_full_size", 0, MemoryError())
     fail_at_evaluation(monkeypatch, 2, RuntimeError("no"))
     assert main("--scales", 2) == 1
-    message = "error: the picture is saved with 22x17 pixels, because it could not be enlarged ("
+    message = "error: the picture is saved with 24x16 pixels, because it could not be enlarged ("
     assert message in capsys.readouterr().err
-    assert reading.read("out.png").pixels.shape == (17, 22, 3)
+    assert reading.read("out.png").pixels.shape == (16, 24, 3)
 
 
 def test_a_picture_goes_where_there_is_room(main, tmp_path, monkeypatch, capsys):

@@ -85,7 +85,7 @@ def test_a_film_that_cannot_be_made_is_told(monkeypatch):
 
 
 def test_a_run_is_filmed_with_its_stages(run, folder):
-    options = ["--iterations", 6, "--scales", 2, "--checkpoint-iterations", 2]
+    options = ["--iterations", 9, "--scales", 2, "--checkpoint-iterations", 3]
     assert run(*options, "--timelapse", "film.gif").returncode == 0
     with Image.open(folder / "film.gif") as film:
         assert film.size == (44, 34) and film.n_frames == 4

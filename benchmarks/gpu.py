@@ -92,16 +92,23 @@ class Report:
         if left < 0.1:
             self.add({"what": part, "note": "skipped: no time left"})
             return
-        with self._process(part, left) as process:
-            for line in process.stdout:
-                with contextlib.suppress(ValueError):  # what a library prints
-                    row = json.loads(line)
-                    if isinstance(row, dict) and "what" in row:
-                        self.add(row)
+        try:
+            with self._process(part, left) as process:
+                self._add_rows(process)
+        except OSError as error:  # that Python does not exist
+            self.add({"what": part, "note": f"not started: {error}"})
+            return
         if time.monotonic() >= self._end:
             self.add({"what": part, "note": "stopped: no time left"})
         elif process.returncode:
             self.add({"what": part, "note": f"ended with status {process.returncode}"})
+
+    def _add_rows(self, process: subprocess.Popen) -> None:
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):  # what a library prints
+                row = json.loads(line)
+                if isinstance(row, dict) and "what" in row:
+                    self.add(row)
 
     @contextlib.contextmanager
     def _process(self, part: str, seconds: float) -> Iterator[subprocess.Popen]:

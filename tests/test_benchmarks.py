@@ -228,6 +228,12 @@ print('{"what": "digest", "value": "a1"}')""",
     ]
 
 
+def test_a_python_that_is_not_there_is_a_row(capsys):
+    report = gpu.Report(gpu.parser().parse_args(["--torch-python", "no/python"]))
+    report.run("torch")
+    assert capsys.readouterr().out.startswith("| torch |  |  |  | not started: ")
+
+
 def test_a_step_of_pytorch_lowers_its_loss():
     pytest.importorskip("torch")
     import torch

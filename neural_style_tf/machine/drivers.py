@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from neural_style_tf.errors import shortened
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # GPUs that a process may use: "" and -1 for none
+PLUGIN_PATH = "TF_PLUGGABLE_DEVICE_LIBRARY_PATH"  # where TensorFlow looks for more of them
 PLUGINS = "tensorflow-plugins"  # folder of plug-ins for other devices, such as Apple's
 
 # Signs of a GPU. Where TensorFlow uses one, nobody looks at them.
@@ -38,13 +41,15 @@ def may_work() -> bool:
 
 
 def are_hidden() -> bool:
-    """Whether the user has hidden all of NVIDIA's GPUs from all programs."""
-    return os.environ.get(VISIBLE, "0").strip() in ("", "-1")
+    """Whether the user or a scheduler has hidden all of NVIDIA's GPUs from all programs. CUDA reads
+    the list up to the first that is none."""
+    first = os.environ.get(VISIBLE, "0").partition(",")[0].strip()
+    return first in ("", "NoDevFiles") or first.startswith("-")
 
 
 def has_plugin() -> bool:
     """Whether there is a plug-in of TensorFlow for other devices."""
-    return importlib.util.find_spec(PLUGINS) is not None
+    return bool(os.environ.get(PLUGIN_PATH)) or importlib.util.find_spec(PLUGINS) is not None
 
 
 def loads(library: str) -> bool:
@@ -113,7 +118,9 @@ def _remedy_for_nvidia() -> str:
     missing = _missing_library(facts)
     if missing:
         return f"{missing} is missing: {WITH_CUDA} installs it"
-    return (
+    visible = os.environ.get(VISIBLE)
+    named = f"{VISIBLE} is {shortened(visible)}: nvidia-smi -L lists what it may name; "
+    return (named if visible else "") + (
         f"{WITH_CUDA} installs the libraries that it needs, and NVIDIA's driver has to be {oldest} "
         "or later; --debug shows what TensorFlow says"
     )

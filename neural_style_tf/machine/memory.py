@@ -8,7 +8,9 @@ from neural_style_tf.machine import cpu, devices
 
 # What a GPU's libraries say when memory runs out, in errors of TensorFlow that are not of that
 # kind: cuFFT's plans, cuBLAS and cuDNN.
-EXHAUSTED = re.compile("out.of.memory|alloc.?failed|failed to allocate|scratch allocator", re.I)
+EXHAUSTED = re.compile(
+    "out.of.memory|resource.exhausted|alloc.?failed|failed to allocate|scratch allocator", re.I
+)
 UNSPECIFIC = ("InternalError", "UnknownError", "NotFoundError", "AbortedError")
 
 

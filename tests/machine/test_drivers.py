@@ -85,6 +85,19 @@ def test_the_remedy_on_linux(sign, libraries, build, version, remedy, computer, 
     assert drivers.remedy() == remedy
 
 
+def test_the_remedy_mentions_the_gpus_that_the_user_chose(computer, monkeypatch):
+    computer("/dev/nvidia0", libraries=("libcuda.so.1",), build={})
+    monkeypatch.setenv(drivers.VISIBLE, "7")
+    assert drivers.remedy().startswith(
+        "CUDA_VISIBLE_DEVICES is 7: nvidia-smi -L lists what it may name; pip install 'tensorflow["
+    )
+
+
+def test_a_plug_in_may_lie_where_the_environment_says(monkeypatch):
+    monkeypatch.setenv("TF_PLUGGABLE_DEVICE_LIBRARY_PATH", "/opt/plugin.so")
+    assert drivers.has_plugin()
+
+
 def test_the_remedy_on_a_mac(computer):
     computer(system="darwin")
     assert drivers.remedy() == (
@@ -105,12 +118,14 @@ def test_the_remedy_on_windows(computer, monkeypatch):
     assert not drivers.may_work()
 
 
-@pytest.mark.parametrize("visible", [None, "0", "1,2", "", " ", "-1"])
+@pytest.mark.parametrize(
+    "visible", [None, "0", "1,2", "GPU-8932f937", "", " ", "-1", "-1,0", "NoDevFiles"]
+)
 def test_gpus_that_the_user_hides_are_not_missed(visible, computer, monkeypatch):
     computer("/dev/nvidia0", libraries=("libcuda.so.1",))
     if visible is not None:
         monkeypatch.setenv(drivers.VISIBLE, visible)
-    is_hidden = visible in ("", " ", "-1")
+    is_hidden = visible in ("", " ", "-1", "-1,0", "NoDevFiles")
     assert drivers.may_work() is not is_hidden
     assert (drivers.remedy() is None) is is_hidden
 

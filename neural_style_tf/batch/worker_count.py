@@ -55,8 +55,8 @@ def choose(
 
     workers: how many processes the user wants, or "auto". threads: of all processes together, as
     many as there are processors by default, unless TensorFlow's environment variable sets those of
-    a process. kinds: of what they paint. most: as many processes as
-    the system allows. device: that they paint on.
+    a process. kinds: of what they paint. most: as many processes as the system allows. device: that
+    they paint on.
     """
     per_process = None if threads else tensorflow_setup.threads_of_environment()
     threads = threads or cpu.threads()

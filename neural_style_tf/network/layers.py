@@ -16,8 +16,7 @@ Convolutions = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
 
 class Layer(NamedTuple):
     """One layer. A convolution has `kernel` [h, w, in, out] and `bias` [out] float32, which are
-    NumPy arrays here and tensors in a `vgg.Network`; other layers have
-    None."""
+    NumPy arrays here and tensors in a `vgg.Network`; other layers have None."""
 
     name: str
     kind: str  # conv, relu or pool

@@ -186,7 +186,8 @@ class LBFGS:
         has_new = is_sound & (curvature > LEAST_CURVATURE)
         history = {"curvatures": state["curvatures"]} | pairs.named(*pairs.of(state))
         remember = pairs.remembered_at_once if at_once else pairs.remembered
-        history = remember(has_new, displacement, change, curvature, history)
+        new = pairs.Pair(displacement, change, curvature)
+        history = remember(has_new, new, history)
         here = picture, gradient, loss
         best = state["best_picture"], state["best_gradient"], state["best_loss"]
         best = choose(is_best, here, best)

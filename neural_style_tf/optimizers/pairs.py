@@ -1,11 +1,22 @@
 """Pairs: the steps and gradient changes that L-BFGS remembers, in its state."""
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from neural_style_tf.optimizers import stacked
 from neural_style_tf.optimizers.base import State
 
 STACKS = "displacements", "gradient_changes"  # all pairs, [pairs, 1, H, W, 3], within a step
+
+
+class Pair(NamedTuple):
+    """A step, how the gradient changed, and their dot product."""
+
+    displacement: tf.Tensor
+    change: tf.Tensor
+    curvature: tf.Tensor
+
 
 # Every picture of the history is a tensor of its own, so that adding a pair copies none.
 
@@ -29,36 +40,28 @@ def named(displacements: list[tf.Tensor], changes: list[tf.Tensor]) -> State:
     }
 
 
-def remembered(
-    has_new: tf.Tensor,
-    displacement: tf.Tensor,
-    change: tf.Tensor,
-    curvature: tf.Tensor,
-    pairs: State,
-) -> State:
+def remembered(has_new: tf.Tensor, new: Pair, pairs: State) -> State:
     """The pairs; with a new one in front and without the oldest, if there is a new one."""
     displacements, changes = of(pairs)
-    new = {
-        "curvatures": tf.concat([[curvature], pairs["curvatures"][:-1]], 0),
-        **named([displacement, *displacements[:-1]], [change, *changes[:-1]]),
+    with_new = {
+        "curvatures": _curvatures(new, pairs),
+        **named([new.displacement, *displacements[:-1]], [new.change, *changes[:-1]]),
     }
-    return stacked.taken(has_new, new, pairs)
+    return stacked.taken(has_new, with_new, pairs)
 
 
-def remembered_at_once(
-    has_new: tf.Tensor,
-    displacement: tf.Tensor,
-    change: tf.Tensor,
-    curvature: tf.Tensor,
-    pairs: State,
-) -> State:
+def remembered_at_once(has_new: tf.Tensor, new: Pair, pairs: State) -> State:
     """The same, and the pairs as `STACKS`."""
-    news = displacement, change
-    stacks = [stacked.with_pair(has_new, *both) for both in zip(news, of(pairs), strict=True)]
-    curvatures = tf.concat([[curvature], pairs["curvatures"][:-1]], 0)
-    count = pairs["curvatures"].shape[0]
+    both = zip((new.displacement, new.change), of(pairs), strict=True)
+    stacks = [stacked.with_pair(has_new, *parts) for parts in both]
+    curvatures = pairs["curvatures"]
     return {
-        "curvatures": tf.where(has_new, curvatures, pairs["curvatures"]),
-        **named(*(tf.unstack(stack, count) for stack in stacks)),
+        "curvatures": tf.where(has_new, _curvatures(new, pairs), curvatures),
+        **named(*(tf.unstack(stack, curvatures.shape[0]) for stack in stacks)),
         **dict(zip(STACKS, stacks, strict=True)),
     }
+
+
+def _curvatures(new: Pair, pairs: State) -> tf.Tensor:
+    """Those of all pairs once there is a new one."""
+    return tf.concat([[new.curvature], pairs["curvatures"][:-1]], 0)

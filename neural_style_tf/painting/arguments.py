@@ -100,9 +100,9 @@ def checked(
 def _strokes_of(styles: list[np.ndarray], settings: Settings) -> list[float | None]:
     if settings.stroke_size is None:
         return [None] * len(styles)
-    widths = {id(style): style for style in styles}  # a painting may have a part in several regions
-    measured = {key: strokes.width(style) for key, style in widths.items()}
-    return [measured[id(style)] for style in styles]
+    different = {id(style): style for style in styles}  # it may have a part in several regions
+    widths = {key: strokes.width(style) for key, style in different.items()}
+    return [widths[id(style)] for style in styles]
 
 
 def _without_photo(content: Any, content_mask: np.ndarray | None, settings: Settings) -> np.ndarray:

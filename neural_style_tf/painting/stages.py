@@ -25,11 +25,11 @@ BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
+COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
 # Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
 # that a result of another size goes through stages of the same sizes, and becomes the same picture.
 COARSE_UNIT = 4
 ROUNDING = 0.01  # of a side: whole pixels make a style a little larger than the picture
-COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
 
 
 class Stage(NamedTuple):

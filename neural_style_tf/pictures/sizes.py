@@ -179,10 +179,20 @@ def of_style(
             raise UsageError(scales, f" {scale:g}", _too_small(*size), *advice)
         return Placement(size)
     side, side_of_result = (side_of(size, by_width) for size in (painting, result))
-    largest = max(MAX_ENLARGEMENT * side, ALWAYS_AS_LARGE)
+    largest = _largest(side)
     if settings.texture is not None:
         largest = side  # a larger texture has more of its strokes, not larger ones
     size = _rounded(*_scaled(painting, result, min(1.0, largest / side_of_result), by_width))
+    return _wide_enough(size, painting, result)
+
+
+def _largest(side: float) -> float:
+    """The side to which a painting with that side may be enlarged."""
+    return max(MAX_ENLARGEMENT * side, ALWAYS_AS_LARGE)
+
+
+def _wide_enough(size: Size, painting: Size, result: Size) -> Placement:
+    """A painting at that size, or enlarged if that is too narrow for the network."""
     return Placement(size) if min(size) >= SMALLEST_SIDE else _enlarged(painting, result)
 
 
@@ -224,10 +234,10 @@ def for_strokes(painting: Size, result: Size, settings: Settings, stroke: float)
 def _for_strokes(painting: Size, result: Size, settings: Settings, stroke: float) -> Placement:
     """A painting that is enlarged, or made smaller, for the size of its strokes; no side is under
     `SMALLEST_SIDE`."""
-    largest = max(MAX_ENLARGEMENT, ALWAYS_AS_LARGE / side_of(painting, by_width=False))
+    side = side_of(painting, by_width=False)
     wanted = for_strokes(painting, result, settings, stroke)
-    size = _rounded(*(side * min(largest, wanted) for side in painting))
-    return Placement(size) if min(size) >= SMALLEST_SIDE else _enlarged(painting, result)
+    factor = min(_largest(side) / side, wanted)
+    return _wide_enough(_rounded(*(factor * each for each in painting)), painting, result)
 
 
 def _enlarged(painting: Size, result: Size) -> Placement:

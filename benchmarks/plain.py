@@ -11,6 +11,7 @@ import tensorflow as tf
 from neural_style_tf.network import operations, vgg
 from neural_style_tf.objective import losses
 from neural_style_tf.objective.evaluation import Evaluation
+from neural_style_tf.objective.statistics import STYLE_UNIT
 from neural_style_tf.settings import Settings
 
 Features = dict[str, tf.Tensor]  # [1, h, w, channels] by layer name
@@ -94,12 +95,22 @@ def style_loss(
     ours: Features, targets: list[dict[str, Any]], settings: Settings, pixels: int
 ) -> tf.Tensor:
     """targets: of each style, from `style_targets`."""
-    grams = {name: gram(ours[name], settings) for name in settings.style_layer_weights()}
-    return sum(
-        share * weight * losses.style_loss(grams[name], target[name], settings.style_loss, pixels)
-        for share, target in zip(settings.style_shares(len(targets)), targets, strict=True)
-        for name, weight in settings.style_layer_weights().items()
-    )
+    weights, kind = settings.style_layer_weights(), settings.style_loss
+    grams = {name: gram(ours[name], settings) for name in weights}
+    total = tf.zeros(())
+    for share, target in zip(settings.style_shares(len(targets)), targets, strict=True):
+        units = dict.fromkeys(weights, 1.0)
+        if settings.equalizes_styles:
+            roots = {
+                name: losses.loss_of_nothing(target[name], kind, pixels) ** 0.5 for name in weights
+            }
+            whole = sum(weight * roots[name] for name, weight in weights.items())
+            units = {name: whole * root / STYLE_UNIT for name, root in roots.items()}
+        total += share * sum(
+            weight / units[name] * losses.style_loss(grams[name], target[name], kind, pixels)
+            for name, weight in weights.items()
+        )
+    return total
 
 
 def style_targets(painting: Features, settings: Settings) -> dict[str, Any]:

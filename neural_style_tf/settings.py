@@ -36,7 +36,7 @@ ADAM_DEFAULTS = {
     "eps": 1e-8,
 }
 
-DEFAULT_STYLE_WEIGHT = 5000.0
+STYLE_STRENGTH = 5000.0  # the weight of the style loss in the middle of `stylization`
 DEFAULT_STYLIZATION = 0.5
 STYLIZATION_RANGE = 100.0  # times more or less weight of style, at either end
 
@@ -123,10 +123,11 @@ class Settings:
     content_weight_blend: float = setting(1.0, "balance",
         "share of relu4_2 in the content loss, relu5_2 has the rest: lower is freer",
         kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
-    style_weight: float = setting(DEFAULT_STYLE_WEIGHT, "balance", "weight of the style loss",
+    style_weight: float | None = setting(None, "balance",
+        "instead of --stylization: weight of the style loss, whatever the painting",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
-        "instead of --style-weight: 0 barely paints, 1 is nearly all painting",
+        "between photo and painting, alike for all paintings: 0 barely paints",
         brief="0 barely paints, 1 is nearly all painting",
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",
@@ -308,12 +309,19 @@ class Settings:
         """The `padding` of paintings, whose opposite edges never meet, and of tiles."""
         return "replicate" if self.wraps else self.padding
 
+    @property
+    def equalizes_styles(self) -> bool:
+        """Whether style losses are divided by what is usual for their paintings."""
+        return self.style_weight is None or self.style_loss == "neighbors"
+
     def weight_of_style(self) -> float:
         """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
         except with neighbors."""
-        if self.style_loss == "neighbors":
+        if self.style_weight is not None:
             return self.style_weight
-        return self.style_weight * STYLIZATION_RANGE ** (2 * self.balance() - 1)
+        if self.style_loss == "neighbors":
+            return STYLE_STRENGTH
+        return STYLE_STRENGTH * STYLIZATION_RANGE ** (2 * self.balance() - 1)
 
     def weight_of_content(self) -> float:
         """The weight of the content loss: with neighbors, 0.1 more `stylization` lowers it two and
@@ -321,6 +329,17 @@ class Settings:
         if self.style_loss != "neighbors":
             return self.content_weight
         return self.content_weight * STYLIZATION_RANGE ** (1 - 2 * self.balance())
+
+    def weights_by_loss(self) -> dict[str, tuple[str, float]]:
+        """The setting that each loss is weighted by, and its value."""
+        style: tuple[str, float] = "stylization", self.balance()
+        if self.style_weight is not None:
+            style = "style_weight", self.style_weight
+        return {
+            "content": ("content_weight", self.content_weight),
+            "style": style,
+            "tv": ("tv_weight", self.tv_weight),
+        }
 
     def statistics(self) -> str:
         """Which statistics of the features are compared, a `style_loss`; for "neighbors", those

@@ -168,7 +168,7 @@ def test_an_option_of_the_recipe_that_loses_its_effect_is_not_used():
     assert settings.learning_rate is None and settings.learning_rate_schedule is None
     assert settings.iterations == 1000 and settings.pooling == "max"
     settings, _ = read("ai-painter", "--stylization", "0.7", "--content-weight-blend", "0.5")
-    assert settings.style_weight == 5000 and settings.content_layers is None
+    assert settings.style_weight is None and settings.content_layers is None
     assert settings.layer_reduction == "mean" and settings.style_layers
     with pytest.raises(UsageError) as raised:
         read("lbfgs", "--learning-rate", "3")

@@ -203,4 +203,9 @@ def test_preserve_colors_is_a_flag_or_a_kind(value, expected):
 def test_half_stylization_is_the_default():
     weights = [Settings(stylization=share).weight_of_style() for share in (0, 0.5, 1)]
     assert weights == pytest.approx([50, 5000, 500000])
-    assert Settings().weight_of_style() == Settings().style_weight == weights[1]
+    assert Settings().weight_of_style() == weights[1]
+
+
+def test_a_style_weight_is_taken_as_it_is():
+    assert Settings(style_weight=7).weight_of_style() == 7
+    assert not Settings(style_weight=7).equalizes_styles and Settings().equalizes_styles

@@ -20,7 +20,11 @@ VARIANTS = {
     "l2 pooling, rescaled": {"pooling": "l2", "pooling_rescale": True},
     "blend": {"style_blend_weights": (3, 1)},
 }
-VARIANTS = {name: Settings(style_loss="mean", **options) for name, options in VARIANTS.items()}
+# those that the NumPy reference knows
+VARIANTS = {
+    name: Settings(**{"style_loss": "mean", "style_weight": 5000, **options})
+    for name, options in VARIANTS.items()
+}
 
 
 MORE_VARIANTS = VARIANTS | {

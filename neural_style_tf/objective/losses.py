@@ -217,6 +217,19 @@ def style_losses(
     return [style_loss(gram, target, scale, pixels) for gram, target in pairs]
 
 
+def loss_of_nothing(target: StyleTarget, scale: str, pixels: float) -> tf.Tensor:
+    """The `style_loss` of a picture that has no features, a float32 scalar."""
+    if isinstance(target, Gaussian):
+        squares = tf.reduce_sum(tf.square(target.mean))
+        variances = tf.cast(tf.linalg.trace(target.covariance), tf.float32)
+        return target.unit / 8 * (squares + variances) / target.mean.shape[0]
+    if isinstance(target, MomentTarget):
+        moments = Moments(tf.zeros_like(target.mean), tf.zeros_like(target.second))
+        return _moment_loss(moments, target)
+    gram = target._replace(products=tf.zeros_like(target.products))
+    return style_loss(gram, target, scale, pixels)
+
+
 WITH_SUMS = ("moments", "wasserstein")  # the scales that need `Gram.sums`
 # Share of the target's mean square, or of 1; style-transfer-pytorch has it as an absolute value,
 # see `_least_variance`.

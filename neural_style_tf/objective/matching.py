@@ -28,7 +28,7 @@ from neural_style_tf.objective.columns import (
 )
 from neural_style_tf.objective.nearest import nearest, nearest_of
 from neural_style_tf.objective.neighbors import size_in_places
-from neural_style_tf.objective.targets import Targets, by_region, units_of
+from neural_style_tf.objective.targets import Targets, by_region, content_unit
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
 
@@ -74,14 +74,13 @@ class Matches:
         size: int | None,
         masks: Masks,
     ) -> Targets:
-        """The targets with those of the columns, and with the units of all losses.
+        """The targets with those of the columns and of the colours.
 
         content, styles: [1, H, W, 3] float32 RGB, 0..255. dtype: the search's, as the features'.
         size: pixels per side of the tiles; None for whole pictures. Raises `UsageError` for indices
         that are not of these pictures.
         """
         palette = palette_of(network, styles, settings, size, masks)
-        units = units_of(targets, palette.mean_squares, settings)
         places = size_in_places(content.shape[1], content.shape[2])
         if self.indices is None:
             measure = Measure(network, settings, size)
@@ -96,8 +95,8 @@ class Matches:
             raise UsageError("the state to resume is not of these pictures: start again")
         self.chosen = chosen_at(palette, self.indices, places)
         return targets._replace(
+            content_unit=content_unit(palette.mean_squares, settings),
             neighbors=palette.target(self.indices),
-            units=units,
             colors=_colors_of(styles, targets, masks),
         )
 

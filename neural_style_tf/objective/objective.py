@@ -46,7 +46,8 @@ def measure_targets(
         of_styles.append(
             _measured(grams, network, settings, style, as_tensor(masks.source(number)))
         )
-    return make_targets(of_content, of_styles, settings, masks)
+    pixels = content.shape[1] * content.shape[2]
+    return make_targets(of_content, of_styles, settings, masks, pixels)
 
 
 def _measured(

@@ -11,10 +11,12 @@ from neural_style_tf.objective.slopes import Term
 from neural_style_tf.objective.targets import Targets, by_region
 from neural_style_tf.settings import Settings
 
-# With `style_loss="neighbors"` the losses are numbers from 0 to about 1, whatever the painting.
-# These bring them to the size that the default weights and smoothness expect; what they weigh
-# relative to each other is by eye, see docs/quality.md.
-STYLE_UNIT = 600.0
+# Losses that are divided by their units are numbers from 0 to about 1, whatever the painting. These
+# bring them to the size that the default weights and smoothness expect: what is usual for losses
+# that are not divided; and with neighbors what they weigh relative to each other is by eye, see
+# docs/quality.md.
+STYLE_UNIT = 85_000.0
+NEIGHBORS_UNIT = 600.0
 CONTENT_UNIT = 90_000.0
 # How much statistics of the whole painting, and the shares of its colours, count next to the
 # nearest columns.
@@ -99,13 +101,21 @@ def compare(
         pairs = [(gram, target) for gram, target, _ in terms]
         of_terms = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
         style = sum(weight * loss for (_, _, weight), loss in zip(terms, of_terms, strict=True))
-    if targets.units is not None:
-        content = CONTENT_UNIT * content / targets.units.content
+    style *= _scale(targets)
+    if targets.content_unit is not None:
+        content = CONTENT_UNIT * content / targets.content_unit
         rows, columns = neighbors.size_in_places(shape[1], shape[2])
         near = statistics.neighbors / (rows * columns)
         palette = _color_loss(statistics.colors, targets)
-        style = STYLE_UNIT * (near + MOMENTS_SHARE * style + COLORS_SHARE * palette)
+        style += NEIGHBORS_UNIT * (near + COLORS_SHARE * palette)
     return settings.weight_of_content() * content, settings.weight_of_style() * style
+
+
+def _scale(targets: Targets) -> float:
+    """What the sum of the paintings' losses is multiplied by."""
+    if targets.style_units is None:
+        return 1.0
+    return STYLE_UNIT if targets.neighbors is None else NEIGHBORS_UNIT * MOMENTS_SHARE
 
 
 def _terms(
@@ -114,9 +124,9 @@ def _terms(
     """What the style loss is a weighted sum of, by the number of the painting and the layer."""
     terms = {}
     for number, share in enumerate(targets.shares):
-        if targets.units is not None:
-            share = share / targets.units.styles[number]
         for layer, weight in settings.style_layer_weights().items():
+            if targets.style_units is not None:
+                weight = weight / targets.style_units[number][layer]
             gram = statistics.style[layer][targets.regions[number]]
             terms[number, layer] = Term(gram, targets.styles[number][layer], share * weight)
     return terms
@@ -201,9 +211,7 @@ def _style_and_slopes(
     """The sum of the style losses of all layers, and the gradient of the style loss of `compare` at
     `Statistics.style`."""
     terms = _terms(statistics, targets, settings)
-    weight = settings.weight_of_style()
-    if targets.units is not None:
-        weight *= STYLE_UNIT * MOMENTS_SHARE
+    weight = settings.weight_of_style() * _scale(targets)
     style, of_terms = slopes.weighted_sum(
         list(terms.values()), settings.statistics(), shape[1] * shape[2], weight
     )

@@ -11,6 +11,8 @@ from neural_style_tf.objective.neighbors import NeighborTarget
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
 
+LEAST_ROOT = 1e-4  # of the largest: a layer that a painting leaves dark would count without limit
+
 
 class Targets(NamedTuple):
     """What the features of the picture are compared with, by layer name."""
@@ -19,18 +21,12 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
     regions: list[int]  # the number of the region that each painting paints
+    # what losses are divided by, so that they mean the same for every painting; float32 scalars:
+    style_units: list[dict[str, tf.Tensor]] | None = None  # None: losses keep their own size
     # with `style_loss="neighbors"`, and only then:
+    content_unit: tf.Tensor | None = None
     neighbors: NeighborTarget | None = None
-    units: "Units | None" = None
     colors: dict[int, Colors] | None = None  # by the number of the region
-
-
-class Units(NamedTuple):
-    """What losses are divided by, so that they mean the same for every painting: the losses of a
-    picture without any features. Float32 scalars."""
-
-    content: tf.Tensor
-    styles: list[tf.Tensor]  # of each painting's statistics
 
 
 def make_targets(
@@ -38,10 +34,11 @@ def make_targets(
     styles: list[dict[str, losses.Gram]],
     settings: Settings,
     masks: Masks,
+    pixels: int,
 ) -> Targets:
-    """The targets from what was measured. For "wasserstein" the paintings of a region are blended
-    into one Gaussian by their moments: what is nearest to several Gaussians resembles none of
-    them."""
+    """The targets of a picture of so many pixels from what was measured. For "wasserstein" the
+    paintings of a region are blended into one Gaussian by their moments: what is nearest to several
+    Gaussians resembles none of them."""
     shares, regions = masks.shares(settings, len(styles)), masks.numbers(len(styles))
     if settings.statistics() == "wasserstein":
         styles, shares, regions = _blended_by_region(styles, shares, regions)
@@ -49,7 +46,10 @@ def make_targets(
         {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
         for of in styles
     ]
-    return Targets(content, targets, [float(share) for share in shares], regions)
+    units = None
+    if settings.equalizes_styles:
+        units = [_style_units(target, settings, pixels) for target in targets]
+    return Targets(content, targets, [float(share) for share in shares], regions, units)
 
 
 def by_region(regions: list[int]) -> dict[int, list[int]]:
@@ -92,27 +92,31 @@ def _blended(grams: list[losses.Gram], shares: list[float]) -> losses.Gram:
     )
 
 
-def units_of(targets: Targets, mean_squares: Mapping[str, float], settings: Settings) -> Units:
-    """The units of the losses with these targets. mean_squares: of the paintings' features, by
-    content layer."""
-    content = sum(
-        weight * mean_squares[layer] for layer, weight in settings.content_layer_weights().items()
-    )
+def content_unit(mean_squares: Mapping[str, float], settings: Settings) -> tf.Tensor:
+    """The content loss of a picture without features, as large as those of paintings. mean_squares:
+    of the paintings' features, by content layer."""
+    weights = settings.content_layer_weights()
+    unit = sum(weight * mean_squares[layer] for layer, weight in weights.items())
+    return _or_one(tf.constant(unit, tf.float32))
+
+
+def _style_units(
+    target: Mapping[str, losses.StyleTarget], settings: Settings, pixels: int
+) -> dict[str, tf.Tensor]:
+    """With these units the weighted sum of a painting's style losses is 1 for a picture without
+    features. What each layer has of it is the root of what it had: without units some have a
+    hundred thousand times more than others, which is to say that two of them count."""
     weights = settings.style_layer_weights()
-    styles = [
-        _or_one(sum(weight * _loss_of_nothing(style[layer]) for layer, weight in weights.items()))
-        for style in targets.styles
-    ]
-    return Units(_or_one(tf.constant(content, tf.float32)), styles)
+    roots = {
+        layer: tf.sqrt(losses.loss_of_nothing(target[layer], settings.statistics(), pixels))
+        for layer in weights
+    }
+    least = LEAST_ROOT * tf.reduce_max(list(roots.values()))
+    roots = {layer: _or_one(tf.maximum(root, least)) for layer, root in roots.items()}
+    total = _or_one(sum((weights[layer] * roots[layer] for layer in weights), start=tf.zeros(())))
+    return {layer: root * total for layer, root in roots.items()}
 
 
 def _or_one(unit: tf.Tensor) -> tf.Tensor:
     """The unit, or 1 instead of 0: all layers may have the weight 0."""
     return tf.where(unit > 0, unit, tf.ones_like(unit))
-
-
-def _loss_of_nothing(target: losses.StyleTarget) -> tf.Tensor:
-    """The moments' loss of a picture that has no features."""
-    assert isinstance(target, losses.MomentTarget)
-    zeros = losses.Gram(tf.zeros_like(target.second), 1.0, tf.zeros_like(target.mean))
-    return losses.style_loss(zeros, target, "moments")

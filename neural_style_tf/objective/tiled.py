@@ -9,6 +9,7 @@ and shows no seams.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ class TiledObjective:
             for number, style in enumerate(styles)
         ]
         # without the content's, which are in a file
-        self._targets = make_targets({}, grams, settings, masks)
+        self._targets = make_targets({}, grams, settings, masks, math.prod(self._shape[1:3]))
         self._indices: np.ndarray | None = None  # of the nearest columns, [rows, columns] of places
         if matches is not None:
             self._targets = matches.added_to(

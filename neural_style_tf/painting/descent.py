@@ -218,12 +218,12 @@ class Descent:
         broken = [name for name, loss in scored.losses.items() if not np.isfinite(float(loss))]
         if not broken:
             return
-        weights = [f"{name}_weight" for name in broken if name != "total"]
-        weights = weights or ["content_weight", "style_weight", "tv_weight"]
+        weights = settings.weights_by_loss()
         lower: list[str] = []
-        for name in weights:
+        for loss in [name for name in broken if name != "total"] or weights:
+            name, value = weights[loss]
             lower += [" or "] * bool(lower)
-            lower += [SettingName(name), f" (now {getattr(settings, name):g})"]
+            lower += [SettingName(name), f" (now {value:g})"]
         visible = self.frame.picture(best.picture)
         image = stage.image(visible) if np.isfinite(float(best.losses["total"])) else None
         raise NotFiniteError(

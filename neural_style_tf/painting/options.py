@@ -21,7 +21,7 @@ class SettingsOptions(TypedDict, total=False):
     style_fit: str
     content_weight: float
     content_weight_blend: float
-    style_weight: float
+    style_weight: float | None
     stylization: float | None
     style_layer_weight_exp: float
     style_blend_weights: Sequence[float] | None

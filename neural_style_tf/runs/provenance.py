@@ -14,7 +14,7 @@ import os
 import platform
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from neural_style_tf import needs
 from neural_style_tf.errors import SettingName, UserError, nearest, shortened
@@ -24,7 +24,12 @@ from neural_style_tf.runs import options as described
 from neural_style_tf.runs.names import SHA256, base_name
 from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
 from neural_style_tf.schema import setting_defaults, settings_from, shapes_picture
-from neural_style_tf.settings import ADAM_DEFAULTS, Settings, setting_rules
+from neural_style_tf.settings import (
+    ADAM_DEFAULTS,
+    STYLIZATION_RANGE,
+    Settings,
+    setting_rules,
+)
 from neural_style_tf.version import VERSION
 
 MOST_FILES = 1000  # of an option
@@ -190,7 +195,7 @@ def checked(description: Any, source: str) -> Description:
         _check_values(source, "losses", description.get("losses", {}), _is_number)
         return description
     _check_known(description, source)
-    description = _with_present_names(description)
+    description = _with_present_weights(_with_present_names(description))
     digests = description.get("sha256")
     if not isinstance(digests, dict) or digests.keys() - set(recorded_inputs()):
         raise _damaged(source, f"sha256 is {shortened(digests)}")
@@ -238,6 +243,20 @@ def _with_present_names(description: Description) -> Description:
         {**defaults, **settings},
     )
     return description | changed | {name: defaults[name] for name in unused}
+
+
+def _with_present_weights(description: Description) -> Description:
+    """What an earlier version wrote, when `stylization` multiplied a `style_weight` of its own,
+    whatever the painting, as that weight."""
+    weight, balance = description.get("style_weight"), description.get("stylization")
+    if not (_is_number(weight) and _is_number(balance)):
+        return description
+    if description.get("style_loss") == "neighbors":
+        return description | {"style_weight": None}
+    if not 0 <= balance <= 1:  # `_check_settings` says so
+        return description
+    strength = weight * STYLIZATION_RANGE ** (2 * balance - 1)
+    return description | {"style_weight": strength, "stylization": None}
 
 
 def _check_known(description: Description, source: str) -> None:
@@ -289,7 +308,7 @@ def _check_values(source: str, name: str, values: Any, is_right: Callable[[Any],
         raise _damaged(source, f"{name} is {shortened(values)}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63)
 
 

@@ -87,8 +87,9 @@ def test_the_loss_is_the_mean_distance_of_brute_force(network, picture, brute_fo
     first, last = (np.full(count, index, np.int32) for index in (0, len(palette) - 1))
     (loss, distance), (other_loss, other_distance) = losses_of(first), losses_of(last)
     # the statistics of the whole painting add the same to both
-    expected = SETTINGS.style_weight * statistics.STYLE_UNIT * (distance - other_distance)
-    assert loss > SETTINGS.style_weight * statistics.STYLE_UNIT * distance
+    weight = SETTINGS.weight_of_style() * statistics.NEIGHBORS_UNIT
+    expected = weight * (distance - other_distance)
+    assert loss > weight * distance
     np.testing.assert_allclose(loss - other_loss, expected, rtol=5e-3)  # bfloat16 columns
 
 

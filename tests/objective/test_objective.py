@@ -1,12 +1,15 @@
 """The objective: losses against plain NumPy, gradients against finite differences."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from variants import VARIANTS, objective_of
+from variants import TWO_BLOCKS, VARIANTS, objective_of, untraced
 
 from neural_style_tf.objective.objective import measure_targets
+from neural_style_tf.objective.statistics import STYLE_UNIT, Statistics, compare
 from neural_style_tf.settings import Settings
 
 
@@ -47,6 +50,29 @@ def test_gradient_equals_finite_differences(evaluated):
         np.testing.assert_allclose(
             np.sum(gradient * direction), slope, rtol=1e-3, atol=1e-4 * np.linalg.norm(gradient)
         )
+
+
+@pytest.mark.parametrize("kind", ["moments", "mean", "layer", "picture", "wasserstein"])
+def test_a_picture_without_features_has_the_same_style_loss_for_every_painting(
+    network, picture, kind
+):
+    """Of one that is pale and one that is not."""
+    layers = TWO_BLOCKS["style_layers"]
+    settings = Settings(style_loss=kind, style_layers=layers, texture="32x32")
+    size = tf.TensorShape((1, 32, 32, 3))
+    for contrast in (0.1, 1.0):
+        painting = tf.constant(128 + contrast * (picture(32, 32, seed=2)[np.newaxis] - 128))
+        with untraced():
+            targets = measure_targets(network, painting, [painting], settings)
+            like = dataclasses.replace(settings, style_loss="layer")
+            grams = measure_targets(network, painting, [painting], like)
+        nothing = {
+            layer: [gram._replace(products=0 * gram.products, sums=tf.zeros(len(gram.products)))]
+            for layer, gram in grams.styles[0].items()
+        }
+        statistics = Statistics({}, nothing, tf.zeros(()), [])
+        _, style = compare(statistics, targets, settings, size)
+        np.testing.assert_allclose(style, settings.weight_of_style() * STYLE_UNIT, rtol=1e-2)
 
 
 def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network, picture):

@@ -5,9 +5,11 @@ import json
 import re
 
 import numpy as np
+import pytest
 from shared import error_of
 
 from neural_style_tf.commands.parser import parse
+from neural_style_tf.errors import UserError
 from neural_style_tf.pictures import metadata, writing
 from neural_style_tf.runs import provenance
 from neural_style_tf.runs.options import RunOptions
@@ -43,6 +45,35 @@ def test_a_picture_of_an_earlier_version_is_painted_as_it_was(folder, monkeypatc
         checked = provenance.checked(earlier, "out.png")
         assert checked["style_fit"] == "width" and checked.get("fit") == fit
         assert provenance.is_same(checked, described)
+
+
+@pytest.mark.parametrize(
+    ("style_loss", "stylization", "weight", "kept"),
+    [
+        ("moments", None, 5000, None),
+        ("moments", 0.75, 50_000, None),
+        ("neighbors", 0.75, None, 0.75),  # whose losses have one scale, then and now
+    ],
+)
+def test_so_is_one_from_before_paintings_had_one_strength(
+    folder, monkeypatch, style_loss, stylization, weight, kept
+):
+    """A weight of 5000 was multiplied by the stylization then, whatever the painting."""
+    monkeypatch.chdir(folder)
+    options = RunOptions(content="photo.png", styles=["painting.png"], output="out.png")
+    now = options.with_settings(style_loss=style_loss, stylization=stylization)
+    earlier = provenance.describe(now) | {"style_weight": 5000.0}
+    checked = provenance.checked(earlier, "out.png")
+    assert checked["style_weight"] == weight and checked["stylization"] == kept
+
+
+@pytest.mark.parametrize("stylization", [2, "much"])
+def test_a_damaged_stylization_of_an_earlier_version_is_one_line(folder, monkeypatch, stylization):
+    monkeypatch.chdir(folder)
+    options = RunOptions(content="photo.png", styles=["painting.png"], output="out.png")
+    damaged = {"style_weight": 5000.0, "stylization": stylization}
+    with pytest.raises(UserError, match=r"^out.png: stylization is (2|much): use "):
+        provenance.checked(provenance.describe(options) | damaged, "out.png")
 
 
 def sha256(path):
@@ -94,7 +125,7 @@ def test_what_is_given_stands_in_for_what_it_excludes():
     inherited = {"content": "a", "styles": ["b"], "output": "c", "width": 40, "style_weight": 7.0}
     options = parse(["--size", "30", "--stylization", "0.3"], inherited)
     settings = options.settings
-    assert settings.width is None and settings.size == 30 and settings.style_weight == 5000
+    assert settings.width is None and settings.size == 30 and settings.style_weight is None
 
 
 def test_options_that_say_nothing_alone_are_told(run):

@@ -24,7 +24,7 @@ NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4
 # Steps of each optimizer, by default.
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
 # Times as many with neighbors, which begin with smaller stages.
-STEPS_OF_NEIGHBORS = 2
+STEPS_OF_NEIGHBORS = 1.4
 # Of Adam, by default. Passing one of these, and no optimizer, selects it.
 ADAM_DEFAULTS = {
     "learning_rate": 5.0,
@@ -244,7 +244,7 @@ class Settings:
             object.__setattr__(self, "optimizer", "adam" if means_adam else "lbfgs")
         if self.iterations is None:
             times = STEPS_OF_NEIGHBORS if self.style_loss == "neighbors" else 1
-            object.__setattr__(self, "iterations", times * ITERATIONS[self.optimizer])
+            object.__setattr__(self, "iterations", round(times * ITERATIONS[self.optimizer]))
         self._check_together()
 
     def _check_together(self) -> None:

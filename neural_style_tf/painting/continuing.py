@@ -36,7 +36,7 @@ def starting_point(
     taken = int(state["iterations"])
     if settings.iterations < taken:
         raise _wrong_iterations(settings, f", and {taken} are done already: use {taken} or more")
-    plan = stages.with_iterations(planned, settings.iterations)
+    plan = stages.with_iterations(planned, settings)
     if plan != planned and stages.depends_on_total_steps(settings):
         return None, plan
     number = int(state["stage"])

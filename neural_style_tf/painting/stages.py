@@ -5,6 +5,7 @@ are painted at a small size, and refined at larger ones. Gatys et al. 2017, "Con
 Factors in Neural Style Transfer", section 6.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # with benchmarks/quality.py, see docs/quality.md.
 STAGE_FACTOR = 2
 STEPS_FACTOR = math.sqrt(2)
+# With neighbors each stage has this share of the steps that are left, and the last one all: as many
+# at a small size whatever the size of the result, which then becomes the same picture.
+SHARE_OF_STEPS_LEFT = 3 / 8
 BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
@@ -90,7 +94,7 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
                 f" is {count} for {width}x{height} pixels and {settings.iterations} "
                 f"iterations: use {most_stages} or fewer",
             )
-    steps = _split(settings.iterations, count)
+    steps = _split(settings.iterations, count, settings)
 
     # where opposite edges meet, every pooling halves a side exactly
     unit = WRAPPED_UNIT if settings.wraps else COARSE_UNIT
@@ -173,11 +177,11 @@ def total_steps(plan: list[Stage]) -> int:
     return sum(stage.iterations for stage in plan)
 
 
-def with_iterations(plan: list[Stage], iterations: int) -> list[Stage]:
-    """The plan with another number of steps in all."""
-    if iterations == total_steps(plan):
+def with_iterations(plan: list[Stage], settings: Settings) -> list[Stage]:
+    """The plan with the settings' number of steps in all."""
+    if settings.iterations == total_steps(plan):
         return plan
-    steps = _split(iterations, len(plan))
+    steps = _split(settings.iterations, len(plan), settings)
     return [stage._replace(iterations=many) for stage, many in zip(plan, steps, strict=True)]
 
 
@@ -202,8 +206,15 @@ def _halvings(side: int) -> int:
     return int(math.log(side / SMALLEST_SIDE, STAGE_FACTOR))
 
 
-def _split(iterations: int, count: int) -> list[int]:
-    """The steps of each stage, falling by `STEPS_FACTOR`: 300 in two stages are 176 and 124."""
+def _split(iterations: int, count: int, settings: Settings) -> list[int]:
+    """The steps of each stage, falling by `STEPS_FACTOR`: 300 in two stages are 176 and 124. With
+    neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in three stages are 52, 33 and 55."""
+    if settings.style_loss == "neighbors":
+        left = [iterations]
+        for number in range(1, count):  # and at least one step each
+            wanted = round(iterations * (1 - SHARE_OF_STEPS_LEFT) ** number)
+            left.append(max(count - number, min(left[-1] - 1, wanted)))
+        return [before - after for before, after in itertools.pairwise([*left, 0])]
     shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]
     ends = [
         round(iterations * sum(shares[:number]) / sum(shares)) for number in range(1, count + 1)

@@ -31,6 +31,19 @@ def test_large_pictures_begin_small_and_end_with_few_steps():
     assert plan(2048, 2048, iterations=300) == [(512, 512, 136), (1024, 1024, 96), (2048, 2048, 68)]
 
 
+def test_neighbours_take_as_many_steps_at_a_small_size_whatever_the_size_of_the_result():
+    plans = {size: plan(size, size, style_loss="neighbors") for size in (512, 1024, 2048)}
+    assert [steps for *_, steps in plans[512]] == [52, 33, 55]
+    for size, larger in ((512, 1024), (1024, 2048)):
+        assert plans[larger][: len(plans[size]) - 1] == plans[size][:-1]
+
+
+@pytest.mark.parametrize("iterations", range(1, 40))
+def test_no_stage_is_without_steps(iterations):
+    planned = plan(4096, 4096, style_loss="neighbors", iterations=iterations)
+    assert min(steps for *_, steps in planned) >= 1
+
+
 def test_work_is_steps_times_pixels():
     small_then_large = stages.plan(768, 1024, Settings(iterations=300))
     done = [stages.work_done(small_then_large, steps) for steps in (0, 88, 176, 238, 300)]

@@ -127,7 +127,7 @@ class Settings:
         "instead of --stylization: weight of the style loss, whatever the painting",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
-        "between photo and painting, alike for all paintings: 0 barely paints",
+        "0 barely paints, 1 is nearly all painting, whatever the painting",
         brief="0 barely paints, 1 is nearly all painting",
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",

@@ -52,7 +52,7 @@ seed height size quiet debug version
 
 def test_help_has_every_option():
     result = subprocess.run([*COMMAND, "--help-all"], capture_output=True, text=True, check=True)
-    assert "(default 5000)" in result.stdout
+    assert "(default 300)" in result.stdout
     for option in OPTIONS.split():
         assert re.search(rf"^  --{option}\b", result.stdout, re.MULTILINE), option
 

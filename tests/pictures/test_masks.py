@@ -94,7 +94,7 @@ def test_low_precision_agrees(shallow, picture):
         memory.make_objective(shallow, photo, paintings, Settings(), dtype, None, masks)[0](ours)
         for dtype in (tf.float32, tf.bfloat16, tf.float16)
     )
-    assert apart(bfloat16.gradient.numpy(), plain.gradient.numpy()) < 0.03
+    assert apart(bfloat16.gradient.numpy(), plain.gradient.numpy()) < 0.1
     assert apart(float16.gradient.numpy(), plain.gradient.numpy()) < 0.01
 
 

@@ -181,7 +181,7 @@ class Settings:
     iterations: int = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
         unit="default " + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items())
-        + "; neighbors twice as many")
+        + f"; neighbors {STEPS_OF_NEIGHBORS:g} times as many")
     optimizer: str = setting(None, "run",
         "adam takes less memory; l-bfgs-b is SciPy's",
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),

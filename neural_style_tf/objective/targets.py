@@ -36,7 +36,7 @@ def make_targets(
     masks: Masks,
     pixels: int,
 ) -> Targets:
-    """The targets of a picture of so many pixels from what was measured. For "wasserstein" the
+    """The targets from what was measured, of a picture with that many pixels. For "wasserstein" the
     paintings of a region are blended into one Gaussian by their moments: what is nearest to several
     Gaussians resembles none of them."""
     shares, regions = masks.shares(settings, len(styles)), masks.numbers(len(styles))

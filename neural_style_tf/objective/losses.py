@@ -218,11 +218,12 @@ def style_losses(
 
 
 def loss_of_nothing(target: StyleTarget, scale: str, pixels: float) -> tf.Tensor:
-    """The `style_loss` of a picture that has no features, a float32 scalar."""
+    """The `style_loss` of a picture that has no features, a float32 scalar; eight times that of
+    "wasserstein", which remains an eighth of the others."""
     if isinstance(target, Gaussian):
         squares = tf.reduce_sum(tf.square(target.mean))
         variances = tf.cast(tf.linalg.trace(target.covariance), tf.float32)
-        return target.unit / 8 * (squares + variances) / target.mean.shape[0]
+        return target.unit * (squares + variances) / target.mean.shape[0]
     if isinstance(target, MomentTarget):
         moments = Moments(tf.zeros_like(target.mean), tf.zeros_like(target.second))
         return _moment_loss(moments, target)

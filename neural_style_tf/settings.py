@@ -124,10 +124,10 @@ class Settings:
         "share of relu4_2 in the content loss, relu5_2 has the rest: lower is freer",
         kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
     style_weight: float | None = setting(None, "balance",
-        "instead of --stylization: weight of the style loss, whatever the painting",
+        "instead of --stylization: weight of the style loss, as in published programs",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
-        "0 barely paints, 1 is nearly all painting, whatever the painting",
+        "0 barely paints, 1 is nearly all painting; alike for pale and strong paintings",
         brief="0 barely paints, 1 is nearly all painting",
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",

@@ -90,11 +90,12 @@ def test_the_gradient_is_that_of_the_losses_whole_and_in_tiles(
 def test_low_precision_agrees(shallow, picture):
     photo, paintings, masks, _ = masked(picture, (120, 90))
     ours = tf.constant(picture(120, 90, seed=9)[np.newaxis])
+    settings = Settings(style_weight=5000)
     plain, bfloat16, float16 = (
-        memory.make_objective(shallow, photo, paintings, Settings(), dtype, None, masks)[0](ours)
+        memory.make_objective(shallow, photo, paintings, settings, dtype, None, masks)[0](ours)
         for dtype in (tf.float32, tf.bfloat16, tf.float16)
     )
-    assert apart(bfloat16.gradient.numpy(), plain.gradient.numpy()) < 0.1
+    assert apart(bfloat16.gradient.numpy(), plain.gradient.numpy()) < 0.03
     assert apart(float16.gradient.numpy(), plain.gradient.numpy()) < 0.01
 
 

@@ -127,7 +127,7 @@ class Settings:
         "instead of --stylization: weight of the style loss, as in published programs",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
-        "0 barely paints, 1 is nearly all painting; alike for pale and strong paintings",
+        "0 barely paints, 1 is nearly all painting, for every painting",
         brief="0 barely paints, 1 is nearly all painting",
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",

@@ -113,7 +113,7 @@ def compare(
 
 def _scale(targets: Targets) -> float:
     """What the sum of the paintings' losses is multiplied by."""
-    if targets.style_units is None:
+    if targets.style_weights is None:
         return 1.0
     return STYLE_UNIT if targets.neighbors is None else NEIGHBORS_UNIT * MOMENTS_SHARE
 
@@ -122,11 +122,11 @@ def _terms(
     statistics: Statistics, targets: Targets, settings: Settings
 ) -> dict[tuple[int, str], Term]:
     """What the style loss is a weighted sum of, by the number of the painting and the layer."""
+    own = settings.style_layer_weights()
     terms = {}
     for number, share in enumerate(targets.shares):
-        for layer, weight in settings.style_layer_weights().items():
-            if targets.style_units is not None:
-                weight = weight / targets.style_units[number][layer]
+        weights = targets.style_weights[number] if targets.style_weights else own
+        for layer, weight in weights.items():
             gram = statistics.style[layer][targets.regions[number]]
             terms[number, layer] = Term(gram, targets.styles[number][layer], share * weight)
     return terms

@@ -21,8 +21,9 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
     regions: list[int]  # the number of the region that each painting paints
-    # what losses are divided by, so that they mean the same for every painting; float32 scalars:
-    style_units: list[dict[str, tf.Tensor]] | None = None  # None: losses keep their own size
+    # of each painting, by layer, so that losses mean the same for every painting; float32 scalars.
+    # None: losses keep their own size, and the weights are those of the settings.
+    style_weights: list[dict[str, tf.Tensor]] | None = None
     # with `style_loss="neighbors"`, and only then:
     content_unit: tf.Tensor | None = None
     neighbors: NeighborTarget | None = None
@@ -46,10 +47,10 @@ def make_targets(
         {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
         for of in styles
     ]
-    units = None
+    weights = None
     if settings.equalizes_styles:
-        units = [_style_units(target, settings, pixels) for target in targets]
-    return Targets(content, targets, [float(share) for share in shares], regions, units)
+        weights = [_equal_weights(target, settings, pixels) for target in targets]
+    return Targets(content, targets, [float(share) for share in shares], regions, weights)
 
 
 def by_region(regions: list[int]) -> dict[int, list[int]]:
@@ -100,12 +101,12 @@ def content_unit(mean_squares: Mapping[str, float], settings: Settings) -> tf.Te
     return _or_one(tf.constant(unit, tf.float32))
 
 
-def _style_units(
+def _equal_weights(
     target: Mapping[str, losses.StyleTarget], settings: Settings, pixels: int
 ) -> dict[str, tf.Tensor]:
-    """With these units the weighted sum of a painting's style losses is 1 for a picture without
-    features. What each layer has of it is the root of what it had: without units some have a
-    hundred thousand times more than others, which is to say that two of them count."""
+    """With these weights the sum of a painting's style losses is 1 for a picture without features.
+    What each layer has of it is the root of what it had: otherwise some have a hundred thousand
+    times more than others, which is to say that two of them count."""
     weights = settings.style_layer_weights()
     roots = {
         layer: tf.sqrt(losses.loss_of_nothing(target[layer], settings.statistics(), pixels))
@@ -114,7 +115,7 @@ def _style_units(
     least = LEAST_ROOT * tf.reduce_max(list(roots.values()))
     roots = {layer: _or_one(tf.maximum(root, least)) for layer, root in roots.items()}
     total = _or_one(sum((weights[layer] * roots[layer] for layer in weights), start=tf.zeros(())))
-    return {layer: root * total for layer, root in roots.items()}
+    return {layer: weight / (roots[layer] * total) for layer, weight in weights.items()}
 
 
 def _or_one(unit: tf.Tensor) -> tf.Tensor:

@@ -81,7 +81,10 @@ def paint(parcel: Parcel, topic: str, number: int) -> Painted:
 
     with _painting:  # one at a time, however many threads the worker has
         worker.log_event(topic, (number, worker.address, None))  # it begins
-        device = _device(parcel.options)
+        try:
+            device = _device(parcel.options)
+        except UserError as error:
+            return jobs.failed(message_of(error)), None
         network = parcel.network or str(BUNDLED_NETWORK)
         options = dataclasses.replace(parcel.options, network=network)
         if parcel.files is None:

@@ -1,6 +1,7 @@
 """Each worker paints on a GPU of its own."""
 
 import contextlib
+import types
 
 import pytest
 
@@ -99,3 +100,16 @@ def test_what_a_worker_hears_at_its_start_is_reported_with_its_pictures(monkeypa
     monkeypatch.setattr(tensorflow_setup, "start", start)
     monkeypatch.setattr(jobs, "paint", lambda *_: jobs.Outcome("done", notes=("grey",)))
     assert jobs.in_worker(1, False, "cpu")(None, None).notes == ("an unused GPU", "grey")
+
+
+@pytest.mark.cluster
+def test_a_cluster_names_the_option_of_a_device_that_its_worker_lacks(gpus, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    worker = types.SimpleNamespace(address="tcp://here:1", log_event=lambda *event: None)
+    monkeypatch.setattr(distributed, "get_worker", lambda: worker)
+    monkeypatch.setattr(parcels, "_devices", [])
+    gpus(0)
+    options = RunOptions(content="photo.jpg", styles=("painting.jpg",), output="out.png", device="gpu:7")
+    outcome, data = parcels.paint(parcels.Parcel(options, None, None), "topic", 1)
+    assert outcome.status == "failed" and outcome.message.startswith("--device is gpu:7")
+    assert data is None

@@ -82,6 +82,12 @@ def remedy() -> str | None:
     return None
 
 
+def is_advised() -> bool:
+    """Whether a GPU that TensorFlow does not find is worth a word in every run: without Apple's
+    plug-in a Mac paints on its CPU, which is what docs/devices.md recommends."""
+    return sys.platform != "darwin" or has_plugin()
+
+
 def _remedy_on_mac() -> str:
     if has_plugin():
         return (

@@ -79,26 +79,17 @@ def _fastest(convolution: Convolution) -> "tf.DType":
     )
 
 
-def limit_tf32(dtype: "tf.DType") -> None:
-    """Has NVIDIA's GPUs multiply in float32 where the features are float32.
+@contextlib.contextmanager
+def tf32_for(dtype: "tf.DType") -> Iterator[None]:
+    """Has NVIDIA's GPUs multiply in float32 where the features are float32, for the duration of the
+    context.
 
     By default TensorFlow rounds the factors of float32 products to TF32 on GPUs since Ampere: to 10
     bits after the point, instead of 23. Features in float16 have 10, in bfloat16 7, so that is
     allowed for their statistics. If a script has switched TF32 off, it stays off.
     """
-    import tensorflow as tf
-
-    if devices.gpu_in_use():
-        is_allowed = _users_tf32() and dtype != tf.float32
-        tf.config.experimental.enable_tensor_float_32_execution(is_allowed)
-
-
-@functools.cache
-def _users_tf32() -> bool:
-    """Whether TF32 was on before this program changed it."""
-    import tensorflow as tf
-
-    return tf.config.experimental.tensor_float_32_execution_enabled()
+    with without_tf32() if dtype.name == "float32" else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

@@ -101,10 +101,12 @@ def kept() -> Iterator[Callable[[], str]]:
         with silenced():
             yield lambda: ""
         return
-    with file, _shown_after_death(file.name), _redirected(file.fileno()):
-        yield lambda: Path(file.name).read_text(errors="replace")
-    with contextlib.suppress(OSError):
-        os.unlink(file.name)
+    try:
+        with file, _shown_after_death(file.name), _redirected(file.fileno()):
+            yield lambda: Path(file.name).read_text(errors="replace")
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(file.name)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def start(debug: bool = False, threads: int | None = None, device: str = devices
     if gpu:
         number = f" {gpu.number}" if len(devices.gpus_here()) > 1 else ""
         return f"GPU{number} ({gpu.name})"
-    if device != devices.CPU and not devices.gpus_here():
+    if device != devices.CPU and not devices.gpus_here() and drivers.is_advised():
         _report_unused_gpu()
     return f"CPU ({threads_in_words(threads)})"
 

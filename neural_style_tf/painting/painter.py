@@ -165,19 +165,20 @@ class Painter:
     def images(self) -> Images:
         """The checkpoints, each with the number of its step, and last the best picture."""
         first = 1 if self._resume is None else int(self._resume["stage"])
-        for stage in self._plan[first - 1 :]:
-            self.begin(stage)
-            yield from self.paint(stage)
-            if self._descent.is_over:
-                break
-            self.end(stage)
-        self._report_best(stage)
-        yield None, self.finish(stage)
+        with precision.tf32_for(self._precision):
+            for stage in self._plan[first - 1 :]:
+                self.begin(stage)
+                yield from self.paint(stage)
+                if self._descent.is_over:
+                    break
+                self.end(stage)
+            self._report_best(stage)
+            image = self.finish(stage)
+        yield None, image
 
     def begin(self, stage: Stage) -> None:
         """Makes the objective of a stage, and takes the descent there."""
         self._release_objective()
-        precision.limit_tf32(self._precision)
         last = self._plan[-1]
         pictures = self._pictures.at_stage(stage, last, self._settings)
         photo, *paintings = (picture[np.newaxis] for picture in pictures)

@@ -103,10 +103,10 @@ def test_the_remedy_on_a_mac(computer):
     assert drivers.remedy() == (
         "pip install 'neural-style-tf[metal]' installs Apple's plug-in, which is not tested here"
     )
-    assert not drivers.may_work()
+    assert not drivers.may_work() and not drivers.is_advised()
     computer(system="darwin", plugin=True)
     assert drivers.remedy().startswith("Apple's plug-in does not fit this version of TensorFlow: ")
-    assert drivers.may_work()
+    assert drivers.may_work() and drivers.is_advised()
 
 
 def test_the_remedy_on_windows(computer, monkeypatch):
@@ -141,6 +141,16 @@ def test_a_gpu_that_tensorflow_does_not_find_is_reported_once(computer, monkeypa
         "built without CUDA: pip install 'tensorflow[and-cuda]' installs one with it; --device "
         "cpu paints on the CPU without this line"
     )
+
+
+def test_a_mac_without_apples_plug_in_says_nothing_unless_its_devices_are_listed(
+    computer, monkeypatch, caplog
+):
+    computer(system="darwin")
+    monkeypatch.setattr(streams, "_said", set())
+    assert tensorflow_setup.start().startswith("CPU (") and not caplog.messages
+    tensorflow_setup.listed_devices()
+    assert "installs Apple's plug-in" in caplog.text
 
 
 def test_the_build_of_tensorflow_is_read_without_importing_it():

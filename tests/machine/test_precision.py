@@ -114,24 +114,23 @@ def tf32(monkeypatch):
     monkeypatch.setattr(devices, "gpu_in_use", lambda: devices.Gpu(0, "card", (9, 0)))
     monkeypatch.setattr(experimental, "tensor_float_32_execution_enabled", lambda: switch.is_on)
     monkeypatch.setattr(experimental, "enable_tensor_float_32_execution", turn)
-    precision._users_tf32.cache_clear()
-    yield switch
-    precision._users_tf32.cache_clear()
+    return switch
 
 
 def test_float32_is_never_rounded_to_tf32(tf32):
     for dtype, is_on in ((tf.bfloat16, True), (tf.float32, False), (tf.float16, True)):
-        precision.limit_tf32(dtype)
-        assert tf32.is_on is is_on
-        with precision.without_tf32():
-            assert not tf32.is_on
-        assert tf32.is_on is is_on
+        with precision.tf32_for(dtype):
+            assert tf32.is_on is is_on
+            with precision.without_tf32():
+                assert not tf32.is_on
+            assert tf32.is_on is is_on
+        assert tf32.is_on
 
 
 def test_tf32_that_a_script_has_switched_off_stays_off(tf32):
     tf32.is_on = False
-    precision.limit_tf32(tf.bfloat16)
-    assert not tf32.is_on
+    with precision.tf32_for(tf.bfloat16):
+        assert not tf32.is_on
 
 
 def test_a_run_reports_its_losses_without_tf32(tf32, shallow, picture, monkeypatch):
@@ -157,6 +156,7 @@ def test_a_run_reports_its_losses_without_tf32(tf32, shallow, picture, monkeypat
             on_step=lambda _: None,
         )
         list(steps)
+        assert tf32.is_on  # for what a script does next
     of_float32 = {("targets", False), ("step", False)}
     assert set(seen) == of_float32 | {("step", True), ("losses", False)}
     assert seen[0] == seen[seen.index(("step", True)) - 1] == ("targets", False)

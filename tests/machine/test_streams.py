@@ -1,8 +1,10 @@
 """Streams: what libraries write to standard error, kept from the terminal, and shown if need be."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from launcher import ROOT
@@ -46,6 +48,15 @@ def test_what_is_kept_is_not_on_the_terminal(capfd):
     os.write(2, b"then\n")
     assert capfd.readouterr().err == "then\n"
     assert streams._watched == []
+
+
+def test_what_is_kept_is_deleted_when_ctrl_c_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "_shown_after_death", lambda path: contextlib.nullcontext())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt), streams.kept():
+        assert list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_place_for_it_nothing_is_kept(monkeypatch, capfd):

@@ -22,13 +22,13 @@ from neural_style_tf.network.operations import (
     AveragePoolingOfRelu,
     FirstConvolution,
     Operation,
-    Relu,
     make_operation,
 )
+from neural_style_tf.network.relus import PooledRelu, Relu, Term
 
-# By layer name, a function that returns d loss / d features of the layer as a sum of terms, each
-# [1, h, w, channels] or [channels].
-Gradients = dict[str, Callable[[], list[tf.Tensor]]]
+# By layer name, a function that returns d loss / d features of the layer as a sum of terms, the
+# first of which is [1, h, w, channels]; a `Difference` only at a ReLU, in a graph for a GPU.
+Gradients = dict[str, Callable[[], list[Term]]]
 
 
 class Passes:
@@ -77,14 +77,12 @@ class Passes:
             self._join_relus_and_poolings()
 
     def _join_relus_and_poolings(self) -> None:
-        """Has average poolings take the gradient of the ReLU below, if nothing else needs it."""
+        """Has ReLUs take the gradient of the average pooling above."""
         names = list(self.operations)
         for below, name in itertools.pairwise(names):
             relu, pool = self.operations[below], self.operations[name]
-            if below in self._wanted or not isinstance(relu, Relu):
-                continue
-            if type(pool) is AveragePooling:
-                relu.is_masked_above = True
+            if isinstance(relu, Relu) and type(pool) is AveragePooling:
+                self.operations[below] = PooledRelu(relu, pool.scale)
                 self.operations[name] = AveragePoolingOfRelu(pool.scale)
 
     def bytes_per_pixel(self) -> float:
@@ -170,10 +168,10 @@ class Passes:
             if name in gradients:
                 with tf.control_dependencies([] if current is None else [current]):
                     terms = gradients[name]()
-                terms = terms if current is None else [current, *terms]
-                if len(terms) > 1 and isinstance(operation, Relu) and device.is_gpu():
-                    current = operation.backward_from_terms(terms, memory)
+                if isinstance(operation, Relu) and device.is_gpu():
+                    current = operation.backward_from_terms(current, terms, memory)
                     continue
+                terms = terms if current is None else [current, *terms]
                 current = fused.on_gpu(sum_of)(terms)
             if current is not None:
                 current = operation.backward(current, memory)

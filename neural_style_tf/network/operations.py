@@ -10,12 +10,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import tensorflow as tf
 
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network import device, fused, winograd
 from neural_style_tf.network.layers import Layer
+from neural_style_tf.network.relus import Relu
 
 # Factors that bring the output of a pooling to the magnitude that max pooling gives: K. Crowson,
 # style-transfer-pytorch.
@@ -202,57 +202,6 @@ _EDGES = [[0, 0], [1, 1], [1, 1], [0, 0]]
 _PAD_MODES = {"zero": "CONSTANT", "replicate": "SYMMETRIC"}
 
 
-class Relu:
-    """max(0, features).
-
-    Its memory is a mask of one byte per value, or its output if that is kept anyway
-    (`is_output_kept`) or on a GPU, where to write a mask and read it takes longer.
-    """
-
-    keeps_input = False
-    channels: int | None = None
-
-    def __init__(self, is_output_kept: bool, bias: tf.Tensor | None = None):
-        """bias: [channels] float32, what is added to the features first."""
-        self.keeps_output = is_output_kept or device.is_gpu()
-        self._bias = bias
-        self.is_masked_above = False  # whether the layer above has applied its gradient's mask
-
-    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if self._bias is None:
-            features = tf.nn.relu(features)
-        else:
-            features = fused.on_gpu(_biased_relu)(features, self._bias)
-        if self.keeps_output:
-            return features, features
-        mask = features > 0
-        with tf.control_dependencies([mask]):  # now, so that the features can be freed
-            return tf.identity(features), mask
-
-    def backward(self, gradient: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        if self.is_masked_above:
-            return gradient
-        if self.keeps_output:
-            return tf.raw_ops.ReluGrad(gradients=gradient, features=memory)
-        return tf.where(memory, gradient, tf.zeros((), gradient.dtype))
-
-    def backward_from_terms(self, terms: list[tf.Tensor], memory: tf.Tensor) -> tf.Tensor:
-        """The same for the sum of several gradients, each [1, h, w, channels] or [channels]; needs
-        the output."""
-        return fused.on_gpu(_masked_sum)(terms, memory)
-
-
-def _biased_relu(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    features_in_float32 = tf.cast(features, tf.float32)
-    return tf.cast(tf.nn.relu(features_in_float32 + bias), features.dtype)
-
-
-def _masked_sum(terms: list[tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-    """The sum of gradients where the features are above 0, added in float32, in their type."""
-    total = functools.reduce(tf.add, [tf.cast(term, tf.float32) for term in terms])
-    return tf.cast(tf.where(features > 0, total, 0.0), features.dtype)
-
-
 # Poolings are 2x2 with stride 2. At an odd edge they cover only the values inside the picture; with
 # "wrap" the sides of pictures are multiples of the last stride, so that no edge is odd.
 _POOL = {"ksize": 2, "strides": 2, "padding": "SAME"}
@@ -297,27 +246,10 @@ class AveragePooling:
 
 
 class AveragePoolingOfRelu(AveragePooling):
-    """The same for the output of a ReLU, whose gradient it takes, too: in one pass on a GPU. Its
-    memory: the input."""
+    """The same for the output of a `PooledRelu`, to which it leaves its gradient."""
 
-    keeps_input = True
-
-    def forward(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return super().forward(features)[0], features
-
-    def backward(self, gradient: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        return fused.on_gpu(_gradient_of_pooled_relu)(gradient, memory, self.scale)
-
-
-def _gradient_of_pooled_relu(gradient: tf.Tensor, features: tf.Tensor, scale: float) -> tf.Tensor:
-    _, height, width, _ = features.shape
-    rows, columns = (np.minimum(2, side - np.arange(0, side, 2)) for side in (height, width))
-    counts = (rows[:, np.newaxis] * columns)[..., np.newaxis]  # of the values of each square
-    gradient = tf.cast(gradient, tf.float32) * (scale / counts).astype(np.float32)
-    for axis in (1, 2):
-        gradient = tf.repeat(gradient, 2, axis)
-    gradient = gradient[:, :height, :width]
-    return tf.cast(tf.where(features > 0, gradient, 0.0), features.dtype)
+    def backward(self, gradient: tf.Tensor, memory: list[int]) -> tf.Tensor:
+        return gradient
 
 
 class L2Pooling:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from neural_style_tf.machine import compilation, recent
 from neural_style_tf.network import device, fused, vgg
 from neural_style_tf.network.backprop import Gradients, Passes
+from neural_style_tf.network.relus import Difference, Term
 from neural_style_tf.objective import colors, graphs, losses, neighbors
 from neural_style_tf.objective.evaluation import Evaluation, Objective
 from neural_style_tf.objective.layer_masks import at_layers
@@ -245,17 +246,20 @@ def gradients_of(
         ]
         return functools.reduce(_added, parts)
 
-    def gradient(name: str) -> list[tf.Tensor]:
+    def gradient(name: str) -> list[Term]:
         if name == colors.LAYER:
             return [of_colors()]
-        parts = []
+        parts: list[Term] = []
         if name in slopes.style:
             regions = weights_of_regions(weights, name)
             for region, slope in zip(regions, slopes.style[name], strict=True):
                 parts += losses.gram_gradient_terms(features[name], slope, region)
         if name in slopes.content:
-            slope = slopes.content[name].squares
-            parts.append(losses.distance_gradient(features[name], targets.content[name], slope))
+            slope, target = slopes.content[name].squares, targets.content[name]
+            if device.is_gpu() and name.startswith("relu"):
+                parts.append(Difference(target, 2 * slope))
+            else:
+                parts.append(losses.distance_gradient(features[name], target, slope))
         if name in near:
             parts.append(near[name]())
         return parts if device.is_gpu() else [functools.reduce(_added, parts)]

@@ -109,7 +109,8 @@ def test_a_cluster_names_the_option_of_a_device_that_its_worker_lacks(gpus, monk
     monkeypatch.setattr(distributed, "get_worker", lambda: worker)
     monkeypatch.setattr(parcels, "_devices", [])
     gpus(0)
-    options = RunOptions(content="photo.jpg", styles=("painting.jpg",), output="out.png", device="gpu:7")
+    pictures = {"content": "photo.jpg", "styles": ("painting.jpg",), "output": "out.png"}
+    options = RunOptions(**pictures, device="gpu:7")
     outcome, data = parcels.paint(parcels.Parcel(options, None, None), "topic", 1)
     assert outcome.status == "failed" and outcome.message.startswith("--device is gpu:7")
     assert data is None

@@ -181,6 +181,27 @@ def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatc
     assert apart(both(image)[1], tape.gradient(squares, image)) < TOLERANCES[tf.float32]
 
 
+@pytest.mark.parametrize("layers", [["relu1_2"], ["relu2_1"], ["relu1_2", "relu2_1"]], ids=str)
+def test_relus_below_a_pooling_are_differentiated_on_a_gpu(network, picture, layers):
+    """With a gradient of their own, with that of the pooling, and with both."""
+    image = tf.constant(picture(33, 46)[np.newaxis])
+    with device.made_for(device.GPU):
+        passes = Passes(network.layers, ["relu1_2", "relu2_1"], "avg", pooling_rescale=True)
+
+        @tf.function
+        def differentiate(image):
+            features, memory = passes.forward(image)
+            at_layers = {name: lambda name=name: [features[name]] for name in layers}
+            return passes.backward(memory, at_layers)
+
+        gradient = differentiate(image)
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        features = passes.features(image)
+        squares = sum(tf.reduce_sum(features[name] ** 2) / 2 for name in layers)
+    assert apart(gradient, tape.gradient(squares, image)) < TOLERANCES[tf.float32]
+
+
 @pytest.mark.parametrize("size", [(8, 8), (13, 30), (1, 5), (4, 3)], ids=str)
 def test_winograd_convolution_is_the_convolution(size):
     random = np.random.default_rng(0)

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared import PATIENCE, QUICK, error_of
 
+from neural_style_tf import needs
 from neural_style_tf.commands import parser
 from neural_style_tf.errors import SettingName, UsageError, UserError, message_of, one_line
 from neural_style_tf.pictures import metadata, reading, writing
 from neural_style_tf.runs import options, provenance, recipe, signature, states
 from neural_style_tf.schema import setting_names, settings_from, shapes_picture
-from neural_style_tf.settings import Settings
+from neural_style_tf.settings import Settings, setting_rules
 from neural_style_tf.version import VERSION
 
 PRECIOUS = b"precious"
@@ -437,7 +438,11 @@ def any_settings(draw):
     fields = [field for field in dataclasses.fields(Settings) if shapes_picture(field)]
     chosen = draw(st.lists(st.sampled_from(fields), unique=True))
     try:
-        return settings_from({field.name: draw(values_of(field)) for field in chosen})
+        made = settings_from({field.name: draw(values_of(field)) for field in chosen})
+        # a script may set what has no effect with what its run settles, the command line may not
+        own = [field.name for field in fields if getattr(made, field.name) != field.default]
+        needs.check(own, vars(made), setting_rules())
+        return made
     except UsageError:  # those that exclude each other
         return settings_from({})
 

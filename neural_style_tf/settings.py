@@ -143,7 +143,7 @@ class Settings:
     style_blend_weights: tuple[float, ...] | None = setting(None, "balance",
         "share of each painting", brief="share of each painting (default: equal shares)",
         kind=float, many=True, unit="one number per style, default equal", at_least=0)
-    tv_weight: float = setting(300.0, "balance", "smoothness (total variation)",
+    tv_weight: float = setting(200.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
     preserve_colors: str | None = setting(None, "balance",
         "keep the photo's colours: exactly, or as the palette of the painting",

@@ -101,6 +101,11 @@ def gains_from_onednn() -> bool:
     return is_x86 and ("avx2" in flags() or not flags())
 
 
+def misses_onednn() -> bool:
+    """Whether oneDNN would be faster than what TensorFlow uses, and the user has not chosen that."""
+    return gains_from_onednn() and not uses_onednn_by_default() and ONEDNN not in os.environ
+
+
 def uses_onednn_by_default() -> bool:
     """Whether TensorFlow uses oneDNN on this processor where the environment does not say."""
     return not ONEDNN_BY_DEFAULT.isdisjoint(flags())

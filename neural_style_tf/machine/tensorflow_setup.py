@@ -87,7 +87,7 @@ def prepare(debug: bool = False, threads: int | None = None, device: str | None 
         load(debug)
         with contextlib.nullcontext() if debug else silence():
             settings = _fixed_settings(device)
-        if was_imported and cpu.gains_from_onednn() and not cpu.uses_onednn():
+        if was_imported and cpu.misses_onednn():
             settings.append("oneDNN, which doubles its speed here")
         if settings:
             streams.LOGGER.warning(
@@ -96,6 +96,11 @@ def prepare(debug: bool = False, threads: int | None = None, device: str | None 
                 ", ".join(settings),
             )
         _is_ready = True
+
+
+def is_ready() -> bool:
+    """Whether TensorFlow has been made ready in this process, with a device that remains."""
+    return _is_ready
 
 
 def _fixed_settings(device: str | None = None) -> list[str]:

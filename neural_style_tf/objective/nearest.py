@@ -64,7 +64,7 @@ def nearest_of(
     outside: np.ndarray,
     otherwise: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest`, of each query's own candidates [n, candidates], in float32. outside: which of them
+    """`nearest`, of each query's own candidates [n, candidates]. outside: which of them
     do not count. otherwise: the index for a query that has none."""
     candidates = np.where(outside, otherwise, candidates).astype(np.int32)
     rows = max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))
@@ -74,9 +74,10 @@ def nearest_of(
         block = _of_length_1(queries[part])
         near = np.einsum("qc,qkc->qk", block, columns[candidates[part]])
         near = np.where(outside[part], -2.0, near)
-        winner = near.argmax(1)[:, np.newaxis]
-        cosines.append(np.take_along_axis(near, winner, 1)[:, 0])
-        indices.append(np.take_along_axis(candidates[part], winner, 1)[:, 0])
+        best = near.max(1)
+        is_near = near >= best[:, np.newaxis] - EQUAL
+        cosines.append(best)
+        indices.append(np.where(is_near, candidates[part], len(columns)).min(1))
     return np.concatenate(cosines), np.concatenate(indices)
 
 

@@ -55,9 +55,10 @@ def check(options: RunOptions, resumed: Resumed | None = None) -> Run:
 
 
 def check_device(options: RunOptions) -> None:
-    """Starts TensorFlow where a GPU is asked for. Raises `UserError` if there is none: before the
-    pictures are read."""
-    if options.device not in (devices.AUTO, devices.CPU):
+    """Starts TensorFlow where a GPU is asked for. Raises `UserError` if there is none, or if this
+    process uses another device already: before the pictures are read."""
+    chooses = options.device != devices.AUTO
+    if chooses and (options.device != devices.CPU or tensorflow_setup.is_ready()):
         tensorflow_setup.prepare(options.debug, options.threads, options.device)
 
 

@@ -104,3 +104,13 @@ def test_onednn_follows_tensorflows_default_where_another_program_imported_it(
 ):
     system(f"flags : fpu {flags}\n", value)
     assert tensorflow_setup.uses_onednn() == expected
+
+
+def test_onednn_that_the_user_has_switched_off_is_not_missed(monkeypatch):
+    monkeypatch.setattr(cpu, "gains_from_onednn", lambda: True)
+    monkeypatch.setattr(cpu, "uses_onednn_by_default", lambda: False)
+    for value, expected in (("0", False), ("1", False), (None, True)):
+        monkeypatch.delenv(cpu.ONEDNN, raising=False)
+        if value is not None:
+            monkeypatch.setenv(cpu.ONEDNN, value)
+        assert cpu.misses_onednn() is expected

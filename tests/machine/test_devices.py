@@ -10,6 +10,8 @@ import tensorflow as tf
 from neural_style_tf.errors import UserError, message_of
 from neural_style_tf.machine import devices, drivers, tensorflow_setup
 from neural_style_tf.machine.devices import Gpu
+from neural_style_tf.runs import checks
+from neural_style_tf.runs.options import RunOptions
 
 H200 = ["NVIDIA H200", [9, 0]]
 T4 = ["Tesla T4", [7, 5]]
@@ -154,6 +156,15 @@ def test_a_device_is_chosen_once_per_process(monkeypatch):
     assert devices.use("auto") is devices.use("cpu") is None
     with pytest.raises(UserError, match=r"^device is gpu, but TensorFlow already uses cpu in this"):
         devices.use("gpu")
+
+
+def test_another_device_than_that_of_the_process_is_refused_before_pictures_are_read(monkeypatch):
+    StandIn(monkeypatch, 2, is_started=True)
+    monkeypatch.setattr(tensorflow_setup, "_is_ready", True)
+    pictures = {"content": "photo.jpg", "styles": ("painting.jpg",), "output": "out.png"}
+    checks.check_device(RunOptions(**pictures))
+    with pytest.raises(UserError, match=r"^device is cpu, but TensorFlow already uses gpu:0"):
+        checks.check_device(RunOptions(**pictures, device="cpu"))
 
 
 @pytest.mark.parametrize(

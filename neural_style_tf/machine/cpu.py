@@ -102,7 +102,7 @@ def gains_from_onednn() -> bool:
 
 
 def misses_onednn() -> bool:
-    """Whether oneDNN would be faster than what TensorFlow uses, and the user has not chosen that."""
+    """Whether oneDNN would be faster than what TensorFlow uses, unless the user chose that."""
     return gains_from_onednn() and not uses_onednn_by_default() and ONEDNN not in os.environ
 
 

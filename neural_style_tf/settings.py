@@ -19,9 +19,8 @@ BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-veryd
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_1")
 # The content layers that `content_weight_blend` mixes, and what the first is multiplied with: its
 # squares are about as much smaller than those of relu4_2.
-CONTENT_LAYERS, CONTENT_LAYER_SCALE = ("relu3_2", "relu5_2"), 4.0
-# The same in published programs: Gatys, Ecker and Bethge 2016, section 2. With `style_weight`, and
-# with neighbors, which were tuned with them.
+CONTENT_LAYERS, CONTENT_SCALE = ("relu3_2", "relu5_2"), 4.0
+# The same in published programs, and with `style_weight`: Gatys, Ecker and Bethge 2016, section 2.
 PUBLISHED_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 PUBLISHED_CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
@@ -321,11 +320,6 @@ class Settings:
         """Whether style losses are divided by what is usual for their paintings."""
         return self.style_weight is None or self.style_loss == "neighbors"
 
-    @property
-    def has_published_layers(self) -> bool:
-        """Whether the layers are by default those of Gatys et al. 2016 instead of our own."""
-        return self.style_weight is not None or self.style_loss == "neighbors"
-
     def weight_of_style(self) -> float:
         """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
         except with neighbors."""
@@ -365,18 +359,17 @@ class Settings:
             return {}
         if self.content_layers is not None:
             return self._reduced(self.content_layers)
-        blend = self.content_weight_blend
-        if self.has_published_layers:
-            shares = zip(PUBLISHED_CONTENT_LAYERS, (blend, 1 - blend), strict=True)
-        else:
-            shares = zip(CONTENT_LAYERS, (CONTENT_LAYER_SCALE * blend, 1 - blend), strict=True)
+        blend, scale, (first, second) = self.content_weight_blend, CONTENT_SCALE, CONTENT_LAYERS
+        if self.style_weight is not None:
+            scale, (first, second) = 1.0, PUBLISHED_CONTENT_LAYERS
+        shares = ((first, scale * blend), (second, 1 - blend))
         return {layer: share for layer, share in shares if share}
 
     def style_layer_weights(self) -> dict[str, float]:
         """The style layers, each with its share of the style loss."""
         if self.style_layers is not None:
             return self._reduced(self.style_layers)
-        layers = PUBLISHED_STYLE_LAYERS if self.has_published_layers else STYLE_LAYERS
+        layers = STYLE_LAYERS if self.style_weight is None else PUBLISHED_STYLE_LAYERS
         raw = [self.style_layer_weight_exp**i for i in range(len(layers))]
         return {layer: weight / sum(raw) for layer, weight in zip(layers, raw, strict=True)}
 

@@ -3,8 +3,8 @@ docs/quality.md.
 
 All are computed in float32 from the file:
 
-- style: sliced Wasserstein distance to the painting (Rabin et al. 2011) of relu1_1, relu2_1,
-  relu3_1 and relu4_1, layers outside the loss, at three sizes; in standard deviations of the
+- style: sliced Wasserstein distance to the painting (Rabin et al. 2011) of relu1_2, relu2_2,
+  relu3_3 and relu4_3, layers outside the loss, at three sizes; in standard deviations of the
   painting's features.
 - affinity: how much cosine similarities between positions of relu3_1 differ from the photo's, at
   256 pixels (the content loss of Kolkin et al. 2019, "STROTSS", eq. 5).
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from neural_style_tf.network import vgg
 
 SIZE = 256  # pixels, at which similarities are compared
-LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
+LAYERS = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
 POSITIONS = 1024
 
 

@@ -29,7 +29,7 @@ from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("plain", "float32", "bfloat16")
-COMPARABLE = Settings(style_loss="mean")  # the loss of the other programs
+COMPARABLE = Settings(style_loss="mean", style_weight=5000)  # the loss of the other programs
 MEMORY_SIZE = 1024  # of the picture for which memory is measured: large enough to dominate
 
 

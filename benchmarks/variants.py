@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from neural_style_tf.settings import STYLE_LAYERS
-
 ROOT = Path(__file__).resolve().parent.parent
+LAYER_NAMES = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
 
 
 def layer_weights(*weights: float) -> list[str]:
     shares = [weight / sum(weights) for weight in weights]
-    return ["--style-layers", *(f"{n}={w:.6g}" for n, w in zip(STYLE_LAYERS, shares, strict=True))]
+    return ["--style-layers", *(f"{n}={w:.6g}" for n, w in zip(LAYER_NAMES, shares, strict=True))]
 
 
 def recipe(name: str) -> str:

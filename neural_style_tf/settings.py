@@ -13,16 +13,10 @@ from neural_style_tf.rules import names
 
 BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-verydeep-19.mat"
 
-# The layers that stand for style. The first four are those of Johnson et al. 2016, "Perceptual
-# Losses for Real-Time Style Transfer and Super-Resolution": just below the poolings, where they see
-# a fine mesh that earlier layers let pass (docs/quality.md).
-STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_1")
-# The content layers that `content_weight_blend` mixes, and what the first is multiplied with: its
-# squares are about as much smaller than those of relu4_2.
-CONTENT_LAYERS, CONTENT_SCALE = ("relu3_2", "relu5_2"), 4.0
-# The same in published programs, and with `style_weight`: Gatys, Ecker and Bethge 2016, section 2.
-PUBLISHED_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-PUBLISHED_CONTENT_LAYERS = ("relu4_2", "relu5_2")
+# Gatys, Ecker and Bethge 2016, section 2: the layers that stand for style.
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+# The content layers that `content_weight_blend` mixes.
+CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
 # The layers whose features `style_loss="neighbors"` compares: two of each block up to the fourth.
 NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_2")
@@ -127,13 +121,13 @@ class Settings:
     content_weight: float = setting(5.0, "balance", "weight of the content loss",
         kind=float, at_least=0)
     content_weight_blend: float = setting(1.0, "balance",
-        "share of relu3_2 in the content loss, relu5_2 has the rest: lower is freer",
+        "share of relu4_2 in the content loss, relu5_2 has the rest: lower is freer",
         kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
     style_weight: float | None = setting(None, "balance",
         "instead of --stylization: weight of the style loss, as in published programs",
         kind=float, at_least=0)
     stylization: float | None = setting(None, "balance",
-        "0 barely paints, 1 is nearly all painting, for every painting",
+        "0 barely paints, 1 is nearly all painting, alike for every painting",
         brief="0 barely paints, 1 is nearly all painting",
         kind=float, unit="0.5 is the default balance", at_least=0, at_most=1)
     style_layer_weight_exp: float = setting(1.0, "balance",
@@ -142,7 +136,7 @@ class Settings:
     style_blend_weights: tuple[float, ...] | None = setting(None, "balance",
         "share of each painting", brief="share of each painting (default: equal shares)",
         kind=float, many=True, unit="one number per style, default equal", at_least=0)
-    tv_weight: float = setting(200.0, "balance", "smoothness (total variation)",
+    tv_weight: float = setting(300.0, "balance", "smoothness (total variation)",
         kind=float, at_least=0)
     preserve_colors: str | None = setting(None, "balance",
         "keep the photo's colours: exactly, or as the palette of the painting",
@@ -153,7 +147,7 @@ class Settings:
         "layers that stand for the content, instead of --content-weight-blend's",
         kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("content_weight"))
     style_layers: Mapping[str, float] | None = setting(None, "losses",
-        "layers that stand for the style, instead of relu1_2 to relu5_1",
+        "layers that stand for the style, instead of relu1_1 to relu5_1",
         kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("style_weight"))
     layer_reduction: str = setting("sum", "losses", "how the losses of several layers are combined",
         kind=str, choices=("sum", "mean"), needs=any_of("content_layers", "style_layers"))
@@ -359,19 +353,16 @@ class Settings:
             return {}
         if self.content_layers is not None:
             return self._reduced(self.content_layers)
-        blend, scale, (first, second) = self.content_weight_blend, CONTENT_SCALE, CONTENT_LAYERS
-        if self.style_weight is not None:
-            scale, (first, second) = 1.0, PUBLISHED_CONTENT_LAYERS
-        shares = ((first, scale * blend), (second, 1 - blend))
-        return {layer: share for layer, share in shares if share}
+        first, second = CONTENT_LAYERS
+        blend = self.content_weight_blend
+        return {layer: share for layer, share in ((first, blend), (second, 1 - blend)) if share}
 
     def style_layer_weights(self) -> dict[str, float]:
         """The style layers, each with its share of the style loss."""
         if self.style_layers is not None:
             return self._reduced(self.style_layers)
-        layers = STYLE_LAYERS if self.style_weight is None else PUBLISHED_STYLE_LAYERS
-        raw = [self.style_layer_weight_exp**i for i in range(len(layers))]
-        return {layer: weight / sum(raw) for layer, weight in zip(layers, raw, strict=True)}
+        raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
+        return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
 
     def of_losses(self) -> str:
         """All that the losses depend on, as text that can be compared: a texture has no content."""

@@ -99,11 +99,11 @@ def network(tiny):
 
 @pytest.fixture(scope="session")
 def shallow(tmp_path_factory):
-    """A tiny VGG with all layers that count by default, and fewer above them to trace."""
+    """A tiny VGG-11: with all layers that count by default, and fewer between them to trace."""
     from neural_style_tf.network import vgg
 
     path = tmp_path_factory.mktemp("network") / "shallow.mat"
-    return vgg.load(reference.save_mat(path, reference.tiny_weights(depth=15)))
+    return vgg.load(reference.save_mat(path, reference.tiny_weights(depth=11)))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ MORE_VARIANTS = VARIANTS | {
     ),
     "published sums": Settings(content_loss="sum", style_loss="layer", tv_loss="power"),
     "moments": Settings(style_loss="moments"),
-    "wasserstein": Settings(style_loss="wasserstein", pooling="max", style_weight=5000),
+    "wasserstein": Settings(style_loss="wasserstein", pooling="max"),
     "Chollet's sums": Settings(style_loss="picture", pooling="max"),
 }
 # Few layers, soon traced, for tests that are not about which layers count.

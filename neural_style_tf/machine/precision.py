@@ -6,7 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from neural_style_tf.errors import SettingName, UserError
 from neural_style_tf.machine import cpu, devices, user_cache
@@ -23,6 +23,7 @@ PROBED_SIZES = ((128, 64), (32, 512))
 REPEATS = 7
 PROBE_VERSION = 3  # raise it when the convolutions change: earlier measurements are then ignored
 
+Item = TypeVar("Item")
 # side, channels and type -> a function to time and its argument, [1, side, side, channels]
 Convolution = Callable[[int, int, "tf.DType"], tuple[Callable, "tf.Tensor"]]
 
@@ -79,17 +80,22 @@ def _fastest(convolution: Convolution) -> "tf.DType":
     )
 
 
-@contextlib.contextmanager
-def tf32_for(dtype: "tf.DType") -> Iterator[None]:
-    """Has NVIDIA's GPUs multiply in float32 where the features are float32, for the duration of the
-    context.
+def without_tf32_in_float32(dtype: "tf.DType", items: Iterator[Item]) -> Iterator[Item]:
+    """The items of a generator, which has NVIDIA's GPUs multiply in float32 if its features are
+    float32. Between them TF32 is as the caller has it.
 
     By default TensorFlow rounds the factors of float32 products to TF32 on GPUs since Ampere: to 10
     bits after the point, instead of 23. Features in float16 have 10, in bfloat16 7, so that is
     allowed for their statistics. If a script has switched TF32 off, it stays off.
     """
-    with without_tf32() if dtype.name == "float32" else contextlib.nullcontext():
-        yield
+    is_exact = dtype.name == "float32"
+    while True:
+        with without_tf32() if is_exact else contextlib.nullcontext():
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
 
 
 @contextlib.contextmanager

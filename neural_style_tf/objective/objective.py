@@ -172,7 +172,9 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
         statistics = measure(features, targets, settings, weights, weights)
         content, style, slopes = derived(statistics, targets, settings, picture.shape, dtype)
         scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else None
-        gradients = gradients_of(features, targets, slopes, scale, weights, weights)
+        gradients = gradients_of(
+            features, targets, slopes, scale, weights, weights, as_differences=device.is_gpu()
+        )
         gradient = to_picture(passes, memory, gradients, picture.shape, scale)
         return with_total_variation(picture, gradient, content, style, settings)
 
@@ -226,9 +228,12 @@ def gradients_of(
     scale: tf.Tensor | None,
     weights: Weights | None,
     counted: Weights | None,
+    as_differences: bool = False,
 ) -> Gradients:
     """The gradients at each layer's features from those at the statistics, times `scale` if
-    there is one; computed when they are asked for. weights, counted: as for `measure`."""
+    there is one; computed when they are asked for. weights, counted: as for `measure`.
+    as_differences: whether that of the content may be a `Difference`, which only `Passes.backward`
+    can add."""
     near: Gradients = {}
     if scale is not None:
         slopes = tf.nest.map_structure(lambda slope: scale * slope, slopes)
@@ -256,7 +261,7 @@ def gradients_of(
                 parts += losses.gram_gradient_terms(features[name], slope, region)
         if name in slopes.content:
             slope, target = slopes.content[name].squares, targets.content[name]
-            if device.is_gpu() and name.startswith("relu"):
+            if as_differences and name.startswith("relu"):
                 parts.append(Difference(target, 2 * slope))
             else:
                 parts.append(losses.distance_gradient(features[name], target, slope))

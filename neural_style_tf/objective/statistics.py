@@ -15,7 +15,7 @@ from neural_style_tf.settings import Settings
 # bring them to the size that the default weights and smoothness expect: what is usual for losses
 # that are not divided; and with neighbors what they weigh relative to each other is by eye, see
 # docs/quality.md.
-STYLE_UNIT = 38_000.0
+STYLE_UNIT = 17_000.0
 NEIGHBORS_UNIT = 600.0
 CONTENT_UNIT = 90_000.0
 # How much statistics of the whole painting, and the shares of its colours, count next to the

@@ -164,17 +164,18 @@ class Painter:
 
     def images(self) -> Images:
         """The checkpoints, each with the number of its step, and last the best picture."""
+        return precision.without_tf32_in_float32(self._precision, self._images())
+
+    def _images(self) -> Images:
         first = 1 if self._resume is None else int(self._resume["stage"])
-        with precision.tf32_for(self._precision):
-            for stage in self._plan[first - 1 :]:
-                self.begin(stage)
-                yield from self.paint(stage)
-                if self._descent.is_over:
-                    break
-                self.end(stage)
-            self._report_best(stage)
-            image = self.finish(stage)
-        yield None, image
+        for stage in self._plan[first - 1 :]:
+            self.begin(stage)
+            yield from self.paint(stage)
+            if self._descent.is_over:
+                break
+            self.end(stage)
+        self._report_best(stage)
+        yield None, self.finish(stage)
 
     def begin(self, stage: Stage) -> None:
         """Makes the objective of a stage, and takes the descent there."""

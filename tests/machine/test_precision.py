@@ -117,20 +117,33 @@ def tf32(monkeypatch):
     return switch
 
 
-def test_float32_is_never_rounded_to_tf32(tf32):
-    for dtype, is_on in ((tf.bfloat16, True), (tf.float32, False), (tf.float16, True)):
-        with precision.tf32_for(dtype):
-            assert tf32.is_on is is_on
-            with precision.without_tf32():
-                assert not tf32.is_on
-            assert tf32.is_on is is_on
-        assert tf32.is_on
-
-
-def test_tf32_that_a_script_has_switched_off_stays_off(tf32):
-    tf32.is_on = False
-    with precision.tf32_for(tf.bfloat16):
+def watching(tf32):
+    """A generator of whether TF32 is on, at first and while the losses are computed."""
+    yield tf32.is_on
+    with precision.without_tf32():
         assert not tf32.is_on
+    yield tf32.is_on
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_float32_is_never_rounded_to_tf32(tf32, is_on):
+    """And a script that has switched it off has it off, before, between and after the pictures."""
+    tf32.is_on = is_on
+    for dtype in (tf.bfloat16, tf.float32, tf.float16):
+        for seen in precision.without_tf32_in_float32(dtype, watching(tf32)):
+            assert seen is (is_on and dtype != tf.float32)
+            assert tf32.is_on is is_on
+        assert tf32.is_on is is_on
+
+
+def test_runs_that_take_turns_leave_tf32_as_it_is(tf32):
+    first, second = (
+        precision.without_tf32_in_float32(dtype, watching(tf32))
+        for dtype in (tf.float32, tf.bfloat16)
+    )
+    assert [next(first), next(second), next(first), next(second)] == [False, True, False, True]
+    first.close()
+    assert tf32.is_on
 
 
 def test_a_run_reports_its_losses_without_tf32(tf32, shallow, picture, monkeypatch):

@@ -59,6 +59,14 @@ def test_tiles_are_the_whole_picture(shallow, picture, settings):
     assert_alike(*both(shallow, picture, settings, (163, 192), 32), tolerance)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"content_layers": {"relu3_1": 1}, "style_layers": {"relu3_1": 1}}], ids=str
+)
+def test_tiles_are_the_whole_picture_on_a_gpu(shallow, picture, options):
+    with device.made_for(device.GPU):
+        assert_alike(*both(shallow, picture, Settings(**options), (163, 192), 32))
+
+
 def test_tiles_of_the_whole_network_with_other_tiles_at_two_edges_and_the_corner(network, picture):
     assert_alike(*both(network, picture, Settings(style_loss="mean"), (403, 299), 64))
 

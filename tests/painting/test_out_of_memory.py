@@ -35,7 +35,6 @@ def paint(shallow, picture):
     def paint(optimizer, iterations=8, **options):
         content, style = picture(90, 100, seed=1), picture(40, 46, seed=2)
         options = {"optimizer": optimizer, "iterations": iterations, **TWO_BLOCKS, **options}
-        options["style_weight"] = 5000
         messages = []
         with streams.logged(messages.append):
             images = list(stylize(shallow, content, [style], **options))

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import reference
 import tensorflow as tf
 from shared import PATIENCE, ROOT
 from variants import TWO_BLOCKS
@@ -349,13 +348,12 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
 
 
 def test_neighbours_of_a_network_without_their_layers_are_refused_before_the_first_step(
-    tmp_path, picture
+    shallow, picture
 ):
-    path = reference.save_mat(tmp_path / "vgg11.mat", reference.tiny_weights(depth=11))
     photo, painting = picture(), picture(seed=1)
     with pytest.raises(UserError) as error:
-        stylize(network=path, content=photo, styles=[painting], style_loss="neighbors")
+        stylize(network=shallow, content=photo, styles=[painting], style_loss="neighbors")
     assert message_of(error.value) == (
-        "--style-loss neighbors needs the layer relu1_2, and the network vgg11.mat has none: "
+        "--style-loss neighbors needs the layer relu1_2, and the network shallow.mat has none: "
         "choose a VGG-16 or a VGG-19"
     )

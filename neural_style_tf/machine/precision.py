@@ -5,7 +5,7 @@ import functools
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from neural_style_tf.errors import SettingName, UserError
@@ -80,7 +80,9 @@ def _fastest(convolution: Convolution) -> "tf.DType":
     )
 
 
-def without_tf32_in_float32(dtype: "tf.DType", items: Iterator[Item]) -> Iterator[Item]:
+def without_tf32_in_float32(
+    dtype: "tf.DType", items: Generator[Item, None, None]
+) -> Iterator[Item]:
     """The items of a generator, which has NVIDIA's GPUs multiply in float32 if its features are
     float32. Between them TF32 is as the caller has it.
 
@@ -89,13 +91,14 @@ def without_tf32_in_float32(dtype: "tf.DType", items: Iterator[Item]) -> Iterato
     allowed for their statistics. If a script has switched TF32 off, it stays off.
     """
     is_exact = dtype.name == "float32"
-    while True:
-        with without_tf32() if is_exact else contextlib.nullcontext():
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-        yield item
+    with contextlib.closing(items):
+        while True:
+            with without_tf32() if is_exact else contextlib.nullcontext():
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ Pictures may be large: each is released as soon as nothing needs it.
 """
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Painter:
         """The checkpoints, each with the number of its step, and last the best picture."""
         return precision.without_tf32_in_float32(self._precision, self._images())
 
-    def _images(self) -> Images:
+    def _images(self) -> Generator[tuple[int | None, np.ndarray], None, None]:
         first = 1 if self._resume is None else int(self._resume["stage"])
         for stage in self._plan[first - 1 :]:
             self.begin(stage)

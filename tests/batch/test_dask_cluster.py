@@ -177,6 +177,7 @@ def hung(folder, nanny, numbers, monkeypatch, tries):
     return outcomes, [note for note in notes if note != "waiting for workers"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_begins_again_and_so_does_its_job(tmp_path, monkeypatch):
     outcomes, notes = hung(tmp_path, True, [0, 1, 3], monkeypatch, tries=2)
     assert outcomes == {0: "0", 1: "1", 3: "3"} and notes == []

@@ -90,6 +90,7 @@ def hanging(folder):
     return work
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_hangs_is_tried_again_twice_at_most(tmp_path):
     ended = []
     jobs = [1, 2, 13, 3]

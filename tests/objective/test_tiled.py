@@ -60,11 +60,11 @@ def test_tiles_are_the_whole_picture(shallow, picture, settings):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"content_layers": {"relu3_1": 1}, "style_layers": {"relu3_1": 1}}], ids=str
+    "name", ["one layer for both", pytest.param("moments", marks=pytest.mark.slow)]
 )
-def test_tiles_are_the_whole_picture_on_a_gpu(shallow, picture, options):
+def test_tiles_are_the_whole_picture_on_a_gpu(shallow, picture, name):
     with device.made_for(device.GPU):
-        assert_alike(*both(shallow, picture, Settings(**options), (163, 192), 32))
+        assert_alike(*both(shallow, picture, MORE_VARIANTS[name], (163, 192), 32))
 
 
 def test_tiles_of_the_whole_network_with_other_tiles_at_two_edges_and_the_corner(network, picture):

@@ -64,8 +64,8 @@ def nearest_of(
     outside: np.ndarray,
     otherwise: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest`, of each query's own candidates [n, candidates]. outside: which of them
-    do not count. otherwise: the index for a query that has none."""
+    """`nearest`, of each query's own candidates [n, candidates]. outside: which of them do not
+    count. otherwise: the index for a query that has none."""
     candidates = np.where(outside, otherwise, candidates).astype(np.int32)
     rows = max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))
     cosines, indices = [], []

@@ -97,11 +97,11 @@ def compare(
         start=tf.zeros(()),  # a texture has no content
     )
     if style is None:
-        terms = list(_terms(statistics, targets, settings).values())
+        terms = list(_terms(statistics, targets).values())
         pairs = [(gram, target) for gram, target, _ in terms]
         of_terms = losses.style_losses(pairs, settings.statistics(), shape[1] * shape[2])
         style = sum(weight * loss for (_, _, weight), loss in zip(terms, of_terms, strict=True))
-    style *= _scale(targets)
+    style *= _scale(settings)
     if targets.content_unit is not None:
         content = CONTENT_UNIT * content / targets.content_unit
         rows, columns = neighbors.size_in_places(shape[1], shape[2])
@@ -111,22 +111,19 @@ def compare(
     return settings.weight_of_content() * content, settings.weight_of_style() * style
 
 
-def _scale(targets: Targets) -> float:
+def _scale(settings: Settings) -> float:
     """What the sum of the paintings' losses is multiplied by."""
-    if targets.style_weights is None:
+    if not settings.equalizes_styles:
         return 1.0
-    return STYLE_UNIT if targets.neighbors is None else NEIGHBORS_UNIT * MOMENTS_SHARE
+    is_neighbors = settings.style_loss == "neighbors"
+    return NEIGHBORS_UNIT * MOMENTS_SHARE if is_neighbors else STYLE_UNIT
 
 
-def _terms(
-    statistics: Statistics, targets: Targets, settings: Settings
-) -> dict[tuple[int, str], Term]:
+def _terms(statistics: Statistics, targets: Targets) -> dict[tuple[int, str], Term]:
     """What the style loss is a weighted sum of, by the number of the painting and the layer."""
-    own = settings.style_layer_weights()
     terms = {}
     for number, share in enumerate(targets.shares):
-        weights = targets.style_weights[number] if targets.style_weights else own
-        for layer, weight in weights.items():
+        for layer, weight in targets.style_weights[number].items():
             gram = statistics.style[layer][targets.regions[number]]
             terms[number, layer] = Term(gram, targets.styles[number][layer], share * weight)
     return terms
@@ -210,8 +207,8 @@ def _style_and_slopes(
 ) -> tuple[tf.Tensor, dict[str, list[losses.Gram]]]:
     """The sum of the style losses of all layers, and the gradient of the style loss of `compare` at
     `Statistics.style`."""
-    terms = _terms(statistics, targets, settings)
-    weight = settings.weight_of_style() * _scale(targets)
+    terms = _terms(statistics, targets)
+    weight = settings.weight_of_style() * _scale(settings)
     style, of_terms = slopes.weighted_sum(
         list(terms.values()), settings.statistics(), shape[1] * shape[2], weight
     )

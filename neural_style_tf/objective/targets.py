@@ -1,7 +1,7 @@
 """Targets: measurements of a photo and of paintings -> what the losses compare a picture with."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -21,9 +21,9 @@ class Targets(NamedTuple):
     styles: list[dict[str, losses.StyleTarget]]  # of each painting
     shares: list[float]  # of each painting, in the style loss
     regions: list[int]  # the number of the region that each painting paints
-    # of each painting, by layer, so that losses mean the same for every painting; float32 scalars.
-    # None: losses keep their own size, and the weights are those of the settings.
-    style_weights: list[dict[str, tf.Tensor]] | None = None
+    # of each layer of each painting: the settings' own, or float32 scalars with which the losses
+    # mean the same for every painting
+    style_weights: list[dict[str, Any]]
     # with `style_loss="neighbors"`, and only then:
     content_unit: tf.Tensor | None = None
     neighbors: NeighborTarget | None = None
@@ -47,7 +47,7 @@ def make_targets(
         {layer: losses.style_target(gram, settings.statistics()) for layer, gram in of.items()}
         for of in styles
     ]
-    weights = None
+    weights: list[dict[str, Any]] = [settings.style_layer_weights()] * len(targets)
     if settings.equalizes_styles:
         weights = [_equal_weights(target, settings, pixels) for target in targets]
     return Targets(content, targets, [float(share) for share in shares], regions, weights)

@@ -88,7 +88,7 @@ def test_a_query_without_anything_takes_the_first_column(by_bounds):
 
 def test_of_equally_near_candidates_the_first_column_is_taken():
     columns = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
-    columns[1] += [0, 1e-7, 0]  # as rounding may leave it
+    columns[1] -= [0, 1e-7, 0]  # as rounding may leave it
     candidates = np.array([[3, 2, 1], [2, 3, 0], [3, 3, 3]])
     outside = np.array([[False] * 3, [True, False, True], [True] * 3])
     cosines, indices = nearest.nearest_of(columns[[2, 2, 2]], columns, candidates, outside, 0)

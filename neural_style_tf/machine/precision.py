@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 # NVIDIA's compute capabilities whose tensor cores multiply these: since Volta, since Ampere.
 FLOAT16_CAPABILITY, BFLOAT16_CAPABILITY = (7, 0), (8, 0)
-MIN_SPEEDUP = 1.5  # how many times faster low precision has to be than float32 to be chosen
+MIN_SPEEDUP = 1.25  # how many times faster low precision has to be than float32 to be chosen
 # Image sides and channels of the convolutions to time: an early and a late one of a VGG.
 PROBED_SIZES = ((128, 64), (32, 512))
 REPEATS = 7
-PROBE_VERSION = 3  # raise it when the convolutions change: earlier measurements are then ignored
+PROBE_VERSION = 4  # raise it when any of these changes: earlier measurements are then ignored
 
 Item = TypeVar("Item")
 # side, channels and type -> a function to time and its argument, [1, side, side, channels]
@@ -61,8 +61,8 @@ def _check(dtype: "tf.DType", convolution: Convolution) -> None:
 
 @functools.cache
 def _fastest(convolution: Convolution) -> "tf.DType":
-    """The fastest type: on a GPU that of its tensor cores, on a CPU bfloat16 if it is much faster
-    than float32. That is measured once per kind of processor and remembered, so that one machine
+    """The fastest type: on a GPU that of its tensor cores, on a CPU bfloat16 if it is clearly
+    faster than float32. That is measured once per kind of processor and remembered, so that one machine
     always paints the same picture."""
     import tensorflow as tf
 

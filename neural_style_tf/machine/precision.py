@@ -62,8 +62,8 @@ def _check(dtype: "tf.DType", convolution: Convolution) -> None:
 @functools.cache
 def _fastest(convolution: Convolution) -> "tf.DType":
     """The fastest type: on a GPU that of its tensor cores, on a CPU bfloat16 if it is clearly
-    faster than float32. That is measured once per kind of processor and remembered, so that one machine
-    always paints the same picture."""
+    faster than float32. That is measured once per kind of processor and remembered, so that one
+    machine always paints the same picture."""
     import tensorflow as tf
 
     gpu = devices.gpu_in_use()

@@ -3,30 +3,60 @@
 Most of a column lies in a few directions. The product of two columns of length 1 is that of their
 coordinates in these, and at most the product of the lengths of what remains (Cauchy and Schwarz)
 more. So with the length as one more coordinate, a product of a seventh of the values is an upper
-bound. The cosine with the column of the greatest bound is a lower bound of the best; only the
-columns whose upper bound reaches it, ten to thirty of 10,000 or 40,000, are compared in full.
+bound, and one of a third of them a closer one. The cosine with any column is a lower bound of the
+best; only columns whose upper bounds reach it, about ten of 10,000 or 40,000, are compared in full.
 
 Cosines that differ by less than `EQUAL` are equal: rounding may make them so, and it differs
 between machines, sizes of blocks and precisions. The first of equally near columns is taken.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.machine import cpu
+
 BLOCK = 2**23  # cosines that are compared at a time
+KEYS = 4096  # columns of a block: many queries at a time make the product of matrices faster
 EQUAL = 2**-18  # about ten times what rounding in float32 makes of a cosine
 # With fewer cosines, columns are compared in full, which takes no longer.
 MANY_COSINES = 2**25
-DIRECTIONS = 255  # with the rest 256 coordinates: odd numbers of them take longer
+# Of the bounds of all, and of the closer ones of those that these leave. With the rest they have
+# 256 and 512 coordinates: odd numbers of them take longer.
+DIRECTIONS = (255, 511)
 SAMPLE = 2048  # of the queries, and of the columns, which these directions fit best
+ONE_OF = 4  # columns are compared first: one of so many, to know what the others have to reach
 ROWS = 4096  # of a product that are computed at a time
 ROUNDS = 2  # of finding them
+MOST_THREADS = 8  # each holds a block
 PAIRS = 512  # of columns that are compared at a time, so that they stay in the processor's cache
-# From this share of all columns on, it is quicker to compare a query with all of them.
-SHARE_OF_PAIRS = 1 / 64
+# From this share of all columns on, it is quicker to compare a query with all of them than by
+# closer bounds.
+SHARE_OF_PAIRS = 1 / 8
 # What a GPU rounds the factors of a product in float32 to, relative to their size.
 ROUNDED = 2**-11
 SMALLEST_REST = 1e-6  # added to squared lengths in float32, so that they are not too small
+
+
+class Pairs(NamedTuple):
+    """Queries and columns to compare, in the order of the queries."""
+
+    rows: np.ndarray  # [n] of the queries
+    keys: np.ndarray  # [n] of the columns
+
+    def where(self, chosen: np.ndarray) -> "Pairs":
+        """Those that are chosen, [n] bool."""
+        return Pairs(self.rows[chosen], self.keys[chosen])
+
+    def greatest(self, values: np.ndarray) -> np.ndarray:
+        """Where in the pairs the greatest value [n] of each query is, in their order."""
+        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        best = np.repeat(np.maximum.reduceat(values, starts), np.diff(starts, append=len(values)))
+        at = np.flatnonzero(values >= best)
+        return at[np.diff(self.rows[at], prepend=-1) > 0]
 
 
 def nearest(
@@ -39,22 +69,68 @@ def nearest(
     """
     dtype = dtype if dtype == tf.bfloat16 else tf.float32  # sums in float16 are too rough
     directions = _directions(queries, columns)
-    keys, error_of_keys = _rounded(_coordinates(columns, directions), dtype)
-    keys = tf.transpose(keys)  # once, and not for each block
-    rows = max(1, BLOCK // len(columns))
+    close = _coordinates(columns, directions)
+    rough, error_of_keys = _rounded(_shortened(close, directions), dtype)
+    # transposed once, and not for each block
+    keys = [tf.transpose(rough[part]) for part in _parts(len(columns), KEYS)]
+    step = 1 if directions is None else ONE_OF
+    some = tf.transpose(rough[::step])
     cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
-    for first in range(0, len(queries), rows):
-        part = slice(first, first + rows)
+
+    def look_up(part: slice) -> None:
         block = _of_length_1(queries[part])
-        coordinates, error = _rounded(_coordinates(block, directions), dtype)
-        bounds = tf.cast(tf.matmul(coordinates, keys), tf.float32)
-        greatest = tf.argmax(bounds, -1).numpy()
-        reached = _products(block, columns, np.arange(len(block)), greatest)
+        own = _coordinates(block, directions)
+        coordinates, error = _rounded(_shortened(own, directions), dtype)
+        first = step * tf.argmax(tf.matmul(coordinates, some), -1).numpy()
+        reached = _products(block, columns, Pairs(np.arange(len(block)), first))
         # the product is rounded, too
-        reached -= EQUAL + error + error_of_keys + max(ROUNDED, _roundoff(dtype))
-        is_open = bounds >= reached[:, np.newaxis]
-        cosines[part], indices[part] = _among(block, columns, is_open.numpy())
+        margin = EQUAL + error + error_of_keys + max(ROUNDED, _roundoff(dtype))
+        pairs, many = _open(coordinates, keys, reached - margin, SHARE_OF_PAIRS * len(columns))
+        if directions is not None and len(pairs.rows):
+            bounds = _products(own, close, pairs)
+            best = pairs.where(pairs.greatest(bounds))
+            reached[best.rows] = np.maximum(reached[best.rows], _products(block, columns, best))
+            pairs = pairs.where(bounds >= reached[pairs.rows] - 4 * EQUAL)
+        cosines[part], indices[part] = _among(block, columns, pairs, many)
+
+    _each(look_up, _parts(len(queries), max(1, BLOCK // min(KEYS, len(columns)))))
     return cosines, indices
+
+
+def _open(
+    coordinates: tf.Tensor, keys: list[tf.Tensor], wanted: np.ndarray, most: float
+) -> tuple[Pairs, np.ndarray]:
+    """The columns whose bounds reach what is wanted, [queries]; and which queries have more than
+    `most` of these, [queries] bool, of which no pairs are listed.
+
+    coordinates: [queries, directions]. keys: those of the columns, [directions, n] each.
+    """
+    counts = np.zeros(len(wanted), int)
+    rows, columns, before = [], [], 0
+    for part in keys:
+        bounds = tf.cast(tf.matmul(coordinates, part), tf.float32)
+        is_open = bounds >= np.where(counts > most, np.inf, wanted)[:, np.newaxis]
+        row, column = np.divmod(np.flatnonzero(is_open.numpy()), part.shape[1])
+        counts += np.bincount(row, minlength=len(wanted))
+        rows.append(row)
+        columns.append(column + before)
+        before += part.shape[1]
+    pairs = Pairs(np.concatenate(rows), np.concatenate(columns))
+    pairs = pairs.where(np.argsort(pairs.rows, kind="stable"))
+    many = counts > most
+    return pairs.where(~many[pairs.rows]), many
+
+
+def _each(function: Callable[[slice], None], parts: list[slice]) -> None:
+    """Calls the function with each part; with several at a time, since most of it is NumPy's, which
+    has one thread."""
+    count = tf.config.threading.get_intra_op_parallelism_threads() or cpu.threads()
+    pool = ThreadPoolExecutor(min(count, MOST_THREADS))
+    try:
+        for _ in pool.map(function, parts):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def nearest_of(
@@ -67,30 +143,35 @@ def nearest_of(
     """`nearest`, of each query's own candidates [n, candidates]. outside: which of them do not
     count. otherwise: the index for a query that has none."""
     candidates = np.where(outside, otherwise, candidates).astype(np.int32)
-    rows = max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))
-    cosines, indices = [], []
-    for first in range(0, len(queries), rows):
-        part = slice(first, first + rows)
+    cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
+
+    def look_up(part: slice) -> None:
         block = _of_length_1(queries[part])
         near = np.einsum("qc,qkc->qk", block, columns[candidates[part]])
         near = np.where(outside[part], -2.0, near)
-        best = near.max(1)
-        is_near = near >= best[:, np.newaxis] - EQUAL
-        cosines.append(best)
-        indices.append(np.where(is_near, candidates[part], len(columns)).min(1))
-    return np.concatenate(cosines), np.concatenate(indices)
+        cosines[part] = near.max(1)
+        is_near = near >= cosines[part, np.newaxis] - EQUAL
+        indices[part] = np.where(is_near, candidates[part], len(columns)).min(1)
+
+    _each(look_up, _parts(len(queries), max(1, BLOCK // (candidates.shape[1] * columns.shape[1]))))
+    return cosines, indices
+
+
+def _parts(number: int, size: int) -> list[slice]:
+    """So many rows in parts of at most that size."""
+    return [slice(first, first + size) for first in range(0, number, size)]
 
 
 def _directions(queries: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
-    """Orthogonal directions [channels, DIRECTIONS] in which most of queries and columns lies; None
-    if these are compared in full. Halko et al. 2011, "Finding Structure with Randomness",
-    algorithm 4.4."""
-    channels = columns.shape[1]
-    if len(queries) * len(columns) < MANY_COSINES or channels < 2 * DIRECTIONS:
+    """Orthogonal directions [channels, n] in which most of queries and columns lies, most of all in
+    the first of them; None if these are compared in full. Halko et al. 2011, "Finding Structure
+    with Randomness", algorithm 4.4."""
+    channels, count = columns.shape[1], DIRECTIONS[1]
+    if len(queries) * len(columns) < MANY_COSINES or channels < 2 * count:
         return None
     some = [_of_length_1(each[:: -(-len(each) // SAMPLE)]) for each in (queries, columns)]
     sample = np.concatenate([each / np.sqrt(np.float32(len(each))) for each in some])
-    directions = np.random.default_rng(0).normal(size=(channels, DIRECTIONS)).astype(np.float32)
+    directions = np.random.default_rng(0).normal(size=(channels, count)).astype(np.float32)
     for _ in range(ROUNDS):
         directions = np.linalg.qr(_product(sample.T, _product(sample, directions))).Q
     return directions
@@ -106,6 +187,14 @@ def _coordinates(columns: np.ndarray, directions: np.ndarray | None) -> np.ndarr
     rest = _squares(columns) - _squares(result[:, :-1])
     result[:, -1] = np.sqrt(np.maximum(rest, 0) + SMALLEST_REST)
     return result
+
+
+def _shortened(coordinates: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
+    """The same of fewer directions, of which the rest is more."""
+    if directions is None:
+        return coordinates
+    few, rest = np.split(coordinates, DIRECTIONS[:1], axis=1)
+    return np.concatenate([few, np.sqrt(_squares(rest))[:, np.newaxis]], 1)
 
 
 def _rounded(coordinates: np.ndarray, dtype: tf.DType) -> tuple[tf.Tensor, float]:
@@ -127,8 +216,7 @@ def _product(left: np.ndarray, right: np.ndarray, result: np.ndarray | None = No
         result = np.empty((len(left), right.shape[1]), np.float32)
     with tf.device("CPU"):
         factors = tf.constant(right)
-        for first in range(0, len(left), ROWS):
-            rows = slice(first, first + ROWS)
+        for rows in _parts(len(left), ROWS):
             result[rows] = np.asarray(tf.matmul(tf.constant(left[rows]), factors))
     return result
 
@@ -141,34 +229,29 @@ def _squares(columns: np.ndarray) -> np.ndarray:
     return np.einsum("nc,nc->n", columns, columns)
 
 
-def _products(
-    queries: np.ndarray, columns: np.ndarray, rows: np.ndarray, keys: np.ndarray
-) -> np.ndarray:
-    """Of pairs of a query and a column, [n]; rows, keys: [n], their indices."""
-    parts = [slice(first, first + PAIRS) for first in range(0, len(rows), PAIRS)]
-    pairs = ((queries[rows[part]], columns[keys[part]]) for part in parts)
-    return np.concatenate([np.einsum("nc,nc->n", *pair) for pair in pairs])
+def _products(queries: np.ndarray, columns: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Of pairs of a query and a column, [n]."""
+    parts = _parts(len(pairs.rows), PAIRS)
+    some = ((queries[pairs.rows[part]], columns[pairs.keys[part]]) for part in parts)
+    return np.concatenate([np.einsum("nc,nc->n", *pair) for pair in some])
 
 
 def _among(
-    queries: np.ndarray, columns: np.ndarray, is_open: np.ndarray
+    queries: np.ndarray, columns: np.ndarray, pairs: Pairs, many: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`nearest`, among the columns that are open for a query, [n, m] bool. queries: of length 1."""
+    """`nearest`, among the columns of these pairs, of queries of length 1. many: which queries are
+    compared with all columns instead, [n] bool."""
     cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
-    rows, keys = np.divmod(np.flatnonzero(is_open), len(columns))
-    counts = np.bincount(rows, minlength=len(queries))
-    many = counts > max(1, SHARE_OF_PAIRS * len(columns))
     if many.any():  # where the picture is flat, as much of the painting may be
         products = _product(columns, queries[many].T).T
         cosines[many] = products.max(1)
         near = products >= cosines[many, np.newaxis] - EQUAL
         indices[many] = near.argmax(1)
     if not many.all():
-        few = ~many[rows]
-        rows, keys, counts = rows[few], keys[few], counts[~many]
-        products = _products(queries, columns, rows, keys)
-        cosines[~many] = np.maximum.reduceat(products, np.cumsum(counts) - counts)
-        near = products >= cosines[rows] - EQUAL
-        rows, first = np.unique(rows[near], return_index=True)
-        indices[rows] = keys[near][first]
+        products = _products(queries, columns, pairs)
+        best = pairs.greatest(products)
+        cosines[pairs.rows[best]] = products[best]
+        near = pairs.where(products >= cosines[pairs.rows] - EQUAL)
+        is_first = np.diff(near.rows, prepend=-1) > 0
+        indices[near.rows[is_first]] = near.keys[is_first]
     return cosines, indices

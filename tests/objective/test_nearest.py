@@ -33,10 +33,11 @@ def brute_force(queries, columns):
 def by_bounds(request, monkeypatch):
     """Whether columns are compared by bounds first; in several blocks, the last a shorter one."""
     monkeypatch.setattr(nearest, "BLOCK", 6000)
+    monkeypatch.setattr(nearest, "KEYS", 130)
     monkeypatch.setattr(nearest, "PAIRS", 50)
     if request.param == "by bounds":
         monkeypatch.setattr(nearest, "MANY_COSINES", 0)
-        monkeypatch.setattr(nearest, "DIRECTIONS", 7)
+        monkeypatch.setattr(nearest, "DIRECTIONS", (7, 11))
         monkeypatch.setattr(nearest, "SAMPLE", 60)
     return request.param == "by bounds"
 
@@ -53,9 +54,10 @@ def test_the_search_finds_what_brute_force_finds(dtype, share, by_bounds, monkey
 
 
 def test_bounds_leave_few_columns_to_compare(by_bounds, monkeypatch):
+    monkeypatch.setattr(nearest, "SHARE_OF_PAIRS", 1)
     among, left = nearest._among, []
     monkeypatch.setattr(
-        nearest, "_among", lambda *of: left.append(of[-1].sum(1).mean()) or among(*of)
+        nearest, "_among", lambda *of: left.append(len(of[2].rows) / len(of[0])) or among(*of)
     )
     columns = unit(like_features(600, 1))
     nearest.nearest(like_features(100, 2), columns, tf.float32)

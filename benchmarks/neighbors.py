@@ -1,18 +1,23 @@
 """Neighbours: how long their search takes, and what is lost where not all columns are compared.
 
-    .venv/bin/python benchmarks/neighbors.py [--sizes 256 512] [--precision auto]
+    .venv/bin/python benchmarks/neighbors.py [--sizes 256 512] [--precision auto] [--whole-runs]
 
 For each size, the photo and the painting of the README, at a stage that follows one of half its
 size: seconds to compare all columns, and to compare those around what the stage before took; and
 the mean cosine of the columns that each takes. `--style-loss neighbors` compares all of them up to
 MOST_COSINES, in neural_style_tf/objective/matching.py.
+
+With --whole-runs instead: seconds of a run with each style loss, in turns, medians; and how much of
+them the search takes.
 """
 
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,6 +27,8 @@ from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import reading, resampling, sizes
 from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 
+Result = TypeVar("Result")
+RUNS = 3  # of each style loss
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -29,8 +36,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], metavar="PIXELS")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--whole-runs", action="store_true", help="time whole runs instead")
     options = parser.parse_args()
     print(f"On {tensorflow_setup.start(debug=False)}.\n")
+    if options.whole_runs:
+        print("| long side | moments | neighbors | times as long | of which the search |")
+        print("| --- | --- | --- | --- | --- |")
+        for size in options.sizes:
+            print(whole_runs(size, options.precision), flush=True)
+        return
     print("| long side | places | columns | all | cosine | around | cosine | all the same |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for size in options.sizes:
@@ -94,7 +108,38 @@ def compared(size: int, precision: str) -> str:
     )
 
 
-def timed(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
+def whole_runs(size: int, precision: str) -> str:
+    """The row of the other table."""
+    from neural_style_tf.network import vgg
+    from neural_style_tf.objective import matching
+    from neural_style_tf.painting.stylize import stylize
+
+    network, (photo, painting) = vgg.load(BUNDLED_NETWORK), pictures(size)
+    look_up, searches = matching.Matches.looked_up, []
+
+    def timed_look_up(*arguments) -> np.ndarray:
+        seconds, indices = timed(lambda: look_up(*arguments))
+        searches[-1] += seconds
+        return indices
+
+    matching.Matches.looked_up = timed_look_up
+    seconds = {"moments": [], "neighbors": []}
+    for _ in range(RUNS):
+        for style_loss, times in seconds.items():
+            searches.append(0.0)
+            keywords = {"style_loss": style_loss, "precision": precision}
+            images = stylize(network, photo[0], [painting[0]], **keywords)
+            times.append(timed(lambda images=images: list(images))[0])
+    moments, neighbors = map(statistics.median, seconds.values())
+    share = statistics.median(searches[1::2]) / neighbors
+    return (
+        f"| {size} | {moments:.1f} s | {neighbors:.1f} s | {neighbors / moments:.2f} | "
+        f"{100 * share:.1f} % |"
+    )
+
+
+def timed(function: Callable[[], Result]) -> tuple[float, Result]:
+    """The seconds that a function takes, and what it returns."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result

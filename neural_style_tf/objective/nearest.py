@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from neural_style_tf.machine import cpu
 
-BLOCK = 2**23  # cosines that are compared at a time
+BLOCK = 2**22  # cosines that are compared at a time
 KEYS = 4096  # columns of a block: many queries at a time make the product of matrices faster
 EQUAL = 2**-18  # about ten times what rounding in float32 makes of a cosine
 # With fewer cosines, columns are compared in full, which takes no longer.
@@ -31,11 +31,11 @@ SAMPLE = 2048  # of the queries, and of the columns, which these directions fit 
 ONE_OF = 4  # columns are compared first: one of so many, to know what the others have to reach
 ROWS = 4096  # of a product that are computed at a time
 ROUNDS = 2  # of finding them
-MOST_THREADS = 8  # each holds a block
+MOST_THREADS = 4  # each holds a block, and its pairs
 PAIRS = 512  # of columns that are compared at a time, so that they stay in the processor's cache
 # From this share of all columns on, it is quicker to compare a query with all of them than by
-# closer bounds.
-SHARE_OF_PAIRS = 1 / 8
+# closer bounds, and takes less memory.
+SHARE_OF_PAIRS = 1 / 16
 # What a GPU rounds the factors of a product in float32 to, relative to their size.
 ROUNDED = 2**-11
 SMALLEST_REST = 1e-6  # added to squared lengths in float32, so that they are not too small
@@ -44,8 +44,8 @@ SMALLEST_REST = 1e-6  # added to squared lengths in float32, so that they are no
 class Pairs(NamedTuple):
     """Queries and columns to compare, in the order of the queries."""
 
-    rows: np.ndarray  # [n] of the queries
-    keys: np.ndarray  # [n] of the columns
+    rows: np.ndarray  # [n] int32, of the queries
+    keys: np.ndarray  # [n] int32, of the columns
 
     def where(self, chosen: np.ndarray) -> "Pairs":
         """Those that are chosen, [n] bool."""
@@ -112,8 +112,8 @@ def _open(
         is_open = bounds >= np.where(counts > most, np.inf, wanted)[:, np.newaxis]
         row, column = np.divmod(np.flatnonzero(is_open.numpy()), part.shape[1])
         counts += np.bincount(row, minlength=len(wanted))
-        rows.append(row)
-        columns.append(column + before)
+        rows.append(row.astype(np.int32))
+        columns.append((column + before).astype(np.int32))
         before += part.shape[1]
     pairs = Pairs(np.concatenate(rows), np.concatenate(columns))
     pairs = pairs.where(np.argsort(pairs.rows, kind="stable"))

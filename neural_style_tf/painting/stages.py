@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 STAGE_FACTOR = 2
 STEPS_FACTOR = math.sqrt(2)
 # With neighbors each stage has this share of the steps that are left, and the last one all: as many
-# at a small size whatever the size of the result, which then becomes the same picture.
+# at a small size whatever the size of the result, which then becomes the same picture. One that
+# begins at `COARSEST_SIDE_OF_NEIGHBORS` has there the steps of half that size, too.
 SHARE_OF_STEPS_LEFT = 3 / 8
 BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
-COARSEST_SIDE_OF_NEIGHBORS = 128  # where they are looked up first, by eye, see docs/quality.md
+COARSEST_SIDE_OF_NEIGHBORS = 256  # where they are looked up first, or at half of a smaller result
 # Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
 # that a result of another size goes through stages of the same sizes, and becomes the same picture.
 COARSE_UNIT = 4
@@ -82,10 +83,7 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     if settings.scales == "off" or (settings.scales == "auto" and has_initial):
         count = 1
     elif settings.scales == "auto":
-        is_neighbors = settings.style_loss == "neighbors"
-        coarsest = COARSEST_SIDE_OF_NEIGHBORS if is_neighbors else COARSEST_SIDE
-        halvings = round(math.log(max(height, width) / coarsest, STAGE_FACTOR))
-        count = min(1 + max(0, halvings), most_stages)
+        count = min(1 + _halvings_of_auto(max(height, width), settings), most_stages)
     else:
         count = int(settings.scales)
         if count > most_stages:
@@ -94,7 +92,8 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
                 f" is {count} for {width}x{height} pixels and {settings.iterations} "
                 f"iterations: use {most_stages} or fewer",
             )
-    steps = _split(settings.iterations, count, settings)
+    coarsest_side = max(height, width) / STAGE_FACTOR ** (count - 1)
+    steps = _split(settings.iterations, count, coarsest_side, settings)
 
     # where opposite edges meet, every pooling halves a side exactly
     unit = WRAPPED_UNIT if settings.wraps else COARSE_UNIT
@@ -181,7 +180,8 @@ def with_iterations(plan: list[Stage], settings: Settings) -> list[Stage]:
     """The plan with the settings' number of steps in all."""
     if settings.iterations == total_steps(plan):
         return plan
-    steps = _split(settings.iterations, len(plan), settings)
+    coarsest_side = max(plan[0].height, plan[0].width)
+    steps = _split(settings.iterations, len(plan), coarsest_side, settings)
     return [stage._replace(iterations=many) for stage, many in zip(plan, steps, strict=True)]
 
 
@@ -206,13 +206,27 @@ def _halvings(side: int) -> int:
     return int(math.log(side / SMALLEST_SIDE, STAGE_FACTOR))
 
 
-def _split(iterations: int, count: int, settings: Settings) -> list[int]:
+def _halvings_of_auto(side: int, settings: Settings) -> int:
+    """How often the long side of a result is halved, by default, to that of the first stage."""
+
+    def halvings(coarsest: int) -> int:
+        return max(0, round(math.log(side / coarsest, STAGE_FACTOR)))
+
+    if settings.style_loss != "neighbors":
+        return halvings(COARSEST_SIDE)
+    # a small result is begun at half its size
+    return halvings(COARSEST_SIDE_OF_NEIGHBORS) or min(1, halvings(COARSEST_SIDE_OF_NEIGHBORS // 2))
+
+
+def _split(iterations: int, count: int, coarsest_side: float, settings: Settings) -> list[int]:
     """The steps of each stage, falling by `STEPS_FACTOR`: 300 in two stages are 176 and 124. With
-    neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in three stages are 52, 33 and 55."""
+    neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in two stages from 256 pixels on are 85 and
+    55, and from 128 pixels on 52 and 88."""
     if settings.style_loss == "neighbors":
+        is_large = coarsest_side >= COARSEST_SIDE_OF_NEIGHBORS / math.sqrt(STAGE_FACTOR)
         left = [iterations]
         for number in range(1, count):  # and at least one step each
-            wanted = round(iterations * (1 - SHARE_OF_STEPS_LEFT) ** number)
+            wanted = round(iterations * (1 - SHARE_OF_STEPS_LEFT) ** (number + is_large))
             left.append(max(count - number, min(left[-1] - 1, wanted)))
         return [before - after for before, after in itertools.pairwise([*left, 0])]
     shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]

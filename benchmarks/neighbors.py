@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -122,14 +123,14 @@ def whole_runs(size: int, precision: str) -> str:
         searches[-1] += seconds
         return indices
 
-    matching.Matches.looked_up = timed_look_up
     seconds = {"moments": [], "neighbors": []}
-    for _ in range(RUNS):
-        for style_loss, times in seconds.items():
-            searches.append(0.0)
-            keywords = {"style_loss": style_loss, "precision": precision}
-            images = stylize(network, photo[0], [painting[0]], **keywords)
-            times.append(timed(lambda images=images: list(images))[0])
+    with mock.patch.object(matching.Matches, "looked_up", timed_look_up):
+        for _ in range(RUNS):
+            for style_loss, times in seconds.items():
+                searches.append(0.0)
+                keywords = {"style_loss": style_loss, "precision": precision}
+                images = stylize(network, photo[0], [painting[0]], **keywords)
+                times.append(timed(lambda images=images: list(images))[0])
     moments, neighbors = map(statistics.median, seconds.values())
     share = statistics.median(searches[1::2]) / neighbors
     return (

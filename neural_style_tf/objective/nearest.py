@@ -2,9 +2,10 @@
 
 Most of a column lies in a few directions. The product of two columns of length 1 is that of their
 coordinates in these, and at most the product of the lengths of what remains (Cauchy and Schwarz)
-more. So with the length as one more coordinate, a product of a seventh of the values is an upper
-bound, and one of a third of them a closer one. The cosine with any column is a lower bound of the
-best; only columns whose upper bounds reach it, about ten of 10,000 or 40,000, are compared in full.
+more. So with the length as one more coordinate, a product over a seventh of the values is an upper
+bound, and one over a third of them is a closer one. The cosine with any column is a lower bound of
+the best; only columns whose upper bounds reach it, about ten of 10,000 or 40,000, are compared in
+full.
 
 Cosines that differ by less than `EQUAL` are equal: rounding may make them so, and it differs
 between machines, sizes of blocks and precisions. The first of equally near columns is taken.
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import cpu
+from neural_style_tf.machine import cpu, tensorflow_setup
 
 BLOCK = 2**22  # cosines that are compared at a time
 KEYS = 4096  # columns of a block: many queries at a time make the product of matrices faster
@@ -74,14 +75,14 @@ def nearest(
     # transposed once, and not for each block
     keys = [tf.transpose(rough[part]) for part in _parts(len(columns), KEYS)]
     step = 1 if directions is None else ONE_OF
-    some = tf.transpose(rough[::step])
-    cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
+    some = [tf.transpose(rough[::step][part]) for part in _parts(-(-len(columns) // step), KEYS)]
+    cosines, indices = np.zeros(len(queries), np.float32), np.zeros(len(queries), np.int32)
 
     def look_up(part: slice) -> None:
         block = _of_length_1(queries[part])
         own = _coordinates(block, directions)
         coordinates, error = _rounded(_shortened(own, directions), dtype)
-        first = step * tf.argmax(tf.matmul(coordinates, some), -1).numpy()
+        first = step * _with_greatest_bound(coordinates, some)
         reached = _products(block, columns, Pairs(np.arange(len(block)), first))
         # the product is rounded, too
         margin = EQUAL + error + error_of_keys + max(ROUNDED, _roundoff(dtype))
@@ -95,6 +96,19 @@ def nearest(
 
     _each(look_up, _parts(len(queries), max(1, BLOCK // min(KEYS, len(columns)))))
     return cosines, indices
+
+
+def _with_greatest_bound(coordinates: tf.Tensor, keys: list[tf.Tensor]) -> np.ndarray:
+    """The index of the column with the greatest bound, for each query."""
+    greatest, indices, before = np.full(len(coordinates), -np.inf, np.float32), 0, 0
+    for part in keys:
+        bounds = tf.matmul(coordinates, part)
+        here = tf.cast(tf.reduce_max(bounds, -1), tf.float32).numpy()
+        at = before + tf.argmax(bounds, -1).numpy()
+        indices = np.where(here > greatest, at, indices)
+        greatest = np.maximum(greatest, here)
+        before += part.shape[1]
+    return np.asarray(indices)
 
 
 def _open(
@@ -124,10 +138,17 @@ def _open(
 def _each(function: Callable[[slice], None], parts: list[slice]) -> None:
     """Calls the function with each part; with several at a time, since most of it is NumPy's, which
     has one thread."""
-    count = tf.config.threading.get_intra_op_parallelism_threads() or cpu.threads()
+    own = tf.config.threading.get_intra_op_parallelism_threads()  # of a script
+    count = own or tensorflow_setup.threads_of_environment() or cpu.threads()
+    device = tf.zeros(()).device  # threads begin without that of `tf.device`
+
+    def on_device(part: slice) -> None:
+        with tf.device(device):
+            function(part)
+
     pool = ThreadPoolExecutor(min(count, MOST_THREADS))
     try:
-        for _ in pool.map(function, parts):
+        for _ in pool.map(on_device, parts):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
@@ -232,6 +253,8 @@ def _squares(columns: np.ndarray) -> np.ndarray:
 def _products(queries: np.ndarray, columns: np.ndarray, pairs: Pairs) -> np.ndarray:
     """Of pairs of a query and a column, [n]."""
     parts = _parts(len(pairs.rows), PAIRS)
+    if not parts:
+        return np.zeros(0, np.float32)
     some = ((queries[pairs.rows[part]], columns[pairs.keys[part]]) for part in parts)
     return np.concatenate([np.einsum("nc,nc->n", *pair) for pair in some])
 
@@ -241,13 +264,14 @@ def _among(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest`, among the columns of these pairs, of queries of length 1. many: which queries are
     compared with all columns instead, [n] bool."""
-    cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
-    if many.any():  # where the picture is flat, as much of the painting may be
-        products = _product(columns, queries[many].T).T
-        cosines[many] = products.max(1)
-        near = products >= cosines[many, np.newaxis] - EQUAL
-        indices[many] = near.argmax(1)
-    if not many.all():
+    cosines, indices = np.zeros(len(queries), np.float32), np.zeros(len(queries), np.int32)
+    # where the picture is flat, as much of the painting may be
+    for part in _parts(int(many.sum()), max(1, BLOCK // len(columns))):
+        rows = np.flatnonzero(many)[part]
+        products = _product(columns, queries[rows].T).T
+        cosines[rows] = products.max(1)
+        indices[rows] = (products >= cosines[rows, np.newaxis] - EQUAL).argmax(1)
+    if len(pairs.rows):
         products = _products(queries, columns, pairs)
         best = pairs.greatest(products)
         cosines[pairs.rows[best]] = products[best]

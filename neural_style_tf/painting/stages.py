@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 STAGE_FACTOR = 2
 STEPS_FACTOR = math.sqrt(2)
 # With neighbors each stage has this share of the steps that are left, and the last one all: as many
-# at a small size whatever the size of the result, which then becomes the same picture. One that
-# begins at `COARSEST_SIDE_OF_NEIGHBORS` has there the steps of half that size, too.
+# at a small size whatever the size of the result, so that a larger one becomes the same picture. A
+# run that begins at about `COARSEST_SIDE_OF_NEIGHBORS` also takes there the steps that a stage of
+# half that size would have.
 SHARE_OF_STEPS_LEFT = 3 / 8
 BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
@@ -92,8 +93,7 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
                 f" is {count} for {width}x{height} pixels and {settings.iterations} "
                 f"iterations: use {most_stages} or fewer",
             )
-    coarsest_side = max(height, width) / STAGE_FACTOR ** (count - 1)
-    steps = _split(settings.iterations, count, coarsest_side, settings)
+    steps = _split(settings.iterations, count, max(height, width), settings)
 
     # where opposite edges meet, every pooling halves a side exactly
     unit = WRAPPED_UNIT if settings.wraps else COARSE_UNIT
@@ -180,8 +180,8 @@ def with_iterations(plan: list[Stage], settings: Settings) -> list[Stage]:
     """The plan with the settings' number of steps in all."""
     if settings.iterations == total_steps(plan):
         return plan
-    coarsest_side = max(plan[0].height, plan[0].width)
-    steps = _split(settings.iterations, len(plan), coarsest_side, settings)
+    side = max(plan[-1].height, plan[-1].width)
+    steps = _split(settings.iterations, len(plan), side, settings)
     return [stage._replace(iterations=many) for stage, many in zip(plan, steps, strict=True)]
 
 
@@ -218,11 +218,12 @@ def _halvings_of_auto(side: int, settings: Settings) -> int:
     return halvings(COARSEST_SIDE_OF_NEIGHBORS) or min(1, halvings(COARSEST_SIDE_OF_NEIGHBORS // 2))
 
 
-def _split(iterations: int, count: int, coarsest_side: float, settings: Settings) -> list[int]:
-    """The steps of each stage, falling by `STEPS_FACTOR`: 300 in two stages are 176 and 124. With
-    neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in two stages from 256 pixels on are 85 and
-    55, and from 128 pixels on 52 and 88."""
+def _split(iterations: int, count: int, side: int, settings: Settings) -> list[int]:
+    """The steps of each stage of a result with that long side, falling by `STEPS_FACTOR`: 300 in
+    two stages are 176 and 124. With neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in two stages
+    from 256 pixels on are 85 and 55, and from 128 pixels on 52 and 88."""
     if settings.style_loss == "neighbors":
+        coarsest_side = side / STAGE_FACTOR ** (count - 1)
         is_large = coarsest_side >= COARSEST_SIDE_OF_NEIGHBORS / math.sqrt(STAGE_FACTOR)
         left = [iterations]
         for number in range(1, count):  # and at least one step each

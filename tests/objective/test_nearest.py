@@ -1,5 +1,7 @@
 """Nearest: the search against brute force in NumPy, in full and by bounds; ties."""
 
+import threading
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,7 +63,7 @@ def test_bounds_leave_few_columns_to_compare(by_bounds, monkeypatch):
     )
     columns = unit(like_features(600, 1))
     nearest.nearest(like_features(100, 2), columns, tf.float32)
-    assert 1 <= max(left) < (60 if by_bounds else 2)
+    assert 1 <= max(left) < 2
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
@@ -86,6 +88,43 @@ def test_a_query_without_anything_takes_the_first_column(by_bounds):
     cosines, indices = nearest.nearest(queries, unit(like_features(300, 1)), tf.float32)
     assert cosines[7] == indices[7] == 0
     assert indices.any() and np.isfinite(cosines).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 129, 131])
+@pytest.mark.parametrize("queries", [1, 45])
+def test_few_columns_and_few_queries(count, queries, by_bounds):
+    columns, queries = unit(like_features(count, 1)), like_features(queries, 2)
+    cosines, indices = nearest.nearest(queries, columns, tf.bfloat16)
+    expected, first = brute_force(queries, columns)
+    assert indices.tolist() == first.tolist()
+    np.testing.assert_allclose(cosines, expected, atol=1e-6)
+
+
+def test_what_is_not_finite_does_not_end_the_search(by_bounds):
+    queries = like_features(30, 2)
+    queries[3] = np.nan
+    _, indices = nearest.nearest(queries, unit(like_features(300, 1)), tf.float32)
+    assert ((indices >= 0) & (indices < 300)).all()
+
+
+def test_as_many_threads_search_as_tensorflow_has(by_bounds, monkeypatch):
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "1")
+    seen = set()
+    open_ = nearest._open
+    monkeypatch.setattr(nearest, "_open", lambda *of: seen.add(threading.get_ident()) or open_(*of))
+    nearest.nearest(like_features(300, 2), unit(like_features(300, 1)), tf.float32)
+    assert len(seen) == 1
+
+
+def test_threads_search_on_the_device_of_the_caller(by_bounds, monkeypatch):
+    seen = []
+    products = nearest._products
+    monkeypatch.setattr(
+        nearest, "_products", lambda *of: seen.append(tf.zeros(()).device) or products(*of)
+    )
+    with tf.device("CPU:0"):
+        nearest.nearest(like_features(30, 2), unit(like_features(30, 1)), tf.float32)
+    assert seen and all(device.endswith("CPU:0") for device in seen)
 
 
 def test_of_equally_near_candidates_the_first_column_is_taken():

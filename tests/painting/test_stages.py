@@ -1,5 +1,7 @@
 """The sizes from coarse to fine, and what goes from one to the next."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -173,8 +175,17 @@ def test_there_a_painting_has_the_same_sizes_too():
     for result in [(342, 512), (683, 1024), (1366, 2048), (2733, 4096)]:
         size = sizes.of_style((500, 397), result, settings).size
         plan = stages.plan(*result, settings)
-        seen.append(stages.style_size(*size, plan[0], plan[-1], settings))
-    np.testing.assert_allclose(seen, [(235, 187)] * 4, atol=1)  # it is rounded twice
+        seen.append([stages.style_size(*size, stage, plan[-1], settings) for stage in plan[:2]])
+    np.testing.assert_allclose(seen, [[(235, 187), (471, 374)]] * 4, atol=1)  # rounded twice
+
+
+@pytest.mark.parametrize("side", [330, 361, 362, 363, 512, 725, 727, 1449, 1455])
+def test_a_plan_that_is_divided_anew_has_the_steps_of_a_new_one(side):
+    settings = Settings(style_loss="neighbors")
+    planned = stages.plan(side, side, settings)
+    more = dataclasses.replace(settings, iterations=2 * settings.iterations)
+    assert stages.with_iterations(planned, more) == stages.plan(side, side, more)
+    assert stages.with_iterations(stages.plan(side, side, more), settings) == planned
 
 
 def test_a_style_has_at_every_stage_the_size_that_its_strokes_are_to_have():

@@ -100,7 +100,8 @@ def nearest(
 
 def _with_greatest_bound(coordinates: tf.Tensor, keys: list[tf.Tensor]) -> np.ndarray:
     """The index of the column with the greatest bound, for each query."""
-    greatest, indices, before = np.full(len(coordinates), -np.inf, np.float32), 0, 0
+    greatest = np.full(len(coordinates), -np.inf, np.float32)
+    indices, before = np.zeros(len(coordinates), int), 0
     for part in keys:
         bounds = tf.matmul(coordinates, part)
         here = tf.cast(tf.reduce_max(bounds, -1), tf.float32).numpy()
@@ -108,7 +109,7 @@ def _with_greatest_bound(coordinates: tf.Tensor, keys: list[tf.Tensor]) -> np.nd
         indices = np.where(here > greatest, at, indices)
         greatest = np.maximum(greatest, here)
         before += part.shape[1]
-    return np.asarray(indices)
+    return indices
 
 
 def _open(

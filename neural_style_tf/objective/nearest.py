@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
     keys: np.ndarray  # [n] int32, of the columns
 
     def where(self, chosen: np.ndarray) -> "Pairs":
-        """Those that are chosen, [n] bool."""
+        """Those that are chosen, [n] bool or their indices."""
         return Pairs(self.rows[chosen], self.keys[chosen])
 
     def greatest(self, values: np.ndarray) -> np.ndarray:
@@ -131,9 +131,9 @@ def _open(
         columns.append((column + before).astype(np.int32))
         before += part.shape[1]
     pairs = Pairs(np.concatenate(rows), np.concatenate(columns))
-    pairs = pairs.where(np.argsort(pairs.rows, kind="stable"))
     many = counts > most
-    return pairs.where(~many[pairs.rows]), many
+    pairs = pairs.where(~many[pairs.rows])
+    return pairs.where(np.argsort(pairs.rows, kind="stable")), many
 
 
 def _each(function: Callable[[slice], None], parts: list[slice]) -> None:
@@ -267,7 +267,7 @@ def _among(
     compared with all columns instead, [n] bool."""
     cosines, indices = np.zeros(len(queries), np.float32), np.zeros(len(queries), np.int32)
     # where the picture is flat, as much of the painting may be
-    for part in _parts(int(many.sum()), max(1, BLOCK // len(columns))):
+    for part in _parts(int(many.sum()), max(1, 2 * BLOCK // len(columns))):
         rows = np.flatnonzero(many)[part]
         products = _product(columns, queries[rows].T).T
         cosines[rows] = products.max(1)

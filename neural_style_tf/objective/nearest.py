@@ -29,7 +29,7 @@ MANY_COSINES = 2**25
 # 256 and 512 coordinates: odd numbers of them take longer.
 DIRECTIONS = (255, 511)
 SAMPLE = 2048  # of the queries, and of the columns, which these directions fit best
-ONE_OF = 4  # columns are compared first: one of so many, to know what the others have to reach
+ONE_OF = 4  # columns is compared first, which tells what the others have to reach
 ROWS = 4096  # of a product that are computed at a time
 ROUNDS = 2  # of finding them
 MOST_THREADS = 4  # each holds a block, and its pairs

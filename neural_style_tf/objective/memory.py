@@ -27,7 +27,7 @@ Losses = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 # How many times the columns of the paintings, and those of a tile, are held at the same time while
 # neighbours are looked for: by the peak at 1024 pixels.
-PALETTES = 3
+PALETTES = 4
 COLUMNS_BESIDE = 4
 MUCH_LESS = 0.7  # of the features of tiles, as a share of those of the tiles before
 # TensorFlow's operations on a GPU count the values of a tensor in 32 bits.

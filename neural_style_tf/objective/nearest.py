@@ -29,7 +29,7 @@ MANY_COSINES = 2**25
 # 256 and 512 coordinates: odd numbers of them take longer.
 DIRECTIONS = (255, 511)
 SAMPLE = 2048  # of the queries, and of the columns, which these directions fit best
-ONE_OF = 4  # columns is compared first, which tells what the others have to reach
+STEP = 4  # every fourth column is compared first, which tells what the others have to reach
 ROWS = 4096  # of a product that are computed at a time
 ROUNDS = 2  # of finding them
 MOST_THREADS = 4  # each holds a block, and its pairs
@@ -45,19 +45,23 @@ SMALLEST_REST = 1e-6  # added to squared lengths in float32, so that they are no
 class Pairs(NamedTuple):
     """Queries and columns to compare, in the order of the queries."""
 
-    rows: np.ndarray  # [n] int32, of the queries
-    keys: np.ndarray  # [n] int32, of the columns
+    rows: np.ndarray  # [n] integers, which query
+    keys: np.ndarray  # [n] integers, which column
 
     def where(self, chosen: np.ndarray) -> "Pairs":
-        """Those that are chosen, [n] bool or their indices."""
+        """Those that are chosen: [n] bool, or their positions."""
         return Pairs(self.rows[chosen], self.keys[chosen])
 
+    def first(self) -> np.ndarray:
+        """The position of each query's first pair."""
+        return np.flatnonzero(np.diff(self.rows, prepend=-1))
+
     def greatest(self, values: np.ndarray) -> np.ndarray:
-        """Where in the pairs the greatest value [n] of each query is, in their order."""
-        starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+        """The position of each query's greatest value, the first of equal ones. values: [n]."""
+        starts = self.first()
         best = np.repeat(np.maximum.reduceat(values, starts), np.diff(starts, append=len(values)))
         at = np.flatnonzero(values >= best)
-        return at[np.diff(self.rows[at], prepend=-1) > 0]
+        return at[self.where(at).first()]
 
 
 def nearest(
@@ -72,10 +76,9 @@ def nearest(
     directions = _directions(queries, columns)
     close = _coordinates(columns, directions)
     rough, error_of_keys = _rounded(_shortened(close, directions), dtype)
-    # transposed once, and not for each block
-    keys = [tf.transpose(rough[part]) for part in _parts(len(columns), KEYS)]
-    step = 1 if directions is None else ONE_OF
-    some = [tf.transpose(rough[::step][part]) for part in _parts(-(-len(columns) // step), KEYS)]
+    keys = _keys(rough)
+    step = 1 if directions is None else STEP
+    some = _keys(rough[::step])
     cosines, indices = np.zeros(len(queries), np.float32), np.zeros(len(queries), np.int32)
 
     def look_up(part: slice) -> None:
@@ -96,6 +99,11 @@ def nearest(
 
     _each(look_up, _parts(len(queries), max(1, BLOCK // min(KEYS, len(columns)))))
     return cosines, indices
+
+
+def _keys(coordinates: tf.Tensor) -> list[tf.Tensor]:
+    """Coordinates of columns, `KEYS` columns at a time; transposed once, and not for each block."""
+    return [tf.transpose(coordinates[part]) for part in _parts(len(coordinates), KEYS)]
 
 
 def _with_greatest_bound(coordinates: tf.Tensor, keys: list[tf.Tensor]) -> np.ndarray:
@@ -137,11 +145,11 @@ def _open(
 
 
 def _each(function: Callable[[slice], None], parts: list[slice]) -> None:
-    """Calls the function with each part; with several at a time, since most of it is NumPy's, which
-    has one thread."""
-    own = tf.config.threading.get_intra_op_parallelism_threads()  # of a script
+    """Calls the function with each part, several at a time: most of its time is spent in NumPy,
+    which uses one thread."""
+    own = tf.config.threading.get_intra_op_parallelism_threads()  # if a script has set it
     count = own or tensorflow_setup.threads_of_environment() or cpu.threads()
-    device = tf.zeros(()).device  # threads begin without that of `tf.device`
+    device = tf.zeros(()).device  # which a new thread does not inherit
 
     def on_device(part: slice) -> None:
         with tf.device(device):
@@ -180,7 +188,7 @@ def nearest_of(
 
 
 def _parts(number: int, size: int) -> list[slice]:
-    """So many rows in parts of at most that size."""
+    """A number of rows in parts of at most that size."""
     return [slice(first, first + size) for first in range(0, number, size)]
 
 
@@ -212,7 +220,7 @@ def _coordinates(columns: np.ndarray, directions: np.ndarray | None) -> np.ndarr
 
 
 def _shortened(coordinates: np.ndarray, directions: np.ndarray | None) -> np.ndarray:
-    """The same of fewer directions, of which the rest is more."""
+    """The coordinates in the first directions alone, and the length of all the rest."""
     if directions is None:
         return coordinates
     few, rest = np.split(coordinates, DIRECTIONS[:1], axis=1)
@@ -277,6 +285,6 @@ def _among(
         best = pairs.greatest(products)
         cosines[pairs.rows[best]] = products[best]
         near = pairs.where(products >= cosines[pairs.rows] - EQUAL)
-        is_first = np.diff(near.rows, prepend=-1) > 0
-        indices[near.rows[is_first]] = near.keys[is_first]
+        nearest_of_each = near.where(near.first())
+        indices[nearest_of_each.rows] = nearest_of_each.keys
     return cosines, indices

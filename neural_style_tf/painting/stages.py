@@ -31,7 +31,8 @@ BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
 # benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
-COARSEST_SIDE_OF_NEIGHBORS = 256  # where they are looked up first, or at half of a smaller result
+# Where neighbours are looked up first, or at half of a smaller result; judged blind, see there.
+COARSEST_SIDE_OF_NEIGHBORS = 256
 # Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
 # that a result of another size goes through stages of the same sizes, and becomes the same picture.
 COARSE_UNIT = 4

@@ -176,7 +176,7 @@ def test_there_a_painting_has_the_same_sizes_too():
         size = sizes.of_style((500, 397), result, settings).size
         plan = stages.plan(*result, settings)
         seen.append([stages.style_size(*size, stage, plan[-1], settings) for stage in plan[:2]])
-    assert seen == [  # but for a pixel: they are rounded twice
+    assert seen == [  # except for a pixel: they are rounded twice
         [(236, 187), (470, 373)],
         [(236, 187), (471, 374)],
         [(235, 187), (471, 374)],

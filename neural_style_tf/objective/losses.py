@@ -89,16 +89,6 @@ def gram(
     return Gram(products.of(positions), number, sums)
 
 
-def gram_gradient(features: tf.Tensor, slope: Gram, weights: tf.Tensor | None = None) -> tf.Tensor:
-    """The gradient at the features [1, h, w, channels] of a loss with the derivatives `slope` at
-    `products`, a symmetric matrix, and at `sums`: Gatys et al. 2016 eq. 6.
-
-    weights: as for `gram`. The gradient has the features' type.
-    """
-    gradient, *sums = gram_gradient_terms(features, slope, weights)
-    return gradient + tf.cast(sums[0], gradient.dtype) if sums else gradient
-
-
 class Doubled(NamedTuple):
     """The derivatives at a Gram, the first times 2 and in the type of the features."""
 
@@ -106,11 +96,16 @@ class Doubled(NamedTuple):
     sums: tf.Tensor  # [channels] float32
 
 
-def gram_gradient_terms(
+def gram_gradient(
     features: tf.Tensor, slope: Gram | Doubled, weights: tf.Tensor | None = None
 ) -> list[tf.Tensor]:
-    """The terms that add up to `gram_gradient`: one in the features' shape and type; on a GPU and
-    without weights also that of the sums, [channels] float32."""
+    """The gradient at the features [1, h, w, channels] of a loss with the derivatives `slope` at
+    `products`, a symmetric matrix, and at `sums`: Gatys et al. 2016 eq. 6. As the terms that add up
+    to it: one in the features' shape and type; on a GPU and without weights also that of the sums,
+    [channels] float32.
+
+    weights: as for `gram`.
+    """
     slopes = slope.products
     positions = tf.reshape(features, (-1, features.shape[-1]))
     if isinstance(slope, Doubled):

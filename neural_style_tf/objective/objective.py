@@ -258,7 +258,7 @@ def gradients_of(
         if name in slopes.style:
             regions = weights_of_regions(weights, name)
             for region, slope in zip(regions, slopes.style[name], strict=True):
-                parts += losses.gram_gradient_terms(features[name], slope, region)
+                parts += losses.gram_gradient(features[name], slope, region)
         if name in slopes.content:
             slope, target = slopes.content[name].squares, targets.content[name]
             if as_differences and name.startswith("relu"):

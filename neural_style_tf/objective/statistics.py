@@ -180,7 +180,7 @@ def derived(
 
 
 def _as_factor(slope: losses.Gram, dtype: tf.DType) -> losses.Gram | losses.Doubled:
-    """A slope as `losses.gram_gradient_terms` multiplies with it. Float16 needs its scale first."""
+    """A slope as `losses.gram_gradient` multiplies with it. Float16 needs its scale first."""
     if dtype == tf.float16:
         return slope
     return losses.Doubled(tf.cast(2 * slope.products, dtype), slope.sums)

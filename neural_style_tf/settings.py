@@ -20,6 +20,9 @@ CONTENT_LAYERS = ("relu4_2", "relu5_2")
 
 # The layers whose features `style_loss="neighbors"` compares: two of each block up to the fourth.
 NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_2")
+# What stands for style and content there: lines and faces are clearer, see docs/quality.md.
+STYLE_LAYERS_OF_NEIGHBORS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_1")
+CONTENT_LAYERS_OF_NEIGHBORS = ("relu3_2", "relu5_2")
 
 # Steps of each optimizer, by default.
 ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
@@ -121,7 +124,7 @@ class Settings:
     content_weight: float = setting(5.0, "balance", "weight of the content loss",
         kind=float, at_least=0)
     content_weight_blend: float = setting(1.0, "balance",
-        "share of relu4_2 in the content loss, relu5_2 has the rest: lower is freer",
+        "content: share of relu4_2 (neighbors: relu3_2); relu5_2 has the rest",
         kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
     style_weight: float | None = setting(None, "balance",
         "instead of --stylization: weight of the style loss, as in published programs",
@@ -147,7 +150,7 @@ class Settings:
         "layers that stand for the content, instead of --content-weight-blend's",
         kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("content_weight"))
     style_layers: Mapping[str, float] | None = setting(None, "losses",
-        "layers that stand for the style, instead of relu1_1 to relu5_1",
+        "layers that stand for the style, instead of those that the style loss has",
         kind=dict, unit="LAYER=WEIGHT each", at_least=0, needs=above_zero("style_weight"))
     layer_reduction: str = setting("sum", "losses", "how the losses of several layers are combined",
         kind=str, choices=("sum", "mean"), needs=any_of("content_layers", "style_layers"))
@@ -353,7 +356,8 @@ class Settings:
             return {}
         if self.content_layers is not None:
             return self._reduced(self.content_layers)
-        first, second = CONTENT_LAYERS
+        near = self.style_loss == "neighbors"
+        first, second = CONTENT_LAYERS_OF_NEIGHBORS if near else CONTENT_LAYERS
         blend = self.content_weight_blend
         return {layer: share for layer, share in ((first, blend), (second, 1 - blend)) if share}
 
@@ -361,8 +365,10 @@ class Settings:
         """The style layers, each with its share of the style loss."""
         if self.style_layers is not None:
             return self._reduced(self.style_layers)
-        raw = [self.style_layer_weight_exp**i for i in range(len(STYLE_LAYERS))]
-        return {layer: weight / sum(raw) for layer, weight in zip(STYLE_LAYERS, raw, strict=True)}
+        near = self.style_loss == "neighbors"
+        layers = STYLE_LAYERS_OF_NEIGHBORS if near else STYLE_LAYERS
+        raw = [self.style_layer_weight_exp**i for i in range(len(layers))]
+        return {layer: weight / sum(raw) for layer, weight in zip(layers, raw, strict=True)}
 
     def of_losses(self) -> str:
         """All that the losses depend on, as text that can be compared: a texture has no content."""

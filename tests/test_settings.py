@@ -6,7 +6,7 @@ import pytest
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.schema import settings_from
-from neural_style_tf.settings import Settings
+from neural_style_tf.settings import NEIGHBOR_LAYERS, STYLE_LAYERS_OF_NEIGHBORS, Settings
 
 TILES = "a whole number of pixels from 64"
 WRONG = [
@@ -193,6 +193,16 @@ def test_shares_sum_to_one():
     named = Settings(content_layers=["relu4_2=3", "conv5_1"], layer_reduction="mean")
     assert named.content_layer_weights() == {"relu4_2": 1.5, "conv5_1": 0.5}
     assert Settings().style_shares(4) == [0.25] * 4
+
+
+def test_neighbors_have_layers_of_their_own_unless_others_are_named():
+    near = Settings(style_loss="neighbors", content_weight_blend=0.75)
+    assert near.content_layer_weights() == {"relu3_2": 0.75, "relu5_2": 0.25}
+    assert near.style_layer_weights() == dict.fromkeys(STYLE_LAYERS_OF_NEIGHBORS, 0.2)
+    named = Settings(
+        style_loss="neighbors", content_layers={"relu4_2": 1}, style_layers={"relu1_1": 1}
+    )
+    assert named.layers() == ["relu4_2", "relu1_1", *NEIGHBOR_LAYERS]
 
 
 @pytest.mark.parametrize(("value", "expected"), [(True, "luma"), (False, None), ("match", "match")])

@@ -17,10 +17,10 @@ from neural_style_tf.settings import Settings
 # docs/quality.md.
 STYLE_UNIT = 17_000.0
 NEIGHBORS_UNIT = 600.0
-CONTENT_UNIT = 90_000.0
+CONTENT_UNIT = 180_000.0
 # How much statistics of the whole painting, and the shares of its colours, count next to the
 # nearest columns.
-MOMENTS_SHARE = 24.0
+MOMENTS_SHARE = 96.0
 COLORS_SHARE = 20.0
 
 Weights = dict[str, tf.Tensor]  # by layer [1, h, w, regions], 0..1: how much positions count

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the square picture")
     parser.add_argument("--optimizer", choices=("adam", "lbfgs"), default="adam")
     parser.add_argument("--precision", default="bfloat16")
-    parser.add_argument("--style-loss", default=Settings().style_loss)
+    parser.add_argument("--style-loss", default="moments")
     parser.add_argument("--ops", action="store_true", help="also list every kernel")
     options = parser.parse_args()
     tensorflow_setup.start(debug=False)
@@ -103,13 +103,20 @@ def step_of(settings: Settings, height: int, width: int, precision: str) -> tupl
 
     from neural_style_tf.network import device, vgg
     from neural_style_tf.objective import objective
+    from neural_style_tf.objective.matching import Matches
     from neural_style_tf.painting import descent
     from neural_style_tf.painting.stage_optimizer import optimizer_of
     from neural_style_tf.painting.stages import Stage
+    from neural_style_tf.pictures.masks import Masks
 
     network = vgg.load()
     picture = tf.random.stateless_uniform([1, height, width, 3], [1, 2], 0.0, 255.0)
     targets = objective.measure_targets(network, picture, [picture], settings)
+    if settings.style_loss == "neighbors":
+        image = picture.numpy()
+        targets = Matches().added_to(
+            targets, network, image, [image], settings, tf.float32, None, Masks()
+        )
     stage = Stage(1, 1, height, width, iterations=100)
     optimizer = optimizer_of(settings, stage)
     state = optimizer.init(picture)

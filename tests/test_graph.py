@@ -69,14 +69,18 @@ def test_a_choice_of_the_host_is_a_wait():
 
 
 @pytest.mark.slow
-def test_a_step_of_each_optimizer_is_counted(network, monkeypatch):
+def test_a_step_is_counted(network, monkeypatch):
     monkeypatch.setattr(vgg, "load", lambda: network)
-    for optimizer in ("adam", "lbfgs"):
-        step = graph.step_of(Settings(optimizer=optimizer), 32, 48, "bfloat16")
+    counts = {}
+    for optimizer, style_loss in (("adam", "moments"), ("lbfgs", "moments"), ("adam", "neighbors")):
+        settings = Settings(optimizer=optimizer, style_loss=style_loss)
+        step = graph.step_of(settings, 32, 48, "bfloat16")
         result = graph.count(*step)
         operations = [kernel.operation for kernel in result.kernels]
         assert operations.count("Conv2D") + operations.count("Conv2DBackpropInput") == 26
         assert all(kernel.bytes_moved > 0 for kernel in result.kernels)
+        counts[optimizer, style_loss] = len(result.kernels)
+    assert counts["adam", "neighbors"] > counts["adam", "moments"]  # the columns are compared, too
 
 
 @pytest.mark.slow

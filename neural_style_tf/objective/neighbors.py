@@ -8,22 +8,29 @@ while the picture moves. So the loss is a sum over places, and additive over til
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
+from neural_style_tf.machine import compilation
+from neural_style_tf.network import device, fused
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
 from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
 
 PLACE = 4  # pixels per side
-PLACES_OF_A_BAND = 2**14  # that are compared at a time: a picture of 512x512 pixels has as many
+# That are compared at a time: a picture of 512x512 pixels has as many. Where the comparison is one
+# kernel, one of 2048x2048 pixels.
+PLACES_OF_A_BAND = 2**14
+PLACES_OF_A_FUSED_BAND = 2**18
 ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
 HALVING = AveragePooling(1.0)
 # Added to the squared lengths of columns: they are near 1 if anything is there.
 LEAST_SQUARE = 1e-12
 QUARTER_TURNS = 3  # copies of a painting, each turned by 90 degrees more
+
+Result = TypeVar("Result")
 
 
 class NeighborTarget(NamedTuple):
@@ -123,15 +130,19 @@ def _compared(
     """The cosine of each place's column with its target, and the length of the column, [places]."""
     products, squares = [], []
     for name in NEIGHBOR_LAYERS:
-        of_bands = [
-            (tf.reduce_sum(own * theirs, -1), tf.reduce_sum(tf.square(own), -1))
-            for own, theirs, _, _ in _bands(features, target, name)
-        ]
+        of_bands = _by_bands(_compare, features, target, name)
         products.append(tf.concat([product for product, _ in of_bands], 0))
         squares.append(tf.concat([square for _, square in of_bands], 0))
     # not one added to the other: TensorFlow may add them in an order that differs between runs
     lengths = tf.sqrt(tf.reduce_sum(tf.stack(squares), 0) + LEAST_SQUARE)
     return tf.reduce_sum(tf.stack(products), 0) / lengths, lengths
+
+
+def _compare(part: "Part") -> tuple[tf.Tensor, tf.Tensor]:
+    """A layer's share of the products of columns and targets, and of the columns' squared lengths,
+    [places]."""
+    own, theirs = part.columns()
+    return tf.reduce_sum(own * theirs, -1), tf.reduce_sum(tf.square(own), -1)
 
 
 def _gradient(
@@ -143,42 +154,84 @@ def _gradient(
 ) -> tf.Tensor:
     """The gradient at a layer's features, in their type. ratios: [places], of cosines to lengths.
     factors: [places], of the loss."""
-    gradients, dtype = [], features[name].dtype
-    for own, theirs, places, rows in _bands(features, target, name, [ratios]):
-        # d cosine / d column = (target - cosine column / length) / length
-        slopes = theirs - ratios[places, tf.newaxis] * own
-        slopes *= (factors[places] * target.scales[name])[:, tf.newaxis]
-        gradients.append(tf.cast(_summed(slopes, name, rows), dtype))
-    return _from_pooled(tf.concat(gradients, 1), features[name], name)
+    of_bands = _by_bands(_slopes, features, target, name, (ratios, factors))
+    return _from_pooled(tf.concat(of_bands, 1), features[name], name)
 
 
-def _bands(
+def _slopes(part: "Part", ratios: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
+    """The gradient at a layer's `_pooled` features."""
+    own, theirs = part.columns()
+    # d cosine / d column = (target - cosine column / length) / length
+    slopes = theirs - ratios[:, tf.newaxis] * own
+    slopes *= (factors * part.scale)[:, tf.newaxis]
+    return tf.cast(_summed(slopes, part.times, part.rows), part.pooled.dtype)
+
+
+class Part(NamedTuple):
+    """A layer's part of the columns of a band of places, and of their targets."""
+
+    pooled: tf.Tensor  # `_pooled` features [1, h, w, channels] of the band
+    indices: tf.Tensor  # [places] int32
+    palette: tf.Tensor  # [n, channels]: the layer's part of the paintings' columns
+    mean: tf.Tensor
+    scale: tf.Tensor
+    times: int  # how many places a position has along each side
+    rows: int  # of places
+
+    def columns(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The picture's and the targets', [places, channels] float32."""
+        own = self.pooled
+        if self.times > 1:
+            for axis in (1, 2):
+                own = tf.repeat(own, self.times, axis)
+            own = own[:, : self.rows, : self.indices.shape[0] // self.rows]
+        own = tf.cast(tf.reshape(own, (-1, own.shape[-1])), tf.float32)
+        theirs = tf.cast(tf.gather(self.palette, self.indices), tf.float32)
+        return own * self.scale - self.mean, theirs
+
+
+def _by_bands(
+    compute: Callable[..., Result],
     features: Mapping[str, tf.Tensor],
     target: NeighborTarget,
     name: str,
-    after: Sequence[tf.Tensor] = (),
-) -> Iterator[tuple[tf.Tensor, tf.Tensor, slice, int]]:
-    """A layer's part of the columns, band after band so that it takes little memory: for each band
-    the picture's and the targets', [places, channels] float32; which places it covers; and how many
-    rows of them.
+    others: Sequence[tf.Tensor] = (),
+) -> list[Result]:
+    """What `compute` returns for a layer's part of each band of places, band after band so that it
+    takes little memory.
 
-    after: what several bands are computed after. Otherwise TensorFlow would notice that the losses
-    and the gradients need the same columns, and hold all of them from one to the other.
+    others: [places] each, what `compute` is called with besides. Several bands are computed after
+    them: otherwise TensorFlow would notice that the losses and the gradients need the same columns,
+    and hold all of them from one to the other.
     """
     rows, columns = _size_of(features)
-    height = max(2, PLACES_OF_A_BAND // columns // 2 * 2)
-    pooled = _pooled(features[name], name)
-    before = list(after) if height < rows else []
+    fuses = device.is_gpu() and compilation.works()  # columns are then never in memory
+    most = PLACES_OF_A_FUSED_BAND if fuses else PLACES_OF_A_BAND
+    height = max(2, most // columns // 2 * 2)
+    pooled, times = _pooled(features[name], name), max(1, _stride(name) // PLACE)
+    before, results = list(others) if height < rows else [], []
     for first in range(0, rows, height):
         last = min(first + height, rows)
         places = slice(first * columns, last * columns)
+        some = pooled[:, first // times : -(-last // times)]
+
+        def of_band(*tensors: tf.Tensor, of_rows: int = last - first) -> Result:
+            pooled, indices, palette, mean, scale, *others = tensors
+            part = Part(pooled, indices, palette, mean, scale, times, of_rows)
+            return compute(part, *others)
+
         with tf.control_dependencies(before):
-            own = tf.cast(_enlarged(pooled, name, (first, last), columns), tf.float32)
-            own = own * target.scales[name] - target.means[name]
-            theirs = tf.gather(target.columns[name], target.indices[places])
-            theirs = tf.cast(theirs, tf.float32)
-            before = [own, theirs]
-            yield own, theirs, places, last - first
+            result = fused.on_gpu(of_band)(
+                some,
+                target.indices[places],
+                target.columns[name],
+                target.means[name],
+                target.scales[name],
+                *(other[places] for other in others),
+            )
+        before = tf.nest.flatten(result)
+        results.append(result)
+    return results
 
 
 def _stride(name: str) -> int:
@@ -200,20 +253,10 @@ def _pooled(features: tf.Tensor, name: str) -> tf.Tensor:
     return features
 
 
-def _enlarged(pooled: tf.Tensor, name: str, rows: tuple[int, int], columns: int) -> tf.Tensor:
-    """Rows of places [places, channels] of `_pooled` features: at each what it is in."""
-    times, (first, last) = max(1, _stride(name) // PLACE), rows
-    band = pooled[:, first // times : -(-last // times)]
-    if times > 1:
-        for axis in (1, 2):
-            band = tf.repeat(band, times, axis)
-        band = band[:, : last - first, :columns]
-    return tf.reshape(band, (-1, pooled.shape[-1]))
-
-
-def _summed(places: tf.Tensor, name: str, rows: int) -> tf.Tensor:
-    """The gradient at rows of `_pooled` features, [1, h, w, channels], from that at `_enlarged`."""
-    times, channels = max(1, _stride(name) // PLACE), places.shape[-1]
+def _summed(places: tf.Tensor, times: int, rows: int) -> tf.Tensor:
+    """The gradient at rows of `_pooled` features, [1, h, w, channels], from that at their places
+    [places, channels]."""
+    channels = places.shape[-1]
     band = tf.reshape(places, (1, rows, -1, channels))
     if times == 1:
         return band

@@ -6,6 +6,7 @@ import reference
 import tensorflow as tf
 from variants import apart
 
+from neural_style_tf.network import device
 from neural_style_tf.objective import memory, neighbors, statistics
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.pictures.masks import Masks
@@ -104,6 +105,17 @@ def test_the_gradient_is_gradient_tapes(network, picture, pooling):
     evaluation = evaluate(ours)
     np.testing.assert_allclose(evaluation.losses["total"], total, rtol=1e-5)
     assert apart(evaluation.gradient.numpy(), tape.gradient(total, ours).numpy()) < 1e-4
+
+
+@pytest.mark.parametrize("places", [2**18, 2**8], ids=["one band", "bands"])
+def test_made_for_a_gpu_the_loss_and_gradient_are_the_same(network, picture, places, monkeypatch):
+    ours = tf.constant(picture(*SIZE, seed=4)[np.newaxis])
+    plain = objective_of(network, picture, SETTINGS)[0](ours)
+    monkeypatch.setattr(neighbors, "PLACES_OF_A_FUSED_BAND", places)
+    with device.made_for(device.GPU):
+        fused = objective_of(network, picture, SETTINGS)[0](ours)
+    np.testing.assert_allclose(fused.losses["style"], plain.losses["style"], rtol=1e-5)
+    assert apart(fused.gradient.numpy(), plain.gradient.numpy()) < 1e-4
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(tf.bfloat16, 0.25), (tf.float16, 0.1)], ids=str)

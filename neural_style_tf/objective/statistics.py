@@ -17,7 +17,7 @@ from neural_style_tf.settings import Settings
 # docs/quality.md.
 STYLE_UNIT = 17_000.0
 NEIGHBORS_UNIT = 600.0
-CONTENT_UNIT = 180_000.0
+CONTENT_UNIT = 313_000.0
 # How much statistics of the whole painting, and the shares of its colours, count next to the
 # nearest columns.
 MOMENTS_SHARE = 96.0

@@ -53,13 +53,14 @@ class Descent:
         self._patience = _Patience(settings.patience)
         self._began = time.monotonic()
 
-    def begin_stage(self, optimizer: Optimizer, stage: Stage) -> None:
-        """Continues with another optimizer at that size, from the best picture so far."""
-        if self.best is None:
+    def begin_stage(self, optimizer: Optimizer, stage: Stage, start: np.ndarray | None) -> None:
+        """Continues with another optimizer at that size. start: from where, [1, H, W, 3]; None
+        in the first stage."""
+        if start is None:
             picture = self.picture
             state = optimizer.init(picture)
         else:
-            picture = resized(self.best.picture, *stage.outer_size, stage.wraps)
+            picture = tf.constant(start)
             state = optimizer.rescale(self._state, picture)
         # only now, so that a failure above leaves the descent unchanged
         self.picture, self._state, self.stage = picture, state, stage

@@ -27,7 +27,7 @@ from neural_style_tf.painting.descent import Descent, Scored, on_processor_if_fu
 from neural_style_tf.painting.frame import Frame
 from neural_style_tf.painting.stage_optimizer import optimizer_of
 from neural_style_tf.painting.stages import Stage
-from neural_style_tf.painting.start import starting_picture
+from neural_style_tf.painting.start import detail_at_stage, starting_picture
 from neural_style_tf.painting.step import MATCHES, Step
 from neural_style_tf.pictures import colors, resampling
 from neural_style_tf.pictures.masks import Masks
@@ -185,7 +185,8 @@ class Painter:
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
         self._frame = self._frame_of(photo, paintings, masks, painted)
-        matches = self._matches_of(stage)
+        enlarged = self._enlarged(stage, pictures, masks)
+        matches = self._matches_of(stage, enlarged)
         with precision.without_tf32():  # for the targets
             self._objective, self._losses = memory.make_objective(
                 *(self._network, photo, paintings, self._settings, self._precision),
@@ -202,7 +203,9 @@ class Painter:
                 )
                 memory.with_room(self._objective, lambda: self._start(start))
             optimizer = optimizer_of(self._settings, stage)
-            memory.with_room(self._objective, lambda: self._descent.begin_stage(optimizer, stage))
+            memory.with_room(
+                self._objective, lambda: self._descent.begin_stage(optimizer, stage, enlarged)
+            )
         self._matches = matches  # only now: after a failure above, states are of the stage before
         if stage is last:
             self._pictures = None  # type: ignore[assignment]
@@ -222,8 +225,23 @@ class Painter:
         limit = colors.limits(photo, paintings, initial, masks, shares)
         return Frame(photo, painted, limit)
 
-    def _matches_of(self, stage: Stage) -> Matches | None:
-        """How the stage decides which parts of the paintings each place is moved towards."""
+    def _enlarged(
+        self, stage: Stage, pictures: list[np.ndarray], masks: Masks
+    ) -> np.ndarray | None:
+        """What a stage after the first begins with: the best picture so far at its size, with the
+        photo's finer detail. pictures: those of the stage."""
+        if self._descent is None:
+            return None
+        best = self._best().picture
+        enlarged = resized(best, *stage.outer_size, stage.wraps).numpy()
+        detail = detail_at_stage(
+            self._pictures, pictures, tuple(best.shape[1:3]), self._settings, masks
+        )
+        return enlarged if detail is None else np.clip(enlarged + detail, 0, 255)
+
+    def _matches_of(self, stage: Stage, enlarged: np.ndarray | None) -> Matches | None:
+        """How the stage decides which parts of the paintings each place is moved towards. enlarged:
+        what it begins with, if it is not the first."""
         if self._settings.style_loss != "neighbors":
             return None
         start = None
@@ -231,9 +249,8 @@ class Painter:
             if MATCHES in self._resume:
                 return Matches(indices=np.asarray(self._resume[MATCHES]))
             start = np.asarray(self._resume["picture"])  # of a run with other settings
-        elif self._descent is not None:
-            best = resized(self._best().picture, *stage.outer_size, stage.wraps)
-            start = on_processor_if_full(lambda: self._frame.picture(best)).numpy()
+        elif enlarged is not None:
+            start = on_processor_if_full(lambda: self._frame.picture(tf.constant(enlarged))).numpy()
         elif self._pictures.initial is not None:
             resize = resampling.resize_wrapped if stage.wraps else resampling.resize
             start = resize(self._pictures.initial, *stage.outer_size)[np.newaxis]

@@ -1,4 +1,7 @@
-"""Start: the photo or another picture -> the picture that the first stage begins with."""
+"""Start: the photo or another picture -> the picture that the first stage begins with; and what the
+photo adds to that of a later one."""
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,15 +22,49 @@ def starting_picture(
     masks: Masks,
 ) -> np.ndarray:
     """[H, W, 3] float32 RGB, 0..255. at_stage: the content and the styles at the first stage."""
+    if pictures.initial is None and settings.texture is not None:
+        # Gatys et al. 2015, "Texture Synthesis Using CNNs"
+        return initial_picture(at_stage[0], mean_pixel, settings, blend=1)
+    return initial_picture(_recolored(pictures, at_stage, settings, masks), mean_pixel, settings)
+
+
+def detail_at_stage(
+    pictures: Pictures,
+    at_stage: list[np.ndarray],
+    before: tuple[int, int],
+    settings: Settings,
+    masks: Masks,
+) -> np.ndarray | None:
+    """The photo's detail that the stage before could not show, in the colours of the start,
+    [H, W, 3] float32; less of it for more `stylization` than by default. None where the run did not
+    begin with the photo.
+
+    With neighbors a later stage begins with it: eyes, hands and lines are then where they were in
+    the photo, and find their neighbours. Kolkin et al. 2022, section 3, add it where neighbours are
+    looked up. It is the finest level of a Laplacian pyramid (Burt and Adelson 1983).
+
+    before: height and width of the stage before.
+    """
+    share = (1 - settings.initial_noiseblend) * min(1.0, 2 * (1 - settings.balance()))
+    if settings.style_loss != "neighbors" or pictures.initial is not None or not share:
+        return None
+    photo, resize = _recolored(pictures, at_stage, settings, masks), _resize(settings)
+    return np.float32(share) * (photo - resize(resize(photo, *before), *photo.shape[:2]))
+
+
+def _recolored(
+    pictures: Pictures, at_stage: list[np.ndarray], settings: Settings, masks: Masks
+) -> np.ndarray:
+    """What a run begins with, apart from noise: the photo or another picture, at a stage."""
     base, *paintings = at_stage
     if pictures.initial is not None:
-        resize = resampling.resize_wrapped if settings.wraps else resampling.resize
-        base = resize(pictures.initial, *base.shape[:2])
-    elif settings.texture is not None:  # Gatys et al. 2015, "Texture Synthesis Using CNNs"
-        return initial_picture(base, mean_pixel, settings, blend=1)
+        base = _resize(settings)(pictures.initial, *base.shape[:2])
     kind = settings.initial_colors or ("match" if pictures.initial is None else "own")
-    base = colors.in_colors_of(base, paintings, kind, settings, masks)
-    return initial_picture(base, mean_pixel, settings)
+    return colors.in_colors_of(base, paintings, kind, settings, masks)
+
+
+def _resize(settings: Settings) -> Callable[..., np.ndarray]:
+    return resampling.resize_wrapped if settings.wraps else resampling.resize
 
 
 def initial_picture(

@@ -85,10 +85,10 @@ def test_a_stage_with_neighbors_that_fails_leaves_the_state_of_the_one_before(
     whole = list(resumed(network, *pictures, **options))[-1][1]
     steps, begin_stage = [], Descent.begin_stage
 
-    def failing(descent, optimizer, stage):
+    def failing(descent, optimizer, stage, start):
         if stage.number == 2:
             raise RuntimeError
-        begin_stage(descent, optimizer, stage)
+        begin_stage(descent, optimizer, stage, start)
 
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "begin_stage", failing)

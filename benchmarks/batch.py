@@ -31,7 +31,7 @@ from neural_style_tf.runs.options import RunOptions
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ("china", "cat", "rocket", "pere-tanguy")
 PAINTINGS = ("church-at-auvers", "cafe-terrace", "painter-on-the-road")
-OPTIONS = ["--size", "256", "--iterations", "50"]
+OPTIONS = ["--size", "256", "--iterations", "50", "--style-loss", "moments"]
 JOBS = 10_000
 SIZES = [64 + 2 * (37 * number % 100) for number in range(100)]  # pixels, all different
 

@@ -10,6 +10,7 @@ multiplied by 1000; the loss after 1000 of them comes from `benchmarks/optimizer
 """
 
 import argparse
+import dataclasses
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network.precision import feature_dtype
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,14 +88,16 @@ def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
 
 def in_one_process() -> tuple[float, float, float]:
     """The seconds of two one-step runs in a row, with the network loaded, and of one step."""
-    from benchmarks.step import make_step, pictures, seconds
+    from benchmarks.step import MOMENTS, make_step, pictures, seconds
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
     network = vgg.load(BUNDLED_NETWORK)
     photo, painting, _ = (picture.numpy()[0] for picture in pictures(512, 512))
+    settings = dataclasses.replace(MOMENTS, iterations=1)
     runs = [
-        seconds(lambda: list(stylize(network, photo, [painting], iterations=1))) for _ in range(2)
+        seconds(lambda: list(stylize(network, photo, [painting], settings=settings)))
+        for _ in range(2)
     ]
     step = make_step(feature_dtype("auto").name, 512, 512)
     step()
@@ -104,16 +107,16 @@ def in_one_process() -> tuple[float, float, float]:
 
 def descent(folder: Path, evaluations: int) -> None:
     """The `lbfgs` recipe against 1000 plain steps of Adam, at 512x384."""
-    from benchmarks.step import make_step, seconds
+    from benchmarks.step import MOMENTS, make_step, seconds
 
     recipe = [f"@{ROOT / 'recipes' / 'lbfgs.args'}", "--iterations", str(evaluations)]
     command = paint(folder, *recipe, "--width", "512", "--height", "384")
-    plain = make_step("plain", 384, 512, Settings())
+    plain = make_step("plain", 384, 512, MOMENTS)
     plain()
     steps = [seconds(plain) for _ in range(5)]
     run, peak = memory.run(command)
     steps += [seconds(plain) for _ in range(5)]
-    loss = judge(Settings(), 384, 512)(folder / "out.png")
+    loss = judge(MOMENTS, 384, 512)(folder / "out.png")
     thousand = 1000 * statistics.median(steps)
     verdict = f"{thousand / run:.1f} times as fast" if loss <= AFTER_1000_STEPS else "not reached"
     print(f"| 1000 plain Adam steps, 512x384 | {thousand:.0f} | | loss {AFTER_1000_STEPS:,.0f} |")

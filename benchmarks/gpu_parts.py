@@ -28,9 +28,8 @@ from benchmarks.card import (
     versions,
     wait_for,
 )
-from benchmarks.step import pictures, seconds
+from benchmarks.step import MOMENTS, pictures, seconds
 from neural_style_tf.machine import streams, tensorflow_setup
-from neural_style_tf.settings import Settings
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -182,7 +181,7 @@ def make_objective(
     photo, painting = (image[np.newaxis] for image in photo_and_painting)
     network = vgg.load(options.network)
     evaluate, _ = memory.make_objective(
-        network, photo, [painting], Settings(), dtype_of(options), tile
+        network, photo, [painting], MOMENTS, dtype_of(options), tile
     )
 
     def evaluate_or_raise(picture: Any) -> Any:
@@ -255,7 +254,7 @@ def time_of_convolutions(options: argparse.Namespace, size: int) -> float:
 
 def layers_of(network: Any) -> list:
     """The layers up to the last one that counts."""
-    wanted, layers = set(Settings().layers()), []
+    wanted, layers = set(MOMENTS.layers()), []
     for layer in network.layers:
         if not wanted:
             break
@@ -324,7 +323,7 @@ def paint(
 
     photo, painting = photo_and_painting
     network = vgg.load(options.network)
-    settings = {"precision": options.precision, **settings}
+    settings = {"precision": options.precision, "style_loss": MOMENTS.style_loss, **settings}
     for _, image in stylize(network, photo, [painting], on_step=on_step, **settings):
         picture = image
     return picture

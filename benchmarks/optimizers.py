@@ -67,12 +67,13 @@ def main() -> None:
 
 def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float, float]]:
     """Paints with a variant of the settings. Returns rows of evaluations, seconds and loss."""
+    from benchmarks.step import MOMENTS
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
     per_step = variant.get("evaluations", 1)
-    keywords = {"iterations": -(-evaluations // per_step), **variant}
-    loss_of = judge(Settings(), HEIGHT, WIDTH)
+    keywords = {"iterations": -(-evaluations // per_step), "style_loss": "moments", **variant}
+    loss_of = judge(MOMENTS, HEIGHT, WIDTH)
     photo, painting = pair(HEIGHT, WIDTH)
     network = vgg.load(BUNDLED_NETWORK)
     curve, spent, began = [], 0.0, time.monotonic()

@@ -7,6 +7,7 @@ losses are computed in float32 from the PNGs, which stay in FOLDER so that you c
 """
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from benchmarks.optimizers import judge, pair
 from benchmarks.quality import PAIRS, files_of, size_of
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import writing
-from neural_style_tf.settings import BUNDLED_NETWORK, Settings
+from neural_style_tf.settings import BUNDLED_NETWORK
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,17 +49,19 @@ def painted(
     names: tuple[str, str], precision: str, size: int, iterations: int, folder: Path
 ) -> float:
     """The loss in float32 of the saved picture."""
+    from benchmarks.step import MOMENTS
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
+    settings = dataclasses.replace(MOMENTS, iterations=iterations, precision=precision)
     files = files_of(*names)[:2]
     size = size_of(files[0], size)
     photo, painting = pair(*size, files)
     network = vgg.load(BUNDLED_NETWORK)
     path = folder / f"{names[0]}-{precision}.png"
-    for _, image in stylize(network, photo, [painting], iterations=iterations, precision=precision):
+    for _, image in stylize(network, photo, [painting], settings=settings):
         writing.save(path, image)
-    return judge(Settings(), *size, files)(path)
+    return judge(MOMENTS, *size, files)(path)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from neural_style_tf.settings import BUNDLED_NETWORK, Settings
 ROOT = Path(__file__).resolve().parent.parent
 VARIANTS = ("plain", "float32", "bfloat16")
 COMPARABLE = Settings(style_loss="mean", style_weight=5000)  # the loss of the other programs
+MOMENTS = Settings(style_loss="moments")  # ours without neighbours
 MEMORY_SIZE = 1024  # of the picture for which memory is measured: large enough to dominate
 
 
@@ -130,7 +131,7 @@ def convolutions(precision: str, size: int) -> float:
 
     dtype = tf.as_dtype(precision)
     network = vgg.load(BUNDLED_NETWORK)
-    settings = Settings()
+    settings = COMPARABLE
     passes = Passes(
         network.layers,
         settings.layers(),

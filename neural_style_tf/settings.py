@@ -6,38 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neural_style_tf import combinations, needs, rules
+from neural_style_tf import combinations, needs, rules, usual
 from neural_style_tf.errors import UsageError, shortened
 from neural_style_tf.needs import above_zero, all_of, any_of, below, none_of, one_of, without
 from neural_style_tf.rules import names
+from neural_style_tf.usual import (
+    ADAM_DEFAULTS,
+    ITERATIONS,
+    ITERATIONS_OF_NEIGHBORS,
+    NEIGHBOR_LAYERS,
+)
 
 BUNDLED_NETWORK = Path(__file__).resolve().parent / "data" / "imagenet-vgg-verydeep-19.mat"
-
-# Gatys, Ecker and Bethge 2016, section 2: the layers that stand for style.
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-# The content layers that `content_weight_blend` mixes.
-CONTENT_LAYERS = ("relu4_2", "relu5_2")
-
-# The layers whose features `style_loss="neighbors"` compares: two of each block up to the fourth.
-NEIGHBOR_LAYERS = ("relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_2")
-# What stands for style and content there: lines and faces are clearer, see docs/quality.md.
-STYLE_LAYERS_OF_NEIGHBORS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_1")
-CONTENT_LAYERS_OF_NEIGHBORS = ("relu3_2", "relu5_2")
-
-# Steps of each optimizer, by default.
-ITERATIONS = {"lbfgs": 100, "adam": 300, "l-bfgs-b": 10}
-# Times as many with neighbors, which begin with smaller stages.
-STEPS_OF_NEIGHBORS = 1.4
-# Of Adam, by default. Passing one of these, and no optimizer, selects it.
-ADAM_DEFAULTS = {
-    "learning_rate": 5.0,
-    "learning_rate_schedule": "cosine",
-    "decay_every": 100,
-    "decay_factor": 0.5,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "eps": 1e-8,
-}
 
 STYLE_STRENGTH = 5000.0  # the weight of the style loss in the middle of `stylization`
 DEFAULT_STYLIZATION = 0.5
@@ -183,8 +163,9 @@ class Settings:
     # `None` is resolved for these two, as their texts say.
     iterations: int = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
-        unit="default " + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items())
-        + f"; neighbors {STEPS_OF_NEIGHBORS:g} times as many")
+        unit="default "
+        + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items())
+        + "; with neighbors " + ", ".join(map(str, ITERATIONS_OF_NEIGHBORS.values())))
     optimizer: str = setting(None, "run",
         "adam takes less memory; l-bfgs-b is SciPy's",
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
@@ -242,12 +223,9 @@ class Settings:
         for field in dataclasses.fields(self):
             value = rules.checked(field.name, getattr(self, field.name), field.metadata)
             object.__setattr__(self, field.name, value)
-        if self.optimizer is None:
-            means_adam = any(getattr(self, name) is not None for name in ADAM_DEFAULTS)
-            object.__setattr__(self, "optimizer", "adam" if means_adam else "lbfgs")
-        if self.iterations is None:
-            times = STEPS_OF_NEIGHBORS if self.style_loss == "neighbors" else 1
-            object.__setattr__(self, "iterations", round(times * ITERATIONS[self.optimizer]))
+        for name in ("optimizer", "iterations"):  # the second depends on the first
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(usual, name)(self))
         self._check_together()
 
     def _check_together(self) -> None:
@@ -356,8 +334,7 @@ class Settings:
             return {}
         if self.content_layers is not None:
             return self._reduced(self.content_layers)
-        near = self.style_loss == "neighbors"
-        first, second = CONTENT_LAYERS_OF_NEIGHBORS if near else CONTENT_LAYERS
+        first, second = usual.content_layers(self)
         blend = self.content_weight_blend
         return {layer: share for layer, share in ((first, blend), (second, 1 - blend)) if share}
 
@@ -365,8 +342,7 @@ class Settings:
         """The style layers, each with its share of the style loss."""
         if self.style_layers is not None:
             return self._reduced(self.style_layers)
-        near = self.style_loss == "neighbors"
-        layers = STYLE_LAYERS_OF_NEIGHBORS if near else STYLE_LAYERS
+        layers = usual.style_layers(self)
         raw = [self.style_layer_weight_exp**i for i in range(len(layers))]
         return {layer: weight / sum(raw) for layer, weight in zip(layers, raw, strict=True)}
 

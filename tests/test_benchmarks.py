@@ -76,7 +76,7 @@ def test_a_command_is_timed(tiny, tiny_network, tmp_path):
     options = ["--iterations", "1", "--width", "48", "--height", "32", "--network", str(tiny)]
     seconds, megabytes = memory.run(commands.paint(tmp_path, *options))
     assert seconds > 0.1 and megabytes > 100
-    loss = optimizers.judge(Settings(), 32, 48)(tmp_path / "out.png")
+    loss = optimizers.judge(Settings(style_loss="moments"), 32, 48)(tmp_path / "out.png")
     assert loss > 0
     with pytest.raises(SystemExit, match="failed"):
         memory.run(commands.paint(tmp_path, "--iterations", "0"))

@@ -6,7 +6,8 @@ import pytest
 
 from neural_style_tf.errors import UsageError
 from neural_style_tf.schema import settings_from
-from neural_style_tf.settings import NEIGHBOR_LAYERS, STYLE_LAYERS_OF_NEIGHBORS, Settings
+from neural_style_tf.settings import Settings
+from neural_style_tf.usual import NEIGHBOR_LAYERS, STYLE_LAYERS_OF_NEIGHBORS
 
 TILES = "a whole number of pixels from 64"
 WRONG = [

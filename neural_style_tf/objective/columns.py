@@ -18,7 +18,8 @@ from neural_style_tf.objective.layer_masks import at_layers
 from neural_style_tf.objective.neighbors import ONE_PER_PLACE, PLACE, NeighborTarget
 from neural_style_tf.objective.tiles import Grid, Tile
 from neural_style_tf.pictures.masks import Masks
-from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
+from neural_style_tf.settings import Settings
+from neural_style_tf.usual import NEIGHBOR_LAYERS
 
 Box = tuple[slice, slice]  # rows and columns of places
 # Of columns: which channels, and for each row of places these channels [columns, channels] float32.

@@ -17,7 +17,8 @@ from neural_style_tf.machine import compilation
 from neural_style_tf.network import device, fused
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
-from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
+from neural_style_tf.settings import Settings
+from neural_style_tf.usual import NEIGHBOR_LAYERS
 
 PLACE = 4  # pixels per side
 # That are compared at a time: a picture of 512x512 pixels has as many. Where the comparison is one

@@ -31,7 +31,8 @@ from neural_style_tf.painting.start import detail_at_stage, starting_picture
 from neural_style_tf.painting.step import MATCHES, Step
 from neural_style_tf.pictures import colors, resampling
 from neural_style_tf.pictures.masks import Masks
-from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
+from neural_style_tf.settings import Settings
+from neural_style_tf.usual import NEIGHBOR_LAYERS
 
 Images = Iterator[tuple[int | None, np.ndarray]]
 
@@ -91,7 +92,7 @@ def check_layers(network: vgg.Network, settings: Settings) -> None:
             raise UserError(
                 SettingName("style_loss"),
                 f" neighbors needs the layer {missing[0]}, and {network.title} has none: choose a "
-                "VGG-16 or a VGG-19",
+                "VGG-16 or a VGG-19, or another loss, such as moments",
             )
     vgg.check_layers(network, settings.layers())
 

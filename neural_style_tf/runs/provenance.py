@@ -24,12 +24,8 @@ from neural_style_tf.runs import options as described
 from neural_style_tf.runs.names import SHA256, base_name
 from neural_style_tf.runs.options import NO_FILE, RunOptions, recorded_inputs
 from neural_style_tf.schema import setting_defaults, settings_from, shapes_picture
-from neural_style_tf.settings import (
-    ADAM_DEFAULTS,
-    STYLIZATION_RANGE,
-    Settings,
-    setting_rules,
-)
+from neural_style_tf.settings import STYLIZATION_RANGE, Settings, setting_rules
+from neural_style_tf.usual import ADAM_DEFAULTS
 from neural_style_tf.version import VERSION
 
 MOST_FILES = 1000  # of an option

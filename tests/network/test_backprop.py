@@ -52,7 +52,7 @@ def test_where_winograd_does_not_pay_the_convolution_is_direct(
         monkeypatch.setattr(winograd, name, limit)
     sizes, convolve = [], winograd.convolve
     monkeypatch.setattr(winograd, "convolve", lambda *x: sizes.append(x[0].shape) or convolve(*x))
-    assert_like_gradient_tape(network, picture, Settings(), size, tf.float32)
+    assert_like_gradient_tape(network, picture, Settings(style_loss="moments"), size, tf.float32)
     assert {tuple(shape[1:3]) for shape in sizes} == expected
 
 
@@ -67,7 +67,7 @@ def test_the_gradient_at_any_size(shallow, picture, pooling, size):
 def test_the_gradient_where_opposite_edges_meet(shallow, picture, pooling, channels, monkeypatch):
     monkeypatch.setattr(winograd, "MIN_CHANNELS", channels)
     monkeypatch.setattr(winograd, "MIN_POSITIONS", 1)
-    settings = Settings(padding="wrap", pooling=pooling)
+    settings = Settings(style_loss="moments", padding="wrap", pooling=pooling)
     assert_like_gradient_tape(shallow, picture, settings, (32, 48), tf.float32)
 
 
@@ -79,7 +79,7 @@ def test_gradients_in_low_precision_are_close(variant, dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=lambda dtype: dtype.name)
 def test_gradients_of_graphs_made_for_a_gpu(shallow, picture, dtype):
     """Compiled passes, Gram matrices by blocks with a remainder, masks of outputs."""
-    arguments = example(shallow, picture, Settings(), (33, 46))
+    arguments = example(shallow, picture, Settings(style_loss="moments"), (33, 46))
     with device.made_for(device.GPU):
         assert_alike(*arguments, dtype)
 
@@ -92,7 +92,7 @@ def test_gradients_of_all_losses_made_for_a_gpu(variant, dtype):
 
 
 def test_without_xla_graphs_made_for_a_gpu_are_plain(shallow, picture, monkeypatch):
-    arguments = example(shallow, picture, Settings(), (33, 46))
+    arguments = example(shallow, picture, Settings(style_loss="moments"), (33, 46))
     monkeypatch.setattr(compilation, "works", lambda: False)
     with device.made_for(device.GPU):
         assert_alike(*arguments, tf.float32)
@@ -100,7 +100,11 @@ def test_without_xla_graphs_made_for_a_gpu_are_plain(shallow, picture, monkeypat
 
 @pytest.mark.parametrize(
     "settings",  # not with max pooling: which is the largest may turn with the last digit
-    [Settings(), Settings(style_loss="mean", padding="zero"), MORE_VARIANTS["one layer for both"]],
+    [
+        Settings(style_loss="moments"),
+        Settings(style_loss="mean", padding="zero"),
+        MORE_VARIANTS["one layer for both"],
+    ],
     ids=["default", "zero padding", "one layer for both"],
 )
 def test_winograd_in_low_precision(network, picture, settings, monkeypatch):
@@ -149,9 +153,11 @@ def assert_alike(network, ours, targets, settings, expected, dtype):
 
 def test_reported_losses_are_computed_in_float32(network, picture):
     content, style = (tf.constant(picture(seed=seed)[np.newaxis]) for seed in (1, 2))
-    targets = measure_targets(network, content, [style], Settings())
-    reported = make_losses(network, targets, Settings())(style)
-    expected = plain.make_objective(network, content, [style], Settings())(style).losses
+    targets = measure_targets(network, content, [style], Settings(style_loss="moments"))
+    reported = make_losses(network, targets, Settings(style_loss="moments"))(style)
+    expected = plain.make_objective(network, content, [style], Settings(style_loss="moments"))(
+        style
+    ).losses
     for name in ("content", "tv", "total"):  # the style equals its target, except for rounding
         np.testing.assert_allclose(reported[name], expected[name], rtol=1e-5)
 

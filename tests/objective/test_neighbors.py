@@ -10,7 +10,8 @@ from neural_style_tf.network import device
 from neural_style_tf.objective import memory, neighbors, statistics
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.pictures.masks import Masks
-from neural_style_tf.settings import NEIGHBOR_LAYERS, Settings
+from neural_style_tf.settings import Settings
+from neural_style_tf.usual import NEIGHBOR_LAYERS
 
 SETTINGS = Settings(style_loss="neighbors")
 SIZE = (75, 90)  # odd in places: 19 x 23, and neither are multiples of the poolings

@@ -29,7 +29,7 @@ def test_tiles_are_taken_only_when_memory_is_short(network, monkeypatch):
 
     def chosen(free, sizes=sizes, optimizer="adam", **options):
         monkeypatch.setattr(machine_memory, "free_memory", lambda: free)
-        settings = Settings(optimizer=optimizer, **options)
+        settings = Settings(style_loss="moments", optimizer=optimizer, **options)
         return tiling.choose_size(network, sizes, settings, tf.float32)
 
     passes = Passes(network.layers, ["relu4_2", "relu5_1"], "avg")
@@ -153,18 +153,22 @@ def test_a_gpu_gets_tiles_whose_values_it_can_count(network, monkeypatch):
 
     def chosen(height, width, **options):
         sizes = [(height, width), (50, 50)]
-        return tiling.choose_size(network, sizes, Settings(**options), tf.float32)
+        return tiling.choose_size(
+            network, sizes, Settings(style_loss="moments", **options), tf.float32
+        )
 
     assert chosen(700, 600) is None  # a processor counts further
     monkeypatch.setattr(memory.devices, "gpu_in_use", lambda: "one")
     assert chosen(600, 600) is None and chosen(700, 600, tile="off") is None
     size = chosen(700, 600)
-    grid = memory.Grid(objective.passes_of(network, Settings(), tf.float32).reach(), size)
+    grid = memory.Grid(
+        objective.passes_of(network, Settings(style_loss="moments"), tf.float32).reach(), size
+    )
     assert 0 < 600 - (size + 2 * grid.margin) <= grid.stride
 
 
 def test_smaller_tiles_take_much_less_memory(network):
-    passes = objective.passes_of(network, Settings(), tf.float32)
+    passes = objective.passes_of(network, Settings(style_loss="moments"), tf.float32)
     margin = memory.Grid(passes.reach(), 64).margin
     features = memory.Features(passes, (4 * margin) ** 2)
     assert features.bytes(None) == (4 * margin) ** 2 * passes.bytes_per_pixel()

@@ -31,7 +31,7 @@ def evaluate(network, content, style, ours, settings):
     ids=str,
 )
 def test_wherever_a_picture_begins_its_objective_is_the_same(network, picture, options):
-    settings = Settings(padding="wrap", **options)
+    settings = Settings(**{"style_loss": "moments", "padding": "wrap", **options})
     content, style, ours = (picture(48, 64, seed=seed)[np.newaxis] for seed in range(3))
     with untraced():
         expected, evaluation = (
@@ -44,7 +44,7 @@ def test_wherever_a_picture_begins_its_objective_is_the_same(network, picture, o
 
 
 def test_wherever_a_picture_begins_lbfgs_takes_the_same_steps(shallow, picture):
-    settings, optimizer = Settings(padding="wrap", content_weight=0), LBFGS()
+    settings, optimizer = Settings(style_loss="moments", padding="wrap", content_weight=0), LBFGS()
     style, ours = (picture(48, 64, seed=seed)[np.newaxis] for seed in range(2))
     targets = measure_targets(shallow, tf.constant(ours), [tf.constant(style)], settings)
     objective = make_objective(shallow, targets, settings)
@@ -60,7 +60,7 @@ def test_wherever_a_picture_begins_lbfgs_takes_the_same_steps(shallow, picture):
 
 
 def test_only_with_wrap(network, picture):
-    settings = Settings(content_weight=0)
+    settings = Settings(style_loss="moments", content_weight=0)
     style, ours = (picture(48, 64, seed=seed)[np.newaxis] for seed in range(2))
     with untraced():
         here, there = (
@@ -80,7 +80,7 @@ def test_only_with_wrap(network, picture):
     ids=str,
 )
 def test_tiles_see_the_opposite_edges(shallow, network, picture, options, size):
-    settings = Settings(padding="wrap", **options)
+    settings = Settings(**{"style_loss": "moments", "padding": "wrap", **options})
     network = network if settings.style_loss == "neighbors" else shallow
     content, style = picture(*size, seed=1)[np.newaxis], picture(70, 90, seed=2)[np.newaxis]
     noise = np.random.default_rng(0).normal(0, 5, content.shape)

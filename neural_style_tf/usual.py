@@ -27,10 +27,11 @@ ADAM_DEFAULTS = {
 }
 
 # What neighbors need: their losses are relative, others have another size, or no effect.
-ONLY_WITH_NEIGHBORS = (("content_loss", "mean"), ("layer_reduction", "sum"))
+NEEDED_BY_NEIGHBORS = (("content_loss", "mean"), ("layer_reduction", "sum"))
 
 
 def optimizer(settings: Any) -> str:
+    """Adam if one of its settings is set."""
     is_adam = any(getattr(settings, name) is not None for name in ADAM_DEFAULTS)
     return "adam" if is_adam else "lbfgs"
 
@@ -41,6 +42,7 @@ def iterations(settings: Any) -> int:
 
 
 def style_layers(settings: Any) -> tuple[str, ...]:
+    """The layers whose statistics stand for style."""
     return _of(settings, STYLE_LAYERS, STYLE_LAYERS_OF_NEIGHBORS)
 
 

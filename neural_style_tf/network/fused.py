@@ -14,10 +14,19 @@ def on_gpu(function: Callable) -> Callable:
     return within_graph(function) if device.is_gpu() else function
 
 
+def is_fused_on_gpu() -> bool:
+    """Whether `on_gpu` compiles what it is given."""
+    return device.is_gpu() and _compiles()
+
+
+def _compiles() -> bool:
+    return not tf.executing_eagerly() and compilation.works()
+
+
 def within_graph(function: Callable) -> Callable:
     """The function, compiled as a part of the graph that is being traced, which shares it among its
     layers and holds it: it is released with that graph."""
-    if tf.executing_eagerly() or not compilation.works():
+    if not _compiles():
         return function
     held = tf.compat.v1.get_collection_ref("fused_functions")  # of this graph
     for own, made in held:

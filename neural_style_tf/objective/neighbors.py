@@ -13,16 +13,15 @@ from typing import NamedTuple, TypeVar
 
 import tensorflow as tf
 
-from neural_style_tf.machine import compilation
-from neural_style_tf.network import device, fused
+from neural_style_tf.network import fused
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
 from neural_style_tf.settings import Settings
 from neural_style_tf.usual import NEIGHBOR_LAYERS
 
 PLACE = 4  # pixels per side
-# That are compared at a time: a picture of 512x512 pixels has as many. Where the comparison is one
-# kernel, one of 2048x2048 pixels.
+# Places compared at a time: those of 512x512 pixels; or of 2048x2048 where the comparison is fused,
+# so that their columns are not stored.
 PLACES_OF_A_BAND = 2**14
 PLACES_OF_A_FUSED_BAND = 2**18
 ONE_PER_PLACE = "relu3_1"  # a layer with one position in each place
@@ -206,24 +205,16 @@ def _by_bands(
     and hold all of them from one to the other.
     """
     rows, columns = _size_of(features)
-    fuses = device.is_gpu() and compilation.works()  # columns are then never in memory
-    most = PLACES_OF_A_FUSED_BAND if fuses else PLACES_OF_A_BAND
+    most = PLACES_OF_A_FUSED_BAND if fused.is_fused_on_gpu() else PLACES_OF_A_BAND
     height = max(2, most // columns // 2 * 2)
     pooled, times = _pooled(features[name], name), max(1, _stride(name) // PLACE)
     before, results = list(others) if height < rows else [], []
     for first in range(0, rows, height):
         last = min(first + height, rows)
         places = slice(first * columns, last * columns)
-        some = pooled[:, first // times : -(-last // times)]
-
-        def of_band(*tensors: tf.Tensor, of_rows: int = last - first) -> Result:
-            pooled, indices, palette, mean, scale, *others = tensors
-            part = Part(pooled, indices, palette, mean, scale, times, of_rows)
-            return compute(part, *others)
-
         with tf.control_dependencies(before):
-            result = fused.on_gpu(of_band)(
-                some,
+            result = fused.on_gpu(_for_band(compute, times, last - first))(
+                pooled[:, first // times : -(-last // times)],
                 target.indices[places],
                 target.columns[name],
                 target.means[name],
@@ -233,6 +224,23 @@ def _by_bands(
         before = tf.nest.flatten(result)
         results.append(result)
     return results
+
+
+@functools.cache  # so that a graph compiles it once
+def _for_band(compute: Callable[..., Result], times: int, rows: int) -> Callable[..., Result]:
+    """`compute` as a function of tensors: those of a `Part`, and others."""
+
+    def of_band(
+        pooled: tf.Tensor,
+        indices: tf.Tensor,
+        palette: tf.Tensor,
+        mean: tf.Tensor,
+        scale: tf.Tensor,
+        *others: tf.Tensor,
+    ) -> Result:
+        return compute(Part(pooled, indices, palette, mean, scale, times, rows), *others)
+
+    return of_band
 
 
 def _stride(name: str) -> int:

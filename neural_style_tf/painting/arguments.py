@@ -44,8 +44,7 @@ class Pictures(NamedTuple):
                 height, width = style.shape[:2]
                 size = stages.style_size(height, width, stage, last, settings, stroke)
                 resized[id(style)] = resampling.resize(style, *size)
-        resize = resampling.resize_wrapped if settings.wraps else resampling.resize
-        content = resize(self.content, *stage.outer_size)
+        content = resampling.resize(self.content, *stage.outer_size, wraps=settings.wraps)
         return [content, *(resized[id(style)] for style in self.styles)]
 
 

@@ -54,8 +54,8 @@ class Descent:
         self._began = time.monotonic()
 
     def begin_stage(self, optimizer: Optimizer, stage: Stage, start: np.ndarray | None) -> None:
-        """Continues with another optimizer at that size. start: from where, [1, H, W, 3]; None
-        in the first stage."""
+        """Continues with another optimizer at that size. start: the picture to begin with,
+        [1, H, W, 3]; None in the first stage."""
         if start is None:
             picture = self.picture
             state = optimizer.init(picture)

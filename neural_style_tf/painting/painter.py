@@ -253,8 +253,8 @@ class Painter:
         elif enlarged is not None:
             start = on_processor_if_full(lambda: self._frame.picture(tf.constant(enlarged))).numpy()
         elif self._pictures.initial is not None:
-            resize = resampling.resize_wrapped if stage.wraps else resampling.resize
-            start = resize(self._pictures.initial, *stage.outer_size)[np.newaxis]
+            initial = self._pictures.initial
+            start = resampling.resize(initial, *stage.outer_size, wraps=stage.wraps)[np.newaxis]
         return Matches(start, self._matches)
 
     def _release_objective(self) -> None:

@@ -1,8 +1,6 @@
 """Start: the photo or another picture -> the picture that the first stage begins with; and what the
 photo adds to that of a later one."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from neural_style_tf.painting.arguments import Pictures
@@ -36,20 +34,23 @@ def detail_at_stage(
     masks: Masks,
 ) -> np.ndarray | None:
     """The photo's detail that the stage before could not show, in the colours of the start,
-    [H, W, 3] float32; less of it for more `stylization` than by default. None where the run did not
-    begin with the photo.
+    [H, W, 3] float32; less of it for more `stylization` than by default, and with noise. None with
+    other style losses, and where the run did not begin with the photo, or keeps nothing of it.
 
     With neighbors a later stage begins with it: eyes, hands and lines are then where they were in
     the photo, and find their neighbours. Kolkin et al. 2022, section 3, add it where neighbours are
     looked up. It is the finest level of a Laplacian pyramid (Burt and Adelson 1983).
 
-    before: height and width of the stage before.
+    at_stage: the content and the styles at this stage. before: height and width of the one before.
     """
     share = (1 - settings.initial_noiseblend) * min(1.0, 2 * (1 - settings.balance()))
-    if settings.style_loss != "neighbors" or pictures.initial is not None or not share:
+    if settings.style_loss != "neighbors" or not share * settings.content_weight:
         return None
-    photo, resize = _recolored(pictures, at_stage, settings, masks), _resize(settings)
-    return np.float32(share) * (photo - resize(resize(photo, *before), *photo.shape[:2]))
+    if pictures.initial is not None:
+        return None
+    photo, wraps = _recolored(pictures, at_stage, settings, masks), settings.wraps
+    coarse = resampling.resize(photo, *before, wraps=wraps)
+    return np.float32(share) * (photo - resampling.resize(coarse, *photo.shape[:2], wraps=wraps))
 
 
 def _recolored(
@@ -58,13 +59,9 @@ def _recolored(
     """What a run begins with, apart from noise: the photo or another picture, at a stage."""
     base, *paintings = at_stage
     if pictures.initial is not None:
-        base = _resize(settings)(pictures.initial, *base.shape[:2])
+        base = resampling.resize(pictures.initial, *base.shape[:2], wraps=settings.wraps)
     kind = settings.initial_colors or ("match" if pictures.initial is None else "own")
     return colors.in_colors_of(base, paintings, kind, settings, masks)
-
-
-def _resize(settings: Settings) -> Callable[..., np.ndarray]:
-    return resampling.resize_wrapped if settings.wraps else resampling.resize
 
 
 def initial_picture(

@@ -18,23 +18,23 @@ MAX_RESIZED_BY_PILLOW = 40_000_000  # pixels
 WRAPPED_REACH = 4  # pixels that Lanczos and bicubic interpolation see to each side, and one more
 
 
-def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(pixels: np.ndarray, height: int, width: int, *, wraps: bool = False) -> np.ndarray:
     """The picture or alpha at another size: Lanczos, antialiased where it shrinks.
 
     pixels: [H, W, 3] float32, 0..255, or [H, W] float32, 0..1. The result keeps to that range,
-    which Lanczos would leave beside hard edges. Equal size returns `pixels` itself.
+    which Lanczos would leave beside hard edges. Equal size returns `pixels` itself. wraps: whether
+    opposite edges meet.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
+    if wraps:
+        return _resize_wrapped(pixels, height, width)
     if pixels.ndim == 2:
         return np.clip(_resize_channel(pixels, height, width), 0, 1)
     return np.clip(_resize(pixels, height, width, Image.Resampling.LANCZOS), 0, 255)
 
 
-def resize_wrapped(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The same for a picture whose opposite edges meet."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
+def _resize_wrapped(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     (top, rows), (left, columns) = (
         wrapped_edge(length, other)
         for length, other in zip(pixels.shape, (height, width), strict=False)

@@ -209,9 +209,7 @@ class Writer:
     def _at_full_size(self, image: np.ndarray) -> np.ndarray:
         if image.shape[:2] == self._size:
             return image
-        wraps = self._settings.wraps
-        resize = resampling.resize_wrapped if wraps else resampling.resize
-        image = resize(image, *self._size)
+        image = resampling.resize(image, *self._size, wraps=self._settings.wraps)
         if self._mask is None:
             return image
         mask = self._mask[..., None]  # the unpainted part of the photo had been reduced, too

@@ -6,8 +6,9 @@ import reference
 import tensorflow as tf
 from variants import apart
 
+from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import device
-from neural_style_tf.objective import memory, neighbors, statistics
+from neural_style_tf.objective import graphs, memory, neighbors, statistics
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
@@ -108,15 +109,32 @@ def test_the_gradient_is_gradient_tapes(network, picture, pooling):
     assert apart(evaluation.gradient.numpy(), tape.gradient(total, ours).numpy()) < 1e-4
 
 
-@pytest.mark.parametrize("places", [2**18, 2**8], ids=["one band", "bands"])
-def test_made_for_a_gpu_the_loss_and_gradient_are_the_same(network, picture, places, monkeypatch):
-    ours = tf.constant(picture(*SIZE, seed=4)[np.newaxis])
+@pytest.mark.parametrize(
+    "kind, bands, tile",
+    [(device.CPU, 3, None), (device.GPU, 1, None), (device.GPU, 3, None), (device.GPU, 1, 64)],
+)
+def test_in_bands_and_made_for_a_gpu_the_loss_and_gradient_are_the_same(
+    network, picture, kind, bands, tile, monkeypatch
+):
+    ours, counts = tf.constant(picture(*SIZE, seed=4)[np.newaxis]), set()
     plain = objective_of(network, picture, SETTINGS)[0](ours)
-    monkeypatch.setattr(neighbors, "PLACES_OF_A_FUSED_BAND", places)
-    with device.made_for(device.GPU):
-        fused = objective_of(network, picture, SETTINGS)[0](ours)
-    np.testing.assert_allclose(fused.losses["style"], plain.losses["style"], rtol=1e-5)
-    assert apart(fused.gradient.numpy(), plain.gradient.numpy()) < 1e-4
+    by_bands = neighbors._by_bands
+
+    def counting(*arguments):
+        results = by_bands(*arguments)
+        counts.add(len(results))
+        return results
+
+    monkeypatch.setattr(graphs, "_store", LRUCache(20))  # the graph of `plain` has one band
+    monkeypatch.setattr(neighbors, "_by_bands", counting)
+    if bands > 1:  # 19 rows of 23 places
+        for name in ("PLACES_OF_A_BAND", "PLACES_OF_A_FUSED_BAND"):
+            monkeypatch.setattr(neighbors, name, 23 * 8)
+    with device.made_for(kind):
+        other = objective_of(network, picture, SETTINGS, tile=tile)[0](ours)
+    assert max(counts) == bands
+    np.testing.assert_allclose(other.losses["style"], plain.losses["style"], rtol=1e-4)
+    assert apart(other.gradient.numpy(), plain.gradient.numpy()) < (1e-2 if tile else 1e-4)
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(tf.bfloat16, 0.25), (tf.float16, 0.1)], ids=str)

@@ -119,9 +119,9 @@ def test_enlarging_wraps(picture):
         for other in (size, (16, 32)):
             expected = resampling.resize(wrapped(small), 3 * other[0], 3 * other[1])
             expected = expected[other[0] : -other[0], other[1] : -other[1]]
-            ours = resampling.resize_wrapped(small, *other)
+            ours = resampling.resize(small, *other, wraps=True)
             np.testing.assert_allclose(ours, expected, atol=0.01)
-    assert resampling.resize_wrapped(small, 32, 48) is small
+    assert resampling.resize(small, 32, 48, wraps=True) is small
 
 
 def test_all_stages_tile_and_none_has_a_bleed():

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from neural_style_tf.painting import painter
 from neural_style_tf.painting.arguments import Pictures
+from neural_style_tf.painting.descent import Descent, resized
 from neural_style_tf.painting.start import detail_at_stage
+from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.pictures import resampling
 from neural_style_tf.pictures.masks import Masks
 from neural_style_tf.settings import Settings
@@ -60,9 +63,37 @@ def test_in_a_picture_that_wraps_it_does_not_depend_on_where_that_begins(photo):
     [
         {"style_loss": "moments"},
         {"stylization": 1},
+        {"content_weight": 0},
         {"initial_noiseblend": 1, "initial_colors": None},
     ],
 )
 def test_there_is_none_without_neighbors_or_a_start_from_the_photo(photo, options):
     assert detail(photo, **options) is None
+
+
+def test_there_is_none_if_the_run_begins_with_another_picture(photo):
     assert detail(photo, initial=photo) is None
+
+
+@pytest.mark.parametrize("options", [{}, {"padding": "wrap"}, {"content_mask": True}], ids=str)
+def test_a_later_stage_begins_with_it(network, picture, options, monkeypatch):
+    if "content_mask" in options:
+        options = {"content_mask": np.arange(48 * 64).reshape(48, 64) % 64 / 63}
+    begun, found, begin_stage = [], [], Descent.begin_stage
+
+    def beginning(descent, optimizer, stage, start):
+        if start is not None:
+            begun.append((resized(descent.best.picture, *start.shape[1:3], stage.wraps), start))
+        begin_stage(descent, optimizer, stage, start)
+
+    def noting(*arguments):
+        found.append(detail_at_stage(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(Descent, "begin_stage", beginning)
+    monkeypatch.setattr(painter, "detail_at_stage", noting)
+    run = {"style_loss": "neighbors", "scales": 2, "iterations": 2, **options}
+    list(stylize(network, picture(48, 64), [picture(50, 60, seed=1)], **run))
+    ((enlarged, start),), (added,) = begun, found
+    assert np.abs(added).max() > 1
+    np.testing.assert_allclose(start, np.clip(enlarged + added, 0, 255), atol=1e-3)

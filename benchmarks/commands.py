@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import memory
 from benchmarks.optimizers import AFTER_1000_STEPS, PAIR, judge
+from benchmarks.step import MOMENTS
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.settings import BUNDLED_NETWORK
@@ -88,7 +89,7 @@ def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
 
 def in_one_process() -> tuple[float, float, float]:
     """The seconds of two one-step runs in a row, with the network loaded, and of one step."""
-    from benchmarks.step import MOMENTS, make_step, pictures, seconds
+    from benchmarks.step import make_step, pictures, seconds
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
@@ -107,7 +108,7 @@ def in_one_process() -> tuple[float, float, float]:
 
 def descent(folder: Path, evaluations: int) -> None:
     """The `lbfgs` recipe against 1000 plain steps of Adam, at 512x384."""
-    from benchmarks.step import MOMENTS, make_step, seconds
+    from benchmarks.step import make_step, seconds
 
     recipe = [f"@{ROOT / 'recipes' / 'lbfgs.args'}", "--iterations", str(evaluations)]
     command = paint(folder, *recipe, "--width", "512", "--height", "384")

@@ -1,6 +1,7 @@
 """The operations of one step that become kernels on a GPU, and the bytes that they move.
 
-    .venv/bin/python benchmarks/graph.py [--size 512] [--optimizer adam] [--precision bfloat16]
+    .venv/bin/python benchmarks/graph.py [--size 512] [--optimizer adam] [--precision bfloat16] \
+        [--style-loss moments]
 
 It needs no GPU. A step (the loss and its gradient, the optimizer's update, and the choice of the
 best picture so far) is traced for a GPU and optimized by Grappler for a cluster that says it has an

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from benchmarks import memory
+from benchmarks.step import MOMENTS
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.network.precision import feature_dtype
 from neural_style_tf.pictures import reading, resampling, sizes, writing
@@ -67,12 +68,15 @@ def main() -> None:
 
 def descend(name: str, variant: dict, evaluations: int) -> list[tuple[int, float, float]]:
     """Paints with a variant of the settings. Returns rows of evaluations, seconds and loss."""
-    from benchmarks.step import MOMENTS
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 
     per_step = variant.get("evaluations", 1)
-    keywords = {"iterations": -(-evaluations // per_step), "style_loss": "moments", **variant}
+    keywords = {
+        "iterations": -(-evaluations // per_step),
+        "style_loss": MOMENTS.style_loss,
+        **variant,
+    }
     loss_of = judge(MOMENTS, HEIGHT, WIDTH)
     photo, painting = pair(HEIGHT, WIDTH)
     network = vgg.load(BUNDLED_NETWORK)

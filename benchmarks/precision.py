@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.optimizers import judge, pair
 from benchmarks.quality import PAIRS, files_of, size_of
+from benchmarks.step import MOMENTS
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import writing
 from neural_style_tf.settings import BUNDLED_NETWORK
@@ -49,7 +50,6 @@ def painted(
     names: tuple[str, str], precision: str, size: int, iterations: int, folder: Path
 ) -> float:
     """The loss in float32 of the saved picture."""
-    from benchmarks.step import MOMENTS
     from neural_style_tf.network import vgg
     from neural_style_tf.painting.stylize import stylize
 

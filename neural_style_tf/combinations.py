@@ -4,14 +4,14 @@ from typing import Any
 
 from neural_style_tf.errors import UsageError, shortened
 from neural_style_tf.rules import names
-from neural_style_tf.usual import NEEDED_BY_NEIGHBORS
 
 
 def check(settings: Any) -> None:
     """Raises `UsageError` for `settings.Settings` that contradict each other."""
     if settings.texture is not None:
         _check_texture(settings)
-    for name, only in NEEDED_BY_NEIGHBORS:
+    # its losses are relative: others have another size, or no effect
+    for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
         if settings.style_loss == "neighbors" and getattr(settings, name) != only:
             raise UsageError(*names("style_loss"), " neighbors needs ", *names(name), f" {only}")
     if settings.content_weight == settings.style_weight == 0:

@@ -26,9 +26,6 @@ ADAM_DEFAULTS = {
     "eps": 1e-8,
 }
 
-# What neighbors need: their losses are relative, others have another size, or no effect.
-NEEDED_BY_NEIGHBORS = (("content_loss", "mean"), ("layer_reduction", "sum"))
-
 
 def optimizer(settings: Any) -> str:
     """Adam if one of its settings is set."""

@@ -44,9 +44,8 @@ def detail_at_stage(
     at_stage: the content and the styles at this stage. before: height and width of the one before.
     """
     share = (1 - settings.initial_noiseblend) * min(1.0, 2 * (1 - settings.balance()))
-    if settings.style_loss != "neighbors" or not share * settings.content_weight:
-        return None
-    if pictures.initial is not None:
+    keeps_photo = pictures.initial is None and share * settings.content_weight > 0
+    if settings.style_loss != "neighbors" or not keeps_photo:
         return None
     photo, wraps = _recolored(pictures, at_stage, settings, masks), settings.wraps
     coarse = resampling.resize(photo, *before, wraps=wraps)

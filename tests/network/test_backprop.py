@@ -153,11 +153,10 @@ def assert_alike(network, ours, targets, settings, expected, dtype):
 
 def test_reported_losses_are_computed_in_float32(network, picture):
     content, style = (tf.constant(picture(seed=seed)[np.newaxis]) for seed in (1, 2))
-    targets = measure_targets(network, content, [style], Settings(style_loss="moments"))
-    reported = make_losses(network, targets, Settings(style_loss="moments"))(style)
-    expected = plain.make_objective(network, content, [style], Settings(style_loss="moments"))(
-        style
-    ).losses
+    settings = Settings(style_loss="moments")
+    targets = measure_targets(network, content, [style], settings)
+    reported = make_losses(network, targets, settings)(style)
+    expected = plain.make_objective(network, content, [style], settings)(style).losses
     for name in ("content", "tv", "total"):  # the style equals its target, except for rounding
         np.testing.assert_allclose(reported[name], expected[name], rtol=1e-5)
 

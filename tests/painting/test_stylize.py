@@ -337,8 +337,8 @@ def test_more_stylization_is_nearer_to_the_painting_and_farther_from_the_photo()
         for name in ("china.jpg", "church-at-auvers.jpg")
     )
     batch = [tf.constant(array[np.newaxis]) for array in (photo, painting)]
-    targets = measure_targets(network, batch[0], batch[1:], Settings(style_loss="moments"))
-    judge = make_losses(network, targets, Settings(style_loss="moments"))
+    settings = Settings(style_loss="moments")
+    judge = make_losses(network, measure_targets(network, batch[0], batch[1:], settings), settings)
     losses = []
     for share in (0.1, 0.3, 0.5):
         *_, (_, image) = stylize(network, photo, [painting], iterations=25, stylization=share)

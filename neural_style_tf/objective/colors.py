@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from neural_style_tf.network import fused
+
 LAYER = "colors"  # what the positions are called among the layers of the network
 STRIDE = 2  # pixels per side of a position: its colour is their mean
 HARMONICS = 4  # frequencies along each direction: half a period over 0..255, and multiples of it
@@ -70,14 +72,21 @@ def _pixels(length: int) -> np.ndarray:
 
 def measured(colors: tf.Tensor, weights: tf.Tensor | None = None) -> Colors:
     """Of `at_positions` of a picture. weights: [1, h, w], 0..1, how much each position counts."""
-    harmonics = _harmonics(colors)
-    count = tf.constant(harmonics[0][0].shape[0], tf.float32)
+    angles = _angles(colors)
+    count = tf.constant(angles.shape[0], tf.float32)
     if weights is not None:
         weights = tf.reshape(weights, (-1, 1))
         count = tf.reduce_sum(weights)
+    return Colors(fused.on_gpu(_waves)(angles, weights), count)
+
+
+def _waves(angles: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """`Colors.waves` of `_angles`. weights: [positions, 1]."""
+    harmonics = _harmonics(angles)
+    if weights is not None:
         harmonics = [(weights * cosine, weights * sine) for cosine, sine in harmonics]
     waves = [[tf.reduce_sum(part, 0) for part in of_order] for of_order in harmonics]
-    return Colors(tf.convert_to_tensor(waves), count)
+    return tf.convert_to_tensor(waves)
 
 
 def measured_painting(painting: np.ndarray, source: np.ndarray | None) -> Colors:
@@ -111,22 +120,33 @@ def distance(colors: Colors, target: Colors) -> tf.Tensor:
 def gradient(colors: tf.Tensor, slope: Colors, weights: tf.Tensor | None = None) -> tf.Tensor:
     """The gradient at the colours [1, h, w, 3] of a loss with the derivative `slope.waves`.
     weights: as for `measured`."""
-    slopes = tf.unstack(_ORDERS * slope.waves)
-    parts = [
-        sines * cosine - cosines * sine
-        for (cosines, sines), (cosine, sine) in zip(
-            map(tf.unstack, slopes), _harmonics(colors), strict=True
-        )
-    ]
-    along = tf.reduce_sum(tf.stack(parts), 0)  # in one order, unlike a chain of additions
     if weights is not None:
-        along *= tf.reshape(weights, (-1, 1))
+        weights = tf.reshape(weights, (-1, 1))
+    along = fused.on_gpu(_along)(_angles(colors), slope.waves, weights)
     return tf.reshape(along @ DIRECTIONS.T, colors.shape)
 
 
-def _harmonics(colors: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+def _along(angles: tf.Tensor, waves: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """The gradient at `_angles` from that at `Colors.waves`. weights: [positions, 1]."""
+    slopes = tf.unstack(_ORDERS * waves)
+    parts = [
+        sines * cosine - cosines * sine
+        for (cosines, sines), (cosine, sine) in zip(
+            map(tf.unstack, slopes), _harmonics(angles), strict=True
+        )
+    ]
+    along = tf.reduce_sum(tf.stack(parts), 0)  # in one order, unlike a chain of additions
+    return along if weights is None else along * weights
+
+
+def _angles(colors: tf.Tensor) -> tf.Tensor:
+    """Of colours [1, h, w, 3] along each direction, at the lowest frequency: in radians,
+    [positions, directions]."""
+    return tf.reshape(colors, (-1, 3)) @ DIRECTIONS
+
+
+def _harmonics(angles: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """The cosines and sines of each order, [positions, directions], by their sums of angles."""
-    angles = tf.reshape(colors, (-1, 3)) @ DIRECTIONS
     cosine, sine = tf.cos(angles), tf.sin(angles)
     result = [(cosine, sine)]
     while len(result) < HARMONICS:

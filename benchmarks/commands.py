@@ -59,6 +59,7 @@ def main() -> None:
 def paint(folder: Path, *more: str) -> list[str]:
     command = [sys.executable, str(ROOT / "neural_style.py"), "--overwrite", "--quiet"]
     command += ["--content", str(ROOT / PAIR[0]), "--styles", str(ROOT / PAIR[1])]
+    command += ["--style-loss", MOMENTS.style_loss]
     return [*command, "--output", str(folder / "out.png"), *more]
 
 
@@ -70,7 +71,7 @@ def median_run(command: list[str]) -> tuple[float, float]:
 
 
 def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds from the start of a run with default settings until its first checkpoint exists, and
+    """Seconds from the start of a run until its first checkpoint exists, and
     the most megabytes that it held until then."""
     preview = folder / "preview-0.jpg"
     preview.unlink(missing_ok=True)

@@ -5,7 +5,8 @@
 
 Each part runs in a process of its own, so that one that crashes or takes too long costs only its
 own rows: the start of a run, the steps, PyTorch's step (benchmarks/torch_step.py, if PyTorch is
-installed with CUDA), and large pictures in one piece and in tiles. Rows are printed as they come.
+installed with CUDA), and large pictures in one piece and in tiles. Rows are printed as they come,
+and are of `--style-loss moments` unless they name another.
 """
 
 import argparse

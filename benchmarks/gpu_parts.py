@@ -147,8 +147,8 @@ def measure_size(rows: Rows, photo_and_painting: list[np.ndarray]) -> None:
     options, size = rows.options, len(photo_and_painting[0])
     forget_peak()
 
-    def step(optimizer: str) -> float:
-        return 1e3 * time_of_step(options, photo_and_painting, optimizer)
+    def step(optimizer: str, **settings: Any) -> float:
+        return 1e3 * time_of_step(options, photo_and_painting, optimizer=optimizer, **settings)
 
     call = lambda: 1e3 * time_of_objective(options, photo_and_painting)  # noqa: E731
     rows.measure("objective", call, "ms", size=size)
@@ -160,10 +160,14 @@ def measure_size(rows: Rows, photo_and_painting: list[np.ndarray]) -> None:
     if adam and alone:
         share = 100 * alone / adam
         rows.measure("share of convolutions", lambda: share, "%", size=size, note="of Adam's step")
+    forget_peak()
+    call = lambda: step("adam", style_loss="neighbors")  # noqa: E731
+    rows.measure("Adam step with neighbours", call, "ms", size=size)
+    rows.measure("peak memory with neighbours", peak, "MB", size=size)
 
 
 def time_of_objective(options: argparse.Namespace, photo_and_painting: list[np.ndarray]) -> float:
-    """Seconds of an evaluation with the default losses, of many in a row."""
+    """Seconds of an evaluation with `MOMENTS`, of many in a row."""
     import tensorflow as tf
 
     evaluate = make_objective(options, photo_and_painting, None)
@@ -200,7 +204,7 @@ def raise_exhausted(message: str) -> None:
 
 
 def time_of_step(
-    options: argparse.Namespace, photo_and_painting: list[np.ndarray], optimizer: str
+    options: argparse.Namespace, photo_and_painting: list[np.ndarray], **settings: Any
 ) -> float:
     """Seconds of a step of `stylize` in one stage, of many in a row."""
     moments: list[tuple[int, float]] = []
@@ -213,7 +217,7 @@ def time_of_step(
         if moments[-1][1] - moments[0][1] > TIMED_SECONDS:
             raise EnoughError
 
-    settings = {"optimizer": optimizer, "scales": 1, "iterations": WARM_UP + MOST_CALLS + 1}
+    settings |= {"scales": 1, "iterations": WARM_UP + MOST_CALLS + 1}
     with contextlib.suppress(EnoughError):
         paint(options, photo_and_painting, note, **settings)
     (first, began), (last, ended) = moments[0], moments[-1]

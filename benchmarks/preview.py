@@ -53,7 +53,7 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
         for name in ("china.jpg", "church-at-auvers.jpg")
     )
     steps = WARM_UP + 2 * rounds * STEPS
-    settings = Settings(iterations=steps, scales="off")
+    settings = Settings(style_loss="moments", iterations=steps, scales="off")
     preview = Preview("127.0.0.1", 0, "benchmark")
     preview.begin(photo, stages.plan(size, size, settings), lambda: None, lambda image: image)
     fetched = []
@@ -74,16 +74,7 @@ def seconds(size: int, viewers: int, rounds: int) -> tuple[float, float, int]:
         if number % STEPS == STEPS - 1:
             began = time.perf_counter()
 
-    list(
-        stylize(
-            BUNDLED_NETWORK,
-            photo,
-            [painting],
-            on_step=on_step,
-            iterations=steps,
-            scales="off",
-        )
-    )
+    list(stylize(BUNDLED_NETWORK, photo, [painting], on_step=on_step, settings=settings))
     preview.close()
     return statistics.median(turns[False]), statistics.median(turns[True]), len(fetched)
 

@@ -11,7 +11,7 @@ prints a table (the columns: `properties`); FOLDER/sheet.png shows them side by 
 the pictures of another program, with the same file names. --only selects variants, including those
 that the table does not contain. --curve paints five content weights with each style loss and draws
 style against content (FOLDER/curve.png; needs matplotlib). --sizes paints the first pair at each
-size with the default settings, to compare how they look (FOLDER/sizes.png).
+size with `--style-loss moments`, to compare how they look (FOLDER/sizes.png).
 
 With --photos and --paintings (files, folders or patterns), the pairs are every painting with two of
 the photos, at each of the --sizes, and the columns are those of `judge`, with confidence intervals.
@@ -34,7 +34,7 @@ from PIL import Image
 
 from benchmarks import evaluation, sheets
 from benchmarks.properties import measures
-from benchmarks.variants import ONLY_BY_NAME, ROOT, VARIANTS
+from benchmarks.variants import ONLY_BY_NAME, ROOT, VARIANTS, WITH_MOMENTS
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.pictures import reading, resampling, sizes, writing
 from neural_style_tf.settings import Settings
@@ -98,7 +98,7 @@ def compare_sizes(folder: Path, wanted: list[int]) -> dict[str, dict[str, float]
     rows, pictures = {}, []
     for size in wanted:
         photo, painting, name = files_of(*PAIRS[0])
-        paint_one(photo, painting, folder / f"size {size}" / name, [], size)
+        paint_one(photo, painting, folder / f"size {size}" / name, WITH_MOMENTS, size)
         rows[str(size)] = measures(folder / f"size {size}" / name, photo, painting)
         pictures.append(reading.read(folder / f"size {size}" / name).pixels)
     height, width = size_of(files_of(*PAIRS[0])[0], 2 * SIZE)

@@ -73,9 +73,10 @@ def gradient(size: int, tile: str, precision: str, runs: int) -> tuple[float, fl
     photo, painting, picture = pictures(size, size)
     dtype = feature_dtype(precision)
     sizes = [photo.shape[1:3], painting.shape[1:3]]
-    pixels = tiling.choose_size(network, sizes, Settings(tile=tile), dtype)
+    settings = Settings(style_loss="mean", tile=tile)
+    pixels = tiling.choose_size(network, sizes, settings, dtype)
     evaluate, _ = make_objective(
-        network, photo.numpy(), [painting.numpy()], Settings(style_loss="mean"), dtype, pixels
+        network, photo.numpy(), [painting.numpy()], settings, dtype, pixels
     )
     evaluate(picture)
     durations = []

@@ -20,8 +20,10 @@ ADAM_20 = [*ADAM, "--learning-rate", "20"]
 CONSTANT = [*ADAM_20, "--learning-rate-schedule", "constant"]
 EVERY_STEP = ["--checkpoint-iterations", "1", "--checkpoint-output", "step-%04d.png"]
 GREY = ["--initial-colors", "own", "--initial-noiseblend", "0.8"]
+# What all of these vary: the default when they were measured.
+WITH_MOMENTS = ["--style-loss", "moments"]
 VARIANTS = {
-    "default": [],
+    "moments": [],
     "start: photo": ["--initial-colors", "own"],
     "start: photo, histogram": ["--initial-colors", "histogram"],
     "start: grey and photo": GREY,
@@ -49,3 +51,7 @@ ONLY_BY_NAME = {
     "adam, rate 20, constant": CONSTANT,
     "adam, rate 20, constant, averaged": [*CONSTANT, *EVERY_STEP],
 }
+VARIANTS, ONLY_BY_NAME = (
+    {name: [*WITH_MOMENTS, *options] for name, options in variants.items()}
+    for variants in (VARIANTS, ONLY_BY_NAME)
+)

@@ -1,4 +1,5 @@
-"""Neural style: repaints a photo in the style of paintings (Gatys, Ecker and Bethge 2015, 2016).
+"""Neural style: repaints a photo in the style of paintings (Gatys, Ecker and Bethge 2016,
+Kolkin et al. 2022).
 
     from neural_style_tf import paint_file
 

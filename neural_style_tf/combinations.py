@@ -5,13 +5,16 @@ from typing import Any
 from neural_style_tf.errors import UsageError, shortened
 from neural_style_tf.rules import names
 
+# The losses of neighbors are relative: with other values they would have another size, or these
+# would have no effect.
+NEEDED_BY_NEIGHBORS = (("content_loss", "mean"), ("layer_reduction", "sum"))
+
 
 def check(settings: Any) -> None:
     """Raises `UsageError` for `settings.Settings` that contradict each other."""
     if settings.texture is not None:
         _check_texture(settings)
-    # its losses are relative: others have another size, or no effect
-    for name, only in (("content_loss", "mean"), ("layer_reduction", "sum")):
+    for name, only in NEEDED_BY_NEIGHBORS:
         if settings.style_loss == "neighbors" and getattr(settings, name) != only:
             raise UsageError(*names("style_loss"), " neighbors needs ", *names(name), f" {only}")
     if settings.content_weight == settings.style_weight == 0:
@@ -25,6 +28,12 @@ def check(settings: Any) -> None:
         if len(low_high) != 2 or low_high[0] >= low_high[1]:
             values = shortened(" ".join(f"{value:g}" for value in low_high))
             raise UsageError(*names("noise_range"), f" is {values}: use a low and a higher number")
+
+
+def excludes_neighbors(settings: Any) -> bool:
+    """Whether there is no photo, or a loss that neighbors cannot have."""
+    has_others = any(getattr(settings, name) != only for name, only in NEEDED_BY_NEIGHBORS)
+    return settings.texture is not None or has_others
 
 
 def _check_texture(settings: Any) -> None:

@@ -57,7 +57,7 @@ def any_of(*others: str) -> Need:
 
 
 def one_of(other: str, *choices: str, or_none: bool = False) -> Need:
-    """Another option has one of these values. or_none: or none yet, and this option selects it."""
+    """Another option has one of these values. or_none: or none, so that it is chosen."""
     words = " needs ", SettingName(other), f" {' or '.join(choices)}"
     return Need((other,), words, lambda value: value in choices or (or_none and value is None))
 

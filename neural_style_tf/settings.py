@@ -56,8 +56,8 @@ class Settings:
     """What shapes the picture, checked as it is made.
 
     Raises `UsageError` for a value that breaks its rule. A variant is
-    `dataclasses.replace(settings, iterations=10)`. `None` means "not set"; optimizer and
-    iterations are then chosen as their texts say.
+    `dataclasses.replace(settings, iterations=10)`. `None` means "not set"; optimizer, iterations
+    and style_loss are then chosen as in usual.py, and a variant keeps what was chosen.
     """
 
     # fmt: off
@@ -104,7 +104,7 @@ class Settings:
     content_weight: float = setting(5.0, "balance", "weight of the content loss",
         kind=float, at_least=0)
     content_weight_blend: float = setting(1.0, "balance",
-        "content: share of relu4_2 (neighbors: relu3_2); relu5_2 has the rest",
+        "content: share of relu3_2 (without neighbors relu4_2); relu5_2 has the rest",
         kind=float, unit="0 to 1", at_least=0, at_most=1, needs=above_zero("content_weight"))
     style_weight: float | None = setting(None, "balance",
         "instead of --stylization: weight of the style loss, as in published programs",
@@ -137,13 +137,14 @@ class Settings:
     content_loss: str = setting("mean", "losses",
         "how squared differences of features are combined", kind=str, choices=("mean", "sum"),
         needs=above_zero("content_weight"))
-    style_loss: str = setting("moments", "losses",
-        "how the statistics of features are compared, see docs/tuning.md",
-        kind=str, choices=("moments", "neighbors", "mean", "layer", "picture", "wasserstein"),
+    style_loss: str = setting(None, "losses",  # `None` is resolved, as for optimizer
+        "how features are compared, see docs/tuning.md",
+        kind=str, choices=("neighbors", "moments", "mean", "layer", "picture", "wasserstein"),
+        unit="default neighbors; in some cases moments",
         needs=above_zero("style_weight"))
     style_rotations: bool = setting(False, "losses",
         "neighbors: also offer copies of the styles turned by 90, 180 and 270 degrees", kind=bool,
-        needs=one_of("style_loss", "neighbors"))
+        needs=one_of("style_loss", "neighbors", or_none=True))
     tv_loss: str = setting("squares", "losses",
         "smoothness: mean of squared differences, or sum of (dy^2 + dx^2)^1.25",
         kind=str, choices=("squares", "power"), needs=above_zero("tv_weight"))
@@ -161,11 +162,11 @@ class Settings:
         kind=bool)
 
     # `None` is resolved for these two, as their texts say.
-    iterations: int = setting(None, "run", "steps", brief="steps (default 100; adam 300)",
+    iterations: int = setting(None, "run", "steps", brief="steps (default 140; adam 420)",
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
         unit="default "
-        + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS.items())
-        + "; with neighbors " + ", ".join(map(str, ITERATIONS_OF_NEIGHBORS.values())))
+        + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS_OF_NEIGHBORS.items())
+        + "; without neighbors " + ", ".join(map(str, ITERATIONS.values())))
     optimizer: str = setting(None, "run",
         "adam takes less memory; l-bfgs-b is SciPy's",
         kind=str, choices=("lbfgs", "adam", "l-bfgs-b"),
@@ -223,7 +224,7 @@ class Settings:
         for field in dataclasses.fields(self):
             value = rules.checked(field.name, getattr(self, field.name), field.metadata)
             object.__setattr__(self, field.name, value)
-        for name in ("optimizer", "iterations"):  # the second depends on the first
+        for name in ("optimizer", "style_loss", "iterations"):  # the last depends on the others
             if getattr(self, name) is None:
                 object.__setattr__(self, name, getattr(usual, name)(self))
         self._check_together()
@@ -233,7 +234,9 @@ class Settings:
         self._check_or_number("tile", SMALLEST_TILE, "pixels")
         combinations.check(self)
         fields = dataclasses.fields(self)
-        own = [field.name for field in fields if getattr(self, field.name) != field.default]
+        own = {field.name for field in fields if getattr(self, field.name) != field.default}
+        if self.style_loss == usual.style_loss(self):  # named or not, it is the same
+            own.discard("style_loss")
         # what a run settles may leave others without effect, which were set with good reason
         settled = {field.name for field in fields if "resolved" in field.metadata}
         others = {name: value for name, value in vars(self).items() if name not in settled}

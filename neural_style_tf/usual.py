@@ -1,6 +1,12 @@
-"""Usual: settings -> the optimizer, the steps and the layers where these are not set."""
+"""Usual: settings -> the optimizer, style loss, layers and steps where these are not set.
+
+By default each place of the picture is compared with the nearest of the painting (neighbors). Who
+sets weights or layers, as published programs have them, gets statistics alone (moments).
+"""
 
 from typing import Any
+
+from neural_style_tf.combinations import excludes_neighbors
 
 # Gatys, Ecker and Bethge 2016, section 2: the layers that stand for style, and for content; the
 # second is what `content_weight_blend` mixes in.
@@ -31,6 +37,20 @@ def optimizer(settings: Any) -> str:
     """Adam if one of its settings is set."""
     is_adam = any(getattr(settings, name) is not None for name in ADAM_DEFAULTS)
     return "adam" if is_adam else "lbfgs"
+
+
+def style_loss(settings: Any) -> str:
+    """Neighbors; moments without a photo, and with losses as published programs set them."""
+    is_published = settings.style_weight is not None or settings.style_layers is not None
+    return "moments" if is_published or excludes_neighbors(settings) else "neighbors"
+
+
+def unusable(settings: Any) -> set[str]:
+    """The names of settings that others exclude: neighbors, and what only neighbors have."""
+    if settings.style_loss == "neighbors" and excludes_neighbors(settings):
+        return {"style_loss", "style_rotations"}
+    chosen = settings.style_loss or style_loss(settings)
+    return set() if chosen == "neighbors" else {"style_rotations"}
 
 
 def iterations(settings: Any) -> int:

@@ -99,7 +99,7 @@ def network(tiny):
 
 @pytest.fixture(scope="session")
 def shallow(tmp_path_factory):
-    """A tiny VGG-11: with all layers that count by default, and fewer between them to trace."""
+    """A tiny VGG-11: with all layers that `moments` compares, and fewer between them to trace."""
     from neural_style_tf.network import vgg
 
     path = tmp_path_factory.mktemp("network") / "shallow.mat"

@@ -126,17 +126,17 @@ def test_variants_are_compared_by_the_pictures_that_exist(
 ):
     monkeypatch.setattr(properties, "network", lambda: network)
     monkeypatch.setattr(quality, "SIZE", 32)
-    for name in ("default", "adam"):
+    for name in ("moments", "adam"):
         (tmp_path / name).mkdir()
         for number, pair in enumerate(quality.PAIRS):
             writing.save(tmp_path / name / quality.files_of(*pair)[2], picture(24, 32, number))
-    command = ["quality.py", str(tmp_path), "--only", "default", "--more", f"x={tmp_path / 'adam'}"]
+    command = ["quality.py", str(tmp_path), "--only", "moments", "--more", f"x={tmp_path / 'adam'}"]
     monkeypatch.setattr("sys.argv", command)
     quality.main()
     lines = capsys.readouterr().out.splitlines()
     heads = "| what | style | affinity | ssim | ripple | border | to style | to photo |"
     assert lines[0] == heads
-    assert lines[2].replace("default", "x") == lines[3]
+    assert lines[2].replace("moments", "x") == lines[3]
     assert (tmp_path / "sheet.png").exists()
     monkeypatch.setattr("sys.argv", ["quality.py", str(tmp_path), "--sise", "9"])
     with pytest.raises(SystemExit):

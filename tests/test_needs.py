@@ -74,7 +74,11 @@ NEEDS = {
         "needs --content-layers or --style-layers",
         "--content-layers relu4_2",
     ),
-    "--style-rotations": ("needs --style-loss neighbors", "--style-loss neighbors"),
+    "--style-rotations": (
+        "needs --style-loss neighbors",
+        "--style-loss neighbors",
+        "--style-loss mean",
+    ),
     "--tv-loss squares|--tv-loss power": (
         "needs --tv-weight above 0",
         "--tv-weight 1",
@@ -227,6 +231,33 @@ def test_what_is_inherited_loses_its_effect_silently():
     inherited = vars(Settings(style_loss="neighbors", style_rotations=True))
     settings = parser.parse([*FILES, "--style-loss", "mean"], inherited).settings
     assert settings.style_rotations is False
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["--content-loss", "sum"],
+        ["--layer-reduction", "mean", "--content-layers", "relu3_1"],
+        ["--texture", "64x64"],
+    ],
+    ids=" ".join,
+)
+def test_inherited_neighbors_give_way_to_what_excludes_them(own):
+    files = FILES[2:] if "--texture" in own else FILES
+    inherited = vars(Settings(style_rotations=True))
+    settings = parser.parse([*files, *own], inherited).settings
+    assert (settings.style_loss, settings.style_rotations) == ("moments", False)
+    message = "--style-loss neighbors needs"
+    assert message in refusal(parser.parse, [*files, *own, "--style-loss", "neighbors"], inherited)
+    message = "--style-rotations needs --style-loss neighbors"
+    assert refusal(parser.parse, [*files, *own, "--style-rotations"], inherited) == message
+
+
+def test_inherited_rotations_give_way_to_what_selects_another_loss():
+    inherited = {"style_rotations": True}
+    settings = parser.parse([*FILES, "--style-weight", "5000"], inherited).settings
+    assert (settings.style_loss, settings.style_rotations) == ("moments", False)
+    assert parser.parse(FILES, inherited).settings.style_rotations is True
 
 
 def test_what_loses_its_effect_takes_along_what_depends_on_it():

@@ -1,6 +1,7 @@
 """Settings: every rule, reported in one line."""
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -92,7 +93,11 @@ WRONG = [
         {"style_loss": "neighbors", "layer_reduction": "mean"},
         "style_loss neighbors needs layer_reduction sum",
     ),
-    ({"style_rotations": True}, "style_rotations needs style_loss neighbors"),
+    ({"style_weight": 0, "style_loss": "mean"}, "style_loss needs style_weight above 0"),
+    (
+        {"style_rotations": True, "style_loss": "mean"},
+        "style_rotations needs style_loss neighbors",
+    ),
     ({"noise_range": [3, 1]}, "noise_range is 3 1: use a low and a higher number"),
     ({"noise_range": [3]}, "noise_range is 3: use a low and a higher number"),
     ({"max_seconds": 0}, "max_seconds is 0: use a number above 0"),
@@ -145,15 +150,17 @@ def test_settings_are_frozen_and_a_variant_is_checked_too():
 @pytest.mark.parametrize(
     ("options", "optimizer", "iterations"),
     [
-        ({}, "lbfgs", 100),
-        ({"optimizer": "adam"}, "adam", 300),
-        ({"optimizer": "l-bfgs-b"}, "l-bfgs-b", 10),
+        ({}, "lbfgs", 140),
+        ({"optimizer": "adam"}, "adam", 420),
+        ({"style_loss": "moments"}, "lbfgs", 100),
+        ({"optimizer": "adam", "style_loss": "mean"}, "adam", 300),
+        ({"optimizer": "l-bfgs-b"}, "l-bfgs-b", 14),
         ({"learning_rate": 10, "iterations": 1000}, "adam", 1000),
-        ({"beta1": 0.5}, "adam", 300),
-        ({"learning_rate_schedule": "constant"}, "adam", 300),
-        ({"beta1": 0.9}, "adam", 300),
-        ({"beta1": 0.91}, "adam", 300),
-        ({"eps": 1e-8, "learning_rate": None}, "adam", 300),
+        ({"beta1": 0.5}, "adam", 420),
+        ({"learning_rate_schedule": "constant"}, "adam", 420),
+        ({"beta1": 0.9}, "adam", 420),
+        ({"beta1": 0.91}, "adam", 420),
+        ({"eps": 1e-8, "learning_rate": None}, "adam", 420),
     ],
 )
 def test_who_gives_a_learning_rate_means_adam(options, optimizer, iterations):
@@ -185,7 +192,10 @@ def test_one_style_size_is_for_all_styles():
 
 def test_shares_sum_to_one():
     settings = Settings(
-        content_weight_blend=0.3, style_layer_weight_exp=2, style_blend_weights=(1, 3)
+        style_loss="moments",
+        content_weight_blend=0.3,
+        style_layer_weight_exp=2,
+        style_blend_weights=(1, 3),
     )
     assert settings.content_layer_weights() == {"relu4_2": 0.3, "relu5_2": 0.7}
     assert sum(settings.style_layer_weights().values()) == pytest.approx(1)
@@ -197,7 +207,7 @@ def test_shares_sum_to_one():
 
 
 def test_neighbors_have_layers_of_their_own_unless_others_are_named():
-    near = Settings(style_loss="neighbors", content_weight_blend=0.75)
+    near = Settings(content_weight_blend=0.75)
     assert near.content_layer_weights() == {"relu3_2": 0.75, "relu5_2": 0.25}
     assert near.style_layer_weights() == dict.fromkeys(STYLE_LAYERS_OF_NEIGHBORS, 0.2)
     named = Settings(
@@ -212,9 +222,34 @@ def test_preserve_colors_is_a_flag_or_a_kind(value, expected):
 
 
 def test_half_stylization_is_the_default():
-    weights = [Settings(stylization=share).weight_of_style() for share in (0, 0.5, 1)]
+    moments = functools.partial(Settings, style_loss="moments")
+    weights = [moments(stylization=share).weight_of_style() for share in (0, 0.5, 1)]
     assert weights == pytest.approx([50, 5000, 500000])
-    assert Settings().weight_of_style() == weights[1]
+    assert moments().weight_of_style() == weights[1]
+    weights = [Settings(stylization=share).weight_of_content() for share in (0, 0.5, 1)]
+    assert weights == pytest.approx([500, 5, 0.05])
+    assert Settings().weight_of_content() == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "style_loss"),
+    [
+        ({}, "neighbors"),
+        ({"style_rotations": True}, "neighbors"),
+        ({"content_layers": {"relu3_1": 1}}, "neighbors"),
+        ({"texture": "64x64"}, "moments"),
+        ({"style_weight": 0}, "moments"),
+        ({"style_weight": 5000}, "moments"),
+        ({"style_layers": {"relu1_1": 1}}, "moments"),
+        ({"content_loss": "sum"}, "moments"),
+        ({"content_layers": {"relu3_1": 1}, "layer_reduction": "mean"}, "moments"),
+        ({"style_weight": 5000, "style_loss": "neighbors"}, "neighbors"),
+    ],
+)
+def test_neighbors_are_usual_but_for_what_published_programs_have(options, style_loss):
+    settings = Settings(**options)
+    assert settings.style_loss == style_loss
+    assert Settings(**dataclasses.asdict(settings)) == settings
 
 
 def test_a_style_weight_is_taken_as_it_is():

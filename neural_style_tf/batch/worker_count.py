@@ -13,7 +13,7 @@ from neural_style_tf.machine import cpu, devices, memory, tensorflow_setup
 from neural_style_tf.runs.options import RunOptions
 
 WORKER_GIGABYTES = 1.5  # of a process that paints a small picture
-MEGAPIXEL_GIGABYTES = 1.4  # more for each megapixel
+MEGAPIXEL_GIGABYTES = 2.3  # more for each megapixel, with neighbors
 
 
 class Kind(NamedTuple):

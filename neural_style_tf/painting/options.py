@@ -31,7 +31,7 @@ class SettingsOptions(TypedDict, total=False):
     style_layers: Mapping[str, float] | Sequence[str] | None
     layer_reduction: str
     content_loss: str
-    style_loss: str
+    style_loss: str | None
     style_rotations: bool
     tv_loss: str
     pooling: str

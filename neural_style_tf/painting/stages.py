@@ -28,8 +28,8 @@ STEPS_FACTOR = math.sqrt(2)
 # half that size would have.
 SHARE_OF_STEPS_LEFT = 3 / 8
 BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
-# Pixels: with "auto" the first stage's long side is as near to it as halving comes. Measured with
-# benchmarks/quality.py, see docs/quality.md.
+# Pixels: with "auto" and without neighbors, the first stage's long side is as near to it as halving
+# comes. Measured with benchmarks/quality.py, see docs/quality.md.
 COARSEST_SIDE = 512
 # Where neighbours are looked up first, or at half of a smaller result; judged blind, see there.
 COARSEST_SIDE_OF_NEIGHBORS = 256

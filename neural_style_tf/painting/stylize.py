@@ -38,7 +38,8 @@ def stylize(
     settings: Settings | None = None,
     **options: "Unpack[SettingsOptions]",
 ) -> "Iterator[tuple[int | None, np.ndarray]]":
-    """Repaints a photo in the style of one or more paintings (Gatys, Ecker and Bethge 2016).
+    """Repaints a photo in the style of one or more paintings (Gatys, Ecker and Bethge 2016,
+    Kolkin et al. 2022).
 
     network: a weights file, or what `vgg.load` made of one; by default the bundled one.
     content, styles, initial: [H, W, 3] RGB, 0..255, of any number type. `initial`, to start from,

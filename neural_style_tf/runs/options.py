@@ -13,9 +13,10 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
-from neural_style_tf import needs, rules
+from neural_style_tf import needs, rules, usual
 from neural_style_tf.errors import UsageError, nearest, shortened
 from neural_style_tf.machine import devices
 from neural_style_tf.needs import Layer, any_of, ending_in
@@ -270,8 +271,12 @@ def may_be_set_by(kind: str, name: str) -> bool:
 
 
 def combined(*layers: Layer) -> dict[str, Any]:
-    """The options of several sources, see `needs.combined`."""
-    return needs.combined(layers, all_rules(), all_defaults())
+    """The options of several sources, see `needs.combined`. The neighbors of a picture or a recipe
+    give way to what excludes them."""
+    values = needs.combined(layers, all_rules(), all_defaults())
+    kept = {name for layer in layers if layer.is_strict for name in layer.names()}
+    unusable = usual.unusable(SimpleNamespace(**{**all_defaults(), **values})) - kept
+    return {name: value for name, value in values.items() if name not in unusable}
 
 
 def all_rules() -> dict[str, Mapping[str, Any]]:

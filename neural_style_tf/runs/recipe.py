@@ -165,9 +165,10 @@ def text(settings: Settings, title: str) -> str:
     """The settings that are not defaults as the text of a recipe, one option per line: read back,
     it gives the same settings."""
     lines = [f"# {one_line(title)}"]
+    unused = {"style_loss"} if settings.style_weight == 0 else set()  # refused if it is named
     for field in dataclasses.fields(Settings):
         value = getattr(settings, field.name)
-        if value != field.default and shapes_picture(field):
+        if value != field.default and shapes_picture(field) and field.name not in unused:
             lines.append(" ".join(map(shlex.quote, _option(field.name, value))))
     return "\n".join(lines) + "\n"
 

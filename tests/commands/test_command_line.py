@@ -36,7 +36,7 @@ def test_help_comes_at_once_and_imports_no_tensorflow():
     )
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--stylization" in result.stdout and "(default 100; adam 300)" in result.stdout
+    assert "--stylization" in result.stdout and "(default 140; adam 420)" in result.stdout
 
 
 # of the published program, and of its later versions; then ours

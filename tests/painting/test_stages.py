@@ -29,12 +29,13 @@ def plan(height, width, has_initial=False, **options):
 
 
 def test_large_pictures_begin_small_and_end_with_few_steps():
-    assert plan(768, 1024, iterations=300) == [(512, 384, 176), (1024, 768, 124)]
-    assert plan(2048, 2048, iterations=300) == [(512, 512, 136), (1024, 1024, 96), (2048, 2048, 68)]
+    options = {"style_loss": "moments", "iterations": 300}
+    assert plan(768, 1024, **options) == [(512, 384, 176), (1024, 768, 124)]
+    assert plan(2048, 2048, **options) == [(512, 512, 136), (1024, 1024, 96), (2048, 2048, 68)]
 
 
 def test_neighbours_take_as_many_steps_at_a_small_size_whatever_the_size_of_the_result():
-    plans = {size: plan(size, size, style_loss="neighbors") for size in (512, 1024, 2048)}
+    plans = {size: plan(size, size) for size in (512, 1024, 2048)}
     assert [stage[1:] for stage in plans[512]] == [(256, 85), (512, 55)]
     for size, larger in ((512, 1024), (1024, 2048)):
         assert plans[larger][: len(plans[size]) - 1] == plans[size][:-1]
@@ -53,25 +54,26 @@ def test_neighbours_take_as_many_steps_at_a_small_size_whatever_the_size_of_the_
     ],
 )
 def test_neighbours_begin_at_about_256_pixels_or_at_half_of_a_small_result(side, expected):
-    planned = plan(side, side, style_loss="neighbors")
+    planned = plan(side, side)
     assert [(width, steps) for _, width, steps in planned] == expected
 
 
 @pytest.mark.parametrize("iterations", range(1, 40))
 def test_no_stage_is_without_steps(iterations):
-    planned = plan(4096, 4096, style_loss="neighbors", iterations=iterations)
-    assert min(steps for *_, steps in planned) >= 1
+    for style_loss in ("neighbors", "moments"):
+        planned = plan(4096, 4096, style_loss=style_loss, iterations=iterations)
+        assert min(steps for *_, steps in planned) >= 1
 
 
 def test_work_is_steps_times_pixels():
-    small_then_large = stages.plan(768, 1024, Settings(iterations=300))
+    small_then_large = stages.plan(768, 1024, Settings(style_loss="moments", iterations=300))
     done = [stages.work_done(small_then_large, steps) for steps in (0, 88, 176, 238, 300)]
     np.testing.assert_allclose(done, np.array([0, 88, 176, 176 + 62 * 4, 672]) / 672)
 
 
 @pytest.mark.parametrize("size", [(384, 512), (700, 300), (16, 16)])
 def test_small_ones_have_one_stage(size):
-    assert len(plan(*size)) == 1
+    assert len(plan(*size, style_loss="moments")) == 1
 
 
 def test_so_have_those_that_go_on_from_a_picture_unless_told():
@@ -90,8 +92,9 @@ def test_no_stage_is_too_small_for_the_network(height, width):
 
 
 def test_every_stage_has_a_step():
-    assert [steps for *_, steps in plan(4096, 4096, iterations=3)] == [2, 1]
-    assert [steps for *_, steps in plan(4096, 4096, iterations=1)] == [1]
+    moments = {"style_loss": "moments"}
+    assert [steps for *_, steps in plan(4096, 4096, iterations=3, **moments)] == [2, 1]
+    assert [steps for *_, steps in plan(4096, 4096, iterations=1, **moments)] == [1]
 
 
 def test_more_than_there_are_are_refused():

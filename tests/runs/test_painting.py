@@ -34,6 +34,16 @@ def main(folder, monkeypatch):
     return lambda *more: neural_style.main([*arguments, *map(str, more)])
 
 
+def test_by_default_neighbours_are_compared(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["neural_style.py"])
+    arguments = ["--content", "photo.png", "--styles", "painting.png", "--output", "out.png"]
+    arguments += ["--network", "network.mat", "--iterations", "2", "--precision", "float32"]
+    assert neural_style.main(arguments) == 0
+    description = metadata.read(folder / "out.png")
+    assert (description["style_loss"], description["optimizer"]) == ("neighbors", "lbfgs")
+
+
 def fail_at(monkeypatch, owner, name, number, error, is_method=False):
     """Has the call of that number, from 0, raise an error."""
     function, calls = getattr(owner, name), itertools.count()

@@ -31,7 +31,7 @@ def check(settings: Any) -> None:
 
 
 def excludes_neighbors(settings: Any) -> bool:
-    """Whether there is no photo, or a loss that neighbors cannot have."""
+    """Whether neighbors are impossible: without a photo, or with a loss that they cannot have."""
     has_others = any(getattr(settings, name) != only for name, only in NEEDED_BY_NEIGHBORS)
     return settings.texture is not None or has_others
 

@@ -76,7 +76,7 @@ def at_places(features: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
 
     features: by layer [1, h, w, channels], those of `NEIGHBOR_LAYERS` among them.
     """
-    return [_pooled(features[name], name)[0] for name in NEIGHBOR_LAYERS]
+    return [pooled[0] for pooled in _pooled_layers(features).values()]
 
 
 def distance(
@@ -87,7 +87,7 @@ def distance(
 
     weights: [places] float32, 0..1, how much each place counts; None for all alike.
     """
-    cosines, _ = _compared(features, target)
+    cosines, _ = _compared(_pooled_layers(features), target)
     return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
 
 
@@ -99,7 +99,8 @@ def gradients(
 ) -> dict[str, Callable[[], tf.Tensor]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
     the derivative `slope` at `distance`."""
-    cosines, lengths = _compared(features, target)
+    pooled = _pooled_layers(features)
+    cosines, lengths = _compared(pooled, target)
     factors = -slope / lengths
     if weights is not None:
         factors *= weights
@@ -107,7 +108,8 @@ def gradients(
 
     def gradient(name: str) -> tf.Tensor:
         with tf.control_dependencies(made[-1:]):  # one layer after the other
-            made.append(_gradient(features, target, cosines / lengths, factors, name))
+            at_pooled = _gradient(pooled, target, cosines / lengths, factors, name)
+            made.append(_from_pooled(at_pooled, features[name], name))
         return made[-1]
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
@@ -125,12 +127,12 @@ def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
 
 
 def _compared(
-    features: Mapping[str, tf.Tensor], target: NeighborTarget
+    pooled: Mapping[str, tf.Tensor], target: NeighborTarget
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The cosine of each place's column with its target, and the length of the column, [places]."""
     products, squares = [], []
     for name in NEIGHBOR_LAYERS:
-        of_bands = _by_bands(_compare, features, target, name)
+        of_bands = _by_bands(_compare, pooled, target, name)
         products.append(tf.concat([product for product, _ in of_bands], 0))
         squares.append(tf.concat([square for _, square in of_bands], 0))
     # not one added to the other: TensorFlow may add them in an order that differs between runs
@@ -146,16 +148,15 @@ def _compare(part: "Part") -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _gradient(
-    features: Mapping[str, tf.Tensor],
+    pooled: Mapping[str, tf.Tensor],
     target: NeighborTarget,
     ratios: tf.Tensor,
     factors: tf.Tensor,
     name: str,
 ) -> tf.Tensor:
-    """The gradient at a layer's features, in their type. ratios: [places], of cosines to lengths.
-    factors: [places], of the loss."""
-    of_bands = _by_bands(_slopes, features, target, name, (ratios, factors))
-    return _from_pooled(tf.concat(of_bands, 1), features[name], name)
+    """The gradient at a layer's pooled features, in their type. ratios: [places], of cosines to
+    lengths. factors: [places], of the loss."""
+    return tf.concat(_by_bands(_slopes, pooled, target, name, (ratios, factors)), 1)
 
 
 def _slopes(part: "Part", ratios: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
@@ -192,7 +193,7 @@ class Part(NamedTuple):
 
 def _by_bands(
     compute: Callable[..., Result],
-    features: Mapping[str, tf.Tensor],
+    pooled: Mapping[str, tf.Tensor],
     target: NeighborTarget,
     name: str,
     others: Sequence[tf.Tensor] = (),
@@ -200,21 +201,21 @@ def _by_bands(
     """What `compute` returns for a layer's part of each band of places, band after band so that it
     takes little memory.
 
-    others: [places] each, what `compute` is called with besides. Several bands are computed after
-    them: otherwise TensorFlow would notice that the losses and the gradients need the same columns,
-    and hold all of them from one to the other.
+    pooled: see `_pooled_layers`. others: [places] each, what `compute` is called with besides.
+    Several bands are computed after them: otherwise TensorFlow would notice that the losses and the
+    gradients need the same columns, and hold all of them from one to the other.
     """
-    rows, columns = _size_of(features)
+    rows, columns = _size_of(pooled)
     most = PLACES_OF_A_FUSED_BAND if fused.is_fused_on_gpu() else PLACES_OF_A_BAND
     height = max(2, most // columns // 2 * 2)
-    pooled, times = _pooled(features[name], name), max(1, _stride(name) // PLACE)
+    times = max(1, _stride(name) // PLACE)
     before, results = list(others) if height < rows else [], []
     for first in range(0, rows, height):
         last = min(first + height, rows)
         places = slice(first * columns, last * columns)
         with tf.control_dependencies(before):
             result = fused.on_gpu(_for_band(compute, times, last - first))(
-                pooled[:, first // times : -(-last // times)],
+                pooled[name][:, first // times : -(-last // times)],
                 target.indices[places],
                 target.columns[name],
                 target.means[name],
@@ -248,10 +249,16 @@ def _stride(name: str) -> int:
     return 2 ** (int(name[len("relu")]) - 1)
 
 
-def _size_of(features: Mapping[str, tf.Tensor]) -> tuple[int, int]:
+def _size_of(pooled: Mapping[str, tf.Tensor]) -> tuple[int, int]:
     """Rows and columns of places."""
-    _, rows, columns, _ = features[ONE_PER_PLACE].shape
+    _, rows, columns, _ = pooled[ONE_PER_PLACE].shape
     return rows, columns
+
+
+def _pooled_layers(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The `_pooled` features of each of `NEIGHBOR_LAYERS`. The loss, its gradient and the network
+    need the same ones: they are pooled once in a graph if nothing has to come before."""
+    return {name: _pooled(features[name], name) for name in NEIGHBOR_LAYERS}
 
 
 def _pooled(features: tf.Tensor, name: str) -> tf.Tensor:

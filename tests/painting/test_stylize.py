@@ -75,7 +75,8 @@ def test_keyword_options_are_the_fields_of_settings():
     """With their types, and what else may be passed: numbers for words, lists for tuples."""
     also = {"scales": {int}, "tile": {int}, "preserve_colors": {bool}}
     also |= {"content_layers": {Sequence[str]}, "style_layers": {Sequence[str]}}
-    also |= {"iterations": {type(None)}, "optimizer": {type(None)}}  # chosen by other settings
+    chosen_by_others = "iterations", "optimizer", "style_loss"
+    also |= {name: {type(None)} for name in chosen_by_others}
     fields = typing.get_type_hints(Settings)
     options = typing.get_type_hints(SettingsOptions)
     assert list(options) == list(fields)

@@ -71,8 +71,8 @@ def median_run(command: list[str]) -> tuple[float, float]:
 
 
 def first_preview(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds from the start of a run until its first checkpoint exists, and
-    the most megabytes that it held until then."""
+    """Seconds from the start of a run until its first checkpoint exists, and the most megabytes
+    that it held until then."""
     preview = folder / "preview-0.jpg"
     preview.unlink(missing_ok=True)
     began = time.perf_counter()

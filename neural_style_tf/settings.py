@@ -162,7 +162,8 @@ class Settings:
         kind=bool)
 
     # `None` is resolved for these two, as their texts say.
-    iterations: int = setting(None, "run", "steps", brief="steps (default 140; adam 420)",
+    iterations: int = setting(None, "run", "steps",
+        brief="steps (default {lbfgs}; adam {adam})".format_map(ITERATIONS_OF_NEIGHBORS),
         kind=int, at_least=1, at_most=MOST_STEPS, free=True,
         unit="default "
         + ", ".join(f"{name} {steps}" for name, steps in ITERATIONS_OF_NEIGHBORS.items())

@@ -273,9 +273,10 @@ def may_be_set_by(kind: str, name: str) -> bool:
 def combined(*layers: Layer) -> dict[str, Any]:
     """The options of several sources, see `needs.combined`. The neighbors of a picture or a recipe
     give way to what excludes them."""
-    values = needs.combined(layers, all_rules(), all_defaults())
+    defaults = all_defaults()
+    values = needs.combined(layers, all_rules(), defaults)
     kept = {name for layer in layers if layer.is_strict for name in layer.names()}
-    unusable = usual.unusable(SimpleNamespace(**{**all_defaults(), **values})) - kept
+    unusable = usual.unusable(SimpleNamespace(**{**defaults, **values})) - kept
     return {name: value for name, value in values.items() if name not in unusable}
 
 

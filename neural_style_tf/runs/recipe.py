@@ -13,11 +13,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+from neural_style_tf import needs
 from neural_style_tf.errors import UsageError, UserError, nearest, one_line, shortened
 from neural_style_tf.pictures import files
 from neural_style_tf.runs import names
-from neural_style_tf.schema import shapes_picture
-from neural_style_tf.settings import Settings
+from neural_style_tf.schema import setting_defaults, shapes_picture
+from neural_style_tf.settings import Settings, setting_rules
 
 MOST_BYTES = 1_000_000
 MOST_NESTED = 8  # recipes that a recipe reads, one within the other
@@ -162,10 +163,11 @@ def save(path: str, settings: Settings, output: str) -> None:
 
 
 def text(settings: Settings, title: str) -> str:
-    """The settings that are not defaults as the text of a recipe, one option per line: read back,
-    it gives the same settings."""
+    """The settings that are not defaults, and have an effect, as the text of a recipe, one option
+    per line: read back, it paints the same picture."""
     lines = [f"# {one_line(title)}"]
-    unused = {"style_loss"} if settings.style_weight == 0 else set()  # refused if it is named
+    # a command line that names these is refused, as with a style loss at style weight 0
+    unused = needs.without_effect(vars(settings), setting_rules(), setting_defaults())
     for field in dataclasses.fields(Settings):
         value = getattr(settings, field.name)
         if value != field.default and shapes_picture(field) and field.name not in unused:

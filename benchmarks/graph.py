@@ -9,11 +9,13 @@ H100, as TensorFlow does before it runs a function. Counted are the operations t
 neither constants nor views such as a reshape, nor sizes that stay on the host. An operation counts
 as one kernel and moves its inputs and outputs once, each input once per operation; a library may
 launch several kernels for it. Functions that XLA compiles are counted by the fusions that it makes
-of them on this machine.
+of them on this machine, without what it does for processors alone: to add in a tree, and to call
+their library YNNPACK.
 """
 
 import argparse
 import collections
+import os
 import re
 import sys
 import warnings
@@ -26,6 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from neural_style_tf.machine import tensorflow_setup
 from neural_style_tf.settings import Settings
 
+WITHOUT_PROCESSORS_OWN = (
+    "--xla_disable_hlo_passes=tree_reduction_rewriter --xla_cpu_experimental_ynn_fusion_type="
+)
 GPU_NAME = "/job:localhost/replica:0/task:0/device:GPU:0"
 CPU_NAME = GPU_NAME.replace("GPU", "CPU")
 # Launch nothing: what is known before the run, what passes a tensor on, and control flow.
@@ -360,4 +365,5 @@ def _product(sides: str) -> int:
 
 
 if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WITHOUT_PROCESSORS_OWN}".strip()
     main()

@@ -10,16 +10,35 @@ from neural_style_tf.network import device, fused
 
 
 class Difference(NamedTuple):
-    """A gradient that is computed where it is added: `slope` times features minus `target`."""
+    """A gradient that is computed where it is added: that of `slope` times the sum of the squared
+    differences of the features from `target`."""
 
     target: tf.Tensor  # [1, h, w, channels] float32
     slope: tf.Tensor  # a float32 scalar
 
     def at(self, features: tf.Tensor) -> tf.Tensor:
-        return self.slope * (tf.cast(features, tf.float32) - self.target)
+        return 2 * self.slope * (tf.cast(features, tf.float32) - self.target)
 
 
-Term: TypeAlias = "tf.Tensor | Difference"  # a tensor is [1, h, w, channels] or [channels]
+class Halved(NamedTuple):
+    """A gradient at the means of squares of 2x2 features, times `scale`: that at the features is
+    four times as large, and is computed where it is added."""
+
+    at_means: tf.Tensor  # [1, h/2, w/2, channels], rounded up; at odd edges means have fewer values
+    scale: float = 1.0
+
+    def at(self, features: tf.Tensor) -> tf.Tensor:
+        _, height, width, _ = features.shape
+        rows, columns = (np.minimum(2, side - np.arange(0, side, 2)) for side in (height, width))
+        counts = (rows[:, np.newaxis] * columns)[..., np.newaxis]  # of the values of each square
+        gradient = tf.cast(self.at_means, tf.float32) * (self.scale / counts).astype(np.float32)
+        for axis in (1, 2):
+            gradient = tf.repeat(gradient, 2, axis)
+        return gradient[:, :height, :width]
+
+
+# A tensor is [1, h, w, channels] or [channels].
+Term: TypeAlias = "tf.Tensor | Difference | Halved"
 
 
 class Relu:
@@ -54,7 +73,7 @@ class Relu:
         return tf.where(memory, gradient, tf.zeros((), gradient.dtype))
 
     def backward_from_terms(
-        self, above: tf.Tensor | None, terms: list[Term], memory: tf.Tensor
+        self, above: "Term | None", terms: list[Term], memory: tf.Tensor
     ) -> tf.Tensor:
         """The same for the sum of several gradients; needs the output. above: that of the layer
         above, if it has one."""
@@ -77,9 +96,8 @@ class PooledRelu(Relu):
     def backward_from_terms(
         self, above: tf.Tensor | None, terms: list[Term], memory: tf.Tensor
     ) -> tf.Tensor:
-        if above is None:
-            return super().backward_from_terms(None, terms, memory)
-        return fused.on_gpu(_masked_sum_below_pooling)(above, terms, memory, self._scale)
+        below = None if above is None else Halved(above, self._scale)
+        return super().backward_from_terms(below, terms, memory)
 
 
 def _biased_relu(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
@@ -90,22 +108,7 @@ def _biased_relu(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 def _masked_sum(terms: list[Term], features: tf.Tensor) -> tf.Tensor:
     """The sum of gradients where the features are above 0, added in float32, in their type."""
     gradients = [
-        term.at(features) if isinstance(term, Difference) else tf.cast(term, tf.float32)
-        for term in terms
+        tf.cast(term, tf.float32) if tf.is_tensor(term) else term.at(features) for term in terms
     ]
     total = functools.reduce(tf.add, gradients)
     return tf.cast(tf.where(features > 0, total, 0.0), features.dtype)
-
-
-def _masked_sum_below_pooling(
-    pooled: tf.Tensor, terms: list[Term], features: tf.Tensor, scale: float
-) -> tf.Tensor:
-    """`_masked_sum` of the terms, and of the gradient that an average pooling of the features makes
-    of that at its output."""
-    _, height, width, _ = features.shape
-    rows, columns = (np.minimum(2, side - np.arange(0, side, 2)) for side in (height, width))
-    counts = (rows[:, np.newaxis] * columns)[..., np.newaxis]  # of the values of each square
-    gradient = tf.cast(pooled, tf.float32) * (scale / counts).astype(np.float32)
-    for axis in (1, 2):
-        gradient = tf.repeat(gradient, 2, axis)
-    return _masked_sum([gradient[:, :height, :width], *terms], features)

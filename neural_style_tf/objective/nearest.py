@@ -9,16 +9,20 @@ full.
 
 Cosines that differ by less than `EQUAL` are equal: rounding may make them so, and it differs
 between machines, sizes of blocks and precisions. The first of equally near columns is taken.
+
+A GPU compares all columns in full, which takes less time there (all_cosines.py).
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from neural_style_tf.machine import cpu, tensorflow_setup
+from neural_style_tf.machine import cpu, memory, tensorflow_setup
+from neural_style_tf.network import device
+from neural_style_tf.objective import all_cosines
 
 BLOCK = 2**22  # cosines that are compared at a time
 KEYS = 4096  # columns of a block: many queries at a time make the product of matrices faster
@@ -40,6 +44,8 @@ SHARE_OF_PAIRS = 1 / 16
 # What a GPU rounds the factors of a product in float32 to, relative to their size.
 ROUNDED = 2**-11
 SMALLEST_REST = 1e-6  # added to squared lengths in float32, so that they are not too small
+
+Result = TypeVar("Result")
 
 
 class Pairs(NamedTuple):
@@ -72,6 +78,27 @@ def nearest(
 
     dtype: of the bounds. Whatever it is, the result is the same.
     """
+    found = _on_gpu(columns, lambda: all_cosines.nearest(queries, columns, EQUAL))
+    return found or _by_bounds(queries, columns, dtype)
+
+
+def _on_gpu(columns: np.ndarray, search: Callable[[], Result]) -> Result | None:
+    """What the search returns; None without a GPU, or if its memory does not suffice for the
+    columns, or 32 bits for the number of their values."""
+    if not device.is_gpu() or columns.size > np.iinfo(np.int32).max:
+        return None
+    try:
+        return search()
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+    return None
+
+
+def _by_bounds(
+    queries: np.ndarray, columns: np.ndarray, dtype: tf.DType
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest`; see above."""
     dtype = dtype if dtype == tf.bfloat16 else tf.float32  # sums in float16 are too rough
     directions = _directions(queries, columns)
     close = _coordinates(columns, directions)
@@ -173,6 +200,11 @@ def nearest_of(
     """`nearest`, of each query's own candidates [n, candidates]. outside: which of them do not
     count. otherwise: the index for a query that has none."""
     candidates = np.where(outside, otherwise, candidates).astype(np.int32)
+    found = _on_gpu(
+        columns, lambda: all_cosines.nearest_of(queries, columns, candidates, outside, EQUAL)
+    )
+    if found:
+        return found
     cosines, indices = np.empty(len(queries), np.float32), np.empty(len(queries), np.int32)
 
     def look_up(part: slice) -> None:

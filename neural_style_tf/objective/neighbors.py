@@ -16,6 +16,7 @@ import tensorflow as tf
 from neural_style_tf.network import fused
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.network.operations import AveragePooling
+from neural_style_tf.network.relus import Halved, Term
 from neural_style_tf.settings import Settings
 from neural_style_tf.usual import NEIGHBOR_LAYERS
 
@@ -87,8 +88,8 @@ def distance(
 
     weights: [places] float32, 0..1, how much each place counts; None for all alike.
     """
-    cosines, _ = _compared(_pooled_layers(features), target)
-    return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
+    compared = _compared(_pooled_layers(features), target)
+    return fused.on_gpu(_sum_of_distances)(compared, weights)
 
 
 def gradients(
@@ -96,21 +97,22 @@ def gradients(
     target: NeighborTarget,
     slope: tf.Tensor,
     weights: tf.Tensor | None,
-) -> dict[str, Callable[[], tf.Tensor]]:
+    as_terms: bool = False,
+) -> dict[str, Callable[[], Term]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
-    the derivative `slope` at `distance`."""
+    the derivative `slope` at `distance`. as_terms: whether it may be one at their means."""
     pooled = _pooled_layers(features)
-    cosines, lengths = _compared(pooled, target)
-    factors = -slope / lengths
-    if weights is not None:
-        factors *= weights
+    of_places = fused.on_gpu(_of_places)(_compared(pooled, target), slope, weights)
     made: list[tf.Tensor] = []
 
-    def gradient(name: str) -> tf.Tensor:
+    def gradient(name: str) -> Term:
         with tf.control_dependencies(made[-1:]):  # one layer after the other
-            at_pooled = _gradient(pooled, target, cosines / lengths, factors, name)
-            made.append(_from_pooled(at_pooled, features[name], name))
-        return made[-1]
+            # in the type of the features
+            at_pooled = tf.concat(_by_bands(_slopes, pooled, target, name, of_places), 1)
+            shapes = _shapes_on_the_way(features[name], name)
+            last = 1 if as_terms and len(shapes) > 1 else 0
+            made.append(_from_pooled(at_pooled, shapes[last:]))
+        return Halved(made[-1]) if last else made[-1]
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
 
@@ -126,18 +128,27 @@ def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _compared(
-    pooled: Mapping[str, tf.Tensor], target: NeighborTarget
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The cosine of each place's column with its target, and the length of the column, [places]."""
-    products, squares = [], []
+class Compared(NamedTuple):
+    """By layer, its share of what is known of the columns of a picture, [places]."""
+
+    products: list[tf.Tensor]  # of columns and targets
+    squares: list[tf.Tensor]  # of the columns' lengths
+
+    def cosines(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The cosine of each place's column with its target, and the length of the column,
+        [places]."""
+        # not one added to the other: TensorFlow may add them in an order that differs between runs
+        lengths = tf.sqrt(tf.reduce_sum(tf.stack(self.squares), 0) + LEAST_SQUARE)
+        return tf.reduce_sum(tf.stack(self.products), 0) / lengths, lengths
+
+
+def _compared(pooled: Mapping[str, tf.Tensor], target: NeighborTarget) -> Compared:
+    result = Compared([], [])
     for name in NEIGHBOR_LAYERS:
         of_bands = _by_bands(_compare, pooled, target, name)
-        products.append(tf.concat([product for product, _ in of_bands], 0))
-        squares.append(tf.concat([square for _, square in of_bands], 0))
-    # not one added to the other: TensorFlow may add them in an order that differs between runs
-    lengths = tf.sqrt(tf.reduce_sum(tf.stack(squares), 0) + LEAST_SQUARE)
-    return tf.reduce_sum(tf.stack(products), 0) / lengths, lengths
+        result.products.append(tf.concat([product for product, _ in of_bands], 0))
+        result.squares.append(tf.concat([square for _, square in of_bands], 0))
+    return result
 
 
 def _compare(part: "Part") -> tuple[tf.Tensor, tf.Tensor]:
@@ -147,20 +158,23 @@ def _compare(part: "Part") -> tuple[tf.Tensor, tf.Tensor]:
     return tf.reduce_sum(own * theirs, -1), tf.reduce_sum(tf.square(own), -1)
 
 
-def _gradient(
-    pooled: Mapping[str, tf.Tensor],
-    target: NeighborTarget,
-    ratios: tf.Tensor,
-    factors: tf.Tensor,
-    name: str,
-) -> tf.Tensor:
-    """The gradient at a layer's pooled features, in their type. ratios: [places], of cosines to
-    lengths. factors: [places], of the loss."""
-    return tf.concat(_by_bands(_slopes, pooled, target, name, (ratios, factors)), 1)
+def _sum_of_distances(compared: Compared, weights: tf.Tensor | None) -> tf.Tensor:
+    cosines, _ = compared.cosines()
+    return tf.reduce_sum(1 - cosines if weights is None else weights * (1 - cosines))
+
+
+def _of_places(
+    compared: Compared, slope: tf.Tensor, weights: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the slopes of all layers need, [places] each: the ratios of cosines to lengths, and the
+    factors of the slopes."""
+    cosines, lengths = compared.cosines()
+    factors = -slope / lengths
+    return cosines / lengths, factors if weights is None else factors * weights
 
 
 def _slopes(part: "Part", ratios: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    """The gradient at a layer's `_pooled` features."""
+    """The gradient at a layer's `_pooled` features. ratios, factors: of `_of_places`."""
     own, theirs = part.columns()
     # d cosine / d column = (target - cosine column / length) / length
     slopes = theirs - ratios[:, tf.newaxis] * own
@@ -282,13 +296,19 @@ def _summed(places: tf.Tensor, times: int, rows: int) -> tf.Tensor:
     return tf.reduce_sum(band, (2, 4))
 
 
-def _from_pooled(gradient: tf.Tensor, features: tf.Tensor, name: str) -> tf.Tensor:
-    """The gradient at features from that at `_pooled` of them."""
+def _shapes_on_the_way(features: tf.Tensor, name: str) -> list[list[int]]:
+    """The shapes that `_pooled` goes through, from that of the features."""
     stride, shapes = _stride(name), [features.shape.as_list()]
     while stride < PLACE:
         _, height, width, channels = shapes[-1]
         shapes.append([1, -(-height // 2), -(-width // 2), channels])
         stride *= 2
+    return shapes
+
+
+def _from_pooled(gradient: tf.Tensor, shapes: list[list[int]]) -> tf.Tensor:
+    """The gradient at features of the first of these shapes, from that at `_pooled` of them, which
+    have the last."""
     for shape in reversed(shapes[:-1]):
         gradient = HALVING.backward(gradient, shape)
     return gradient

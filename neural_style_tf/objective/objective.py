@@ -173,9 +173,9 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
         content, style, slopes = derived(statistics, targets, settings, picture.shape, dtype)
         scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else None
         gradients = gradients_of(
-            features, targets, slopes, scale, weights, weights, as_differences=device.is_gpu()
+            features, targets, slopes, scale, weights, weights, as_terms=device.is_gpu()
         )
-        gradient = to_picture(passes, memory, gradients, picture.shape, scale)
+        gradient = to_picture(passes, memory, gradients, scale)
         return with_total_variation(picture, gradient, content, style, settings)
 
     return evaluate
@@ -211,10 +211,10 @@ def with_total_variation(
     settings: Settings,
 ) -> Evaluation:
     """The evaluation of a picture: the losses of its features, and its total variation."""
-    roughness, gradient = fused.within_graph(_smoothed)(
-        gradient, picture, settings.tv_weight, settings.tv_loss, settings.wraps
+    gradient, tv, total = fused.within_graph(_smoothed)(
+        gradient, picture, content, style, settings.tv_weight, settings.tv_loss, settings.wraps
     )
-    return Evaluation(gradient, terms_of(content, style, roughness))
+    return Evaluation(gradient, {"content": content, "style": style, "tv": tv, "total": total})
 
 
 def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -228,18 +228,18 @@ def gradients_of(
     scale: tf.Tensor | None,
     weights: Weights | None,
     counted: Weights | None,
-    as_differences: bool = False,
+    as_terms: bool = False,
 ) -> Gradients:
     """The gradients at each layer's features from those at the statistics, times `scale` if
     there is one; computed when they are asked for. weights, counted: as for `measure`.
-    as_differences: whether that of the content may be a `Difference`, which only `Passes.backward`
-    can add."""
-    near: Gradients = {}
+    as_terms: whether they may be a `Difference` or `Halved`, which only `Passes.backward` can
+    add."""
+    near: dict[str, Callable[[], Term]] = {}
     if scale is not None:
         slopes = tf.nest.map_structure(lambda slope: scale * slope, slopes)
     if targets.neighbors is not None:
         places = neighbors.place_weights(counted)
-        near = neighbors.gradients(features, targets.neighbors, slopes.neighbors, places)
+        near = neighbors.gradients(features, targets.neighbors, slopes.neighbors, places, as_terms)
 
     def of_colors() -> tf.Tensor:
         own = features[colors.LAYER]
@@ -261,8 +261,8 @@ def gradients_of(
                 parts += losses.gram_gradient(features[name], slope, region)
         if name in slopes.content:
             slope, target = slopes.content[name].squares, targets.content[name]
-            if as_differences and name.startswith("relu"):
-                parts.append(Difference(target, 2 * slope))
+            if as_terms and name.startswith("relu"):
+                parts.append(Difference(target, slope))
             else:
                 parts.append(losses.distance_gradient(features[name], target, slope))
         if name in near:
@@ -280,19 +280,19 @@ def _added(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def to_picture(
-    passes: Passes,
-    memory: list[Any],
-    gradients: Gradients,
-    shape: tf.TensorShape,
-    scale: tf.Tensor | None,
+    passes: Passes, memory: list[Any], gradients: Gradients, scale: tf.Tensor | None
 ) -> tf.Tensor:
-    """Takes the gradients at the features back to the picture of that shape, and divides by what
-    they were multiplied with."""
+    """Takes the gradients at the features back to the picture, and divides by what they were
+    multiplied with."""
     gradient = passes.backward(memory, gradients)
     if colors.LAYER in gradients:
         (at_colors,) = gradients[colors.LAYER]()
-        gradient = _added(gradient, colors.from_positions(at_colors, shape))
+        gradient = fused.on_gpu(_with_gradient_of_colors)(gradient, at_colors)
     return gradient if scale is None else gradient / scale
+
+
+def _with_gradient_of_colors(gradient: tf.Tensor, at_colors: tf.Tensor) -> tf.Tensor:
+    return _added(gradient, colors.from_positions(at_colors, gradient.shape))
 
 
 def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> tf.Tensor:
@@ -314,11 +314,18 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
 
 
 def _smoothed(
-    gradient: tf.Tensor, picture: tf.Tensor, weight: float, kind: str, wraps: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The weighted total variation of a picture, and a gradient plus that of it."""
+    gradient: tf.Tensor,
+    picture: tf.Tensor,
+    content: tf.Tensor,
+    style: tf.Tensor,
+    weight: float,
+    kind: str,
+    wraps: bool,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A gradient plus that of the weighted total variation of a picture; this; and the sum of all
+    losses."""
     share, own = _variation(picture, kind, picture.shape, True, wraps)
-    return weight * share, gradient + weight * own
+    return gradient + weight * own, weight * share, content + style + weight * share
 
 
 @compilation.compiled

@@ -196,7 +196,7 @@ class TiledObjective:
         scale = None
         if self._dtype == tf.float16:
             scale = objective.loss_scale(statistics, slopes, targets)
-        part = self._to_picture(features, memory, place, targets, slopes, scale, weights, box.shape)
+        part = self._to_picture(features, memory, place, targets, slopes, scale, weights)
         return part, content, style, slopes, scale
 
     @tf.function(autograph=False)
@@ -213,7 +213,7 @@ class TiledObjective:
         features, memory = self._passes.forward(vgg.preprocess(box, self._mean_pixel))
         targets, weights = self._with(target), self._inside.weights(regions, place)
         features = objective.with_colors(features, box, targets)
-        return self._to_picture(features, memory, place, targets, slopes, scale, weights, box.shape)
+        return self._to_picture(features, memory, place, targets, slopes, scale, weights)
 
     def _to_picture(
         self,
@@ -224,13 +224,12 @@ class TiledObjective:
         slopes: Statistics,
         scale: tf.Tensor | None,
         weights: Weights | None,
-        shape: tf.TensorShape,
     ) -> tf.Tensor:
-        """Takes the gradients at the statistics back to the pixels of a box of that shape."""
+        """Takes the gradients at the statistics back to the pixels of a box."""
         counted = self._inside.counted(features, weights, place)
         gradients = objective.gradients_of(features, targets, slopes, scale, weights, counted)
         gradients = self._inside.gradients(gradients, place)
-        return objective.to_picture(self._passes, memory, gradients, shape, scale)
+        return objective.to_picture(self._passes, memory, gradients, scale)
 
     def _add_total_variation(
         self, picture: tf.Tensor, gradient: tf.Variable | None = None

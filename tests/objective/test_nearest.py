@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from neural_style_tf.objective import nearest
+from neural_style_tf.network import device
+from neural_style_tf.objective import all_cosines, nearest
 
 CHANNELS = 24
 
@@ -34,19 +35,31 @@ def brute_force(queries, columns):
 @pytest.fixture(params=["in full", "by bounds"])
 def by_bounds(request, monkeypatch):
     """Whether columns are compared by bounds first; in several blocks, the last a shorter one."""
+    return compared(request.param, monkeypatch)
+
+
+@pytest.fixture(params=["in full", "by bounds", "as on a GPU"])
+def each_way(request, monkeypatch):
+    """The ways to compare columns, in several blocks."""
+    with device.made_for(device.GPU if request.param == "as on a GPU" else device.CPU):
+        yield compared(request.param, monkeypatch)
+
+
+def compared(way, monkeypatch):
+    monkeypatch.setattr(all_cosines, "BLOCK", 2500)
     monkeypatch.setattr(nearest, "BLOCK", 6000)
     monkeypatch.setattr(nearest, "KEYS", 130)
     monkeypatch.setattr(nearest, "PAIRS", 50)
-    if request.param == "by bounds":
+    if way == "by bounds":
         monkeypatch.setattr(nearest, "MANY_COSINES", 0)
         monkeypatch.setattr(nearest, "DIRECTIONS", (7, 11))
         monkeypatch.setattr(nearest, "SAMPLE", 60)
-    return request.param == "by bounds"
+    return way == "by bounds"
 
 
 @pytest.mark.parametrize("share", [0, 1 / 64, 1])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16], ids=lambda d: d.name)
-def test_the_search_finds_what_brute_force_finds(dtype, share, by_bounds, monkeypatch):
+def test_the_search_finds_what_brute_force_finds(dtype, share, each_way, monkeypatch):
     monkeypatch.setattr(nearest, "SHARE_OF_PAIRS", share)  # from nearly always in full to never
     columns, queries = unit(like_features(600, 1)), like_features(101, 2)
     cosines, indices = nearest.nearest(queries, columns, dtype)
@@ -67,14 +80,14 @@ def test_bounds_leave_few_columns_to_compare(by_bounds, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
-def test_of_equally_near_columns_the_first_is_taken(dtype, by_bounds):
+def test_of_equally_near_columns_the_first_is_taken(dtype, each_way):
     columns = unit(like_features(40, 1))
     columns = np.concatenate([columns, columns[::-1], columns])
     _, indices = nearest.nearest(columns[:40], columns, dtype)
     assert indices.tolist() == list(range(40))
 
 
-def test_where_all_is_flat_the_first_column_is_taken(by_bounds):
+def test_where_all_is_flat_the_first_column_is_taken(each_way):
     noise = np.random.default_rng(1).normal(size=(500, CHANNELS)) * 1e-8
     flat = unit(like_features(1, 1) + noise)
     cosines, indices = nearest.nearest(np.tile(flat[:1], (50, 1)), flat, tf.float32)
@@ -82,7 +95,7 @@ def test_where_all_is_flat_the_first_column_is_taken(by_bounds):
     np.testing.assert_allclose(cosines, 1, atol=1e-6)
 
 
-def test_a_query_without_anything_takes_the_first_column(by_bounds):
+def test_a_query_without_anything_takes_the_first_column(each_way):
     queries = like_features(30, 2)
     queries[7] = 0
     cosines, indices = nearest.nearest(queries, unit(like_features(300, 1)), tf.float32)
@@ -92,7 +105,7 @@ def test_a_query_without_anything_takes_the_first_column(by_bounds):
 
 @pytest.mark.parametrize("count", [1, 2, 129, 131])
 @pytest.mark.parametrize("queries", [1, 45])
-def test_few_columns_and_few_queries(count, queries, by_bounds):
+def test_few_columns_and_few_queries(count, queries, each_way):
     columns, queries = unit(like_features(count, 1)), like_features(queries, 2)
     cosines, indices = nearest.nearest(queries, columns, tf.bfloat16)
     expected, first = brute_force(queries, columns)
@@ -100,7 +113,7 @@ def test_few_columns_and_few_queries(count, queries, by_bounds):
     np.testing.assert_allclose(cosines, expected, atol=1e-6)
 
 
-def test_what_is_not_finite_does_not_end_the_search(by_bounds):
+def test_what_is_not_finite_does_not_end_the_search(each_way):
     queries = like_features(30, 2)
     queries[3] = np.nan
     _, indices = nearest.nearest(queries, unit(like_features(300, 1)), tf.float32)
@@ -127,11 +140,35 @@ def test_threads_search_on_the_device_of_the_caller(by_bounds, monkeypatch):
     assert seen and all(device.endswith("CPU:0") for device in seen)
 
 
-def test_of_equally_near_candidates_the_first_column_is_taken():
+@pytest.mark.parametrize("way", [device.CPU, device.GPU])
+def test_of_equally_near_candidates_the_first_column_is_taken(way):
     columns = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
     columns[1] -= [0, 1e-7, 0]  # as rounding may leave it
     candidates = np.array([[3, 2, 1], [2, 3, 0], [3, 3, 3]])
     outside = np.array([[False] * 3, [True, False, True], [True] * 3])
-    cosines, indices = nearest.nearest_of(columns[[2, 2, 2]], columns, candidates, outside, 0)
+    with device.made_for(way):
+        cosines, indices = nearest.nearest_of(columns[[2, 2, 2]], columns, candidates, outside, 0)
     assert indices.tolist() == [1, 3, 0] and indices.dtype == np.int32
     np.testing.assert_allclose(cosines, [1, 0, -2], atol=1e-6)
+
+
+def test_a_gpu_without_memory_for_all_cosines_compares_by_bounds(by_bounds, monkeypatch):
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+
+    columns, queries = unit(like_features(300, 1)), like_features(40, 2)
+    expected = nearest.nearest(queries, columns, tf.float32)
+    monkeypatch.setattr(all_cosines, "nearest", full)
+    with device.made_for(device.GPU):
+        found = nearest.nearest(queries, columns, tf.float32)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_failure_on_a_gpu_is_not_hidden(monkeypatch):
+    def broken(*_):
+        raise tf.errors.InvalidArgumentError(None, None, "broken")
+
+    monkeypatch.setattr(all_cosines, "nearest", broken)
+    columns = unit(like_features(30, 1))
+    with device.made_for(device.GPU), pytest.raises(tf.errors.InvalidArgumentError):
+        nearest.nearest(columns, columns, tf.float32)

@@ -57,18 +57,28 @@ class Gram(NamedTuple):
     positions: tf.Tensor | float  # their number, a float32 scalar
     sums: tf.Tensor  # [channels] float32, of each channel; [0] where the loss needs none
 
+    def summed(self) -> "Gram":
+        """The same from a Gram `in_blocks`."""
+        parts = (self.products, 2), (self.sums, 1)
+        added, sums = (
+            products.summed(part) if part.shape.rank > rank else part for part, rank in parts
+        )
+        return Gram(added, self.positions, sums)
+
 
 def gram(
     features: tf.Tensor,
     weights: tf.Tensor | None = None,
     with_sums: bool = False,
     in_float32: bool = False,
+    in_blocks: bool = False,
 ) -> Gram:
     """F^T F of features [1, h, w, channels]: Gatys et al. 2016 eq. 3.
 
     weights: [1, h, w], 0..1, how much each position counts: the squares of T in Gatys et al. 2017
     eq. 3. with_sums: whether to fill `Gram.sums`. in_float32: whether no sum may be
-    rounded to the features' type, on a GPU either: "wasserstein" inverts covariances.
+    rounded to the features' type, on a GPU either: "wasserstein" inverts covariances. in_blocks:
+    whether products and sums may be those of blocks; see products.py.
     """
     if in_float32:
         features = tf.cast(features, tf.float32)
@@ -81,12 +91,12 @@ def gram(
         shares = tf.sqrt(weights)[..., tf.newaxis]
         features *= shares
     if with_sums:
-        sums = products.sums(features if weights is None else features * shares)
+        sums = products.sums(features if weights is None else features * shares, in_blocks)
     positions = tf.reshape(features, (-1, channels))  # [h*w, C]
     if features.dtype == tf.float16 or (with_sums and not device.is_gpu()):
         # squares exceed float16's range, and covariances need the digits
         positions = tf.cast(positions, tf.float32)
-    return Gram(products.of(positions), number, sums)
+    return Gram(products.of(positions, in_blocks), number, sums)
 
 
 class Doubled(NamedTuple):

@@ -21,6 +21,7 @@ from neural_style_tf.objective.statistics import (
     Weights,
     compare,
     derived,
+    derives_on_gpu,
     grams_of,
     measure,
     weights_of_regions,
@@ -169,7 +170,9 @@ def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Ca
         features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         features = with_colors(features, picture, targets)
         weights = at_layers(regions, reach_of(passes))
-        statistics = measure(features, targets, settings, weights, weights)
+        # the scale of float16 needs the sums
+        in_blocks = derives_on_gpu(settings) and dtype != tf.float16
+        statistics = measure(features, targets, settings, weights, weights, in_blocks)
         content, style, slopes = derived(statistics, targets, settings, picture.shape, dtype)
         scale = loss_scale(statistics, slopes, targets) if dtype == tf.float16 else None
         gradients = gradients_of(

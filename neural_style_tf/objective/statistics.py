@@ -22,6 +22,9 @@ CONTENT_UNIT = 313_000.0
 # nearest columns.
 MOMENTS_SHARE = 96.0
 COLORS_SHARE = 20.0
+# How many times more the statistics count at `stylization` 1 than in the middle: with less of the
+# photo alone, places hardly come nearer to the painting.
+STATISTICS_RANGE = 16.0
 
 Weights = dict[str, tf.Tensor]  # by layer [1, h, w, regions], 0..1: how much positions count
 
@@ -41,12 +44,13 @@ def measure(
     settings: Settings,
     weights: Weights | None,
     counted: Weights | None,
+    in_blocks: bool = False,
 ) -> Statistics:
     """The statistics of a picture from its features. weights: the masks of the regions at each
     layer. counted: how much positions count where no feature is 0 instead, that is for neighbours
-    and colours."""
+    and colours. in_blocks: whether Grams may be; they are summed by `derived`."""
     kind = settings.statistics()
-    how = kind in losses.WITH_SUMS, kind == "wasserstein"
+    how = kind in losses.WITH_SUMS, kind == "wasserstein", in_blocks
     near, of_colors = tf.zeros(()), []
     if targets.neighbors is not None:
         near = neighbors.distance(features, targets.neighbors, neighbors.place_weights(counted))
@@ -74,10 +78,11 @@ def grams_of(
     layer: str,
     with_sums: bool,
     in_float32: bool = False,
+    in_blocks: bool = False,
 ) -> list[losses.Gram]:
     """The Gram of each region at a layer; a single one without regions."""
     regions = weights_of_regions(weights, layer)
-    return [losses.gram(features, region, with_sums, in_float32) for region in regions]
+    return [losses.gram(features, region, with_sums, in_float32, in_blocks) for region in regions]
 
 
 def compare(
@@ -115,8 +120,10 @@ def _scale(settings: Settings) -> float:
     """What the sum of the paintings' losses is multiplied by."""
     if not settings.equalizes_styles:
         return 1.0
-    is_neighbors = settings.style_loss == "neighbors"
-    return NEIGHBORS_UNIT * MOMENTS_SHARE if is_neighbors else STYLE_UNIT
+    if settings.style_loss != "neighbors":
+        return STYLE_UNIT
+    more = STATISTICS_RANGE ** max(0.0, 2 * settings.balance() - 1)
+    return NEIGHBORS_UNIT * MOMENTS_SHARE * more
 
 
 def _terms(statistics: Statistics, targets: Targets) -> dict[tuple[int, str], Term]:
@@ -138,6 +145,11 @@ def _color_loss(of_regions: list[colors.Colors], targets: Targets) -> tf.Tensor:
     return tf.reduce_sum(tf.stack(distances))
 
 
+def derives_on_gpu(settings: Settings) -> bool:
+    """Whether `derived` is compiled, if XLA works, and takes Grams `in_blocks`."""
+    return device.is_gpu() and settings.statistics() != "wasserstein"
+
+
 def derived(
     statistics: Statistics,
     targets: Targets,
@@ -148,7 +160,7 @@ def derived(
     """`compare_and_derive`; on a GPU compiled, unless it decomposes matrices. What is
     the same for all pictures of this size, such as the number of positions, is a constant there,
     and derivatives that nothing needs are 0."""
-    if not device.is_gpu() or settings.statistics() == "wasserstein":
+    if not derives_on_gpu(settings):
         return compare_and_derive(statistics, targets, settings, shape)
     leaves = tf.nest.flatten(statistics)
     constants = [tf.get_static_value(leaf) for leaf in leaves]
@@ -156,8 +168,10 @@ def derived(
     def derive(variable: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tuple]:
         rest = iter(variable)
         own = [next(rest) if value is None else tf.constant(value) for value in constants]
+        whole = tf.nest.pack_sequence_as(statistics, own)
+        grams = {name: [gram.summed() for gram in of] for name, of in whole.style.items()}
         content, style, slope = compare_and_derive(
-            tf.nest.pack_sequence_as(statistics, own), targets, settings, shape
+            whole._replace(style=grams), targets, settings, shape
         )
         needed = (
             {name: at.squares for name, at in slope.content.items()},

@@ -96,6 +96,26 @@ def test_the_loss_is_the_mean_distance_of_brute_force(network, picture, brute_fo
     np.testing.assert_allclose(loss - other_loss, expected, rtol=5e-3)  # bfloat16 columns
 
 
+def test_above_half_stylization_statistics_count_more(network, picture):
+    photo, painting = (picture(*SIZE, seed=seed)[np.newaxis] for seed in (1, 2))
+    ours = tf.constant(picture(*SIZE, seed=4)[np.newaxis])
+    _, _, found = objective_of(network, picture, SETTINGS)
+
+    def style_loss(stylization):
+        settings = Settings(style_loss="neighbors", stylization=stylization)
+        _, losses = memory.make_objective(
+            *(network, photo, [painting], settings, tf.float32, None),
+            matches=Matches(indices=found.indices),
+        )
+        return float(losses(ours)["style"])
+
+    usual = style_loss(0.5)
+    assert style_loss(0.3) == usual
+    more, most = style_loss(0.75) - usual, style_loss(1) - usual
+    assert most > usual / 2
+    assert most / more == pytest.approx((16 - 1) / (4 - 1), rel=1e-3)
+
+
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_the_gradient_is_gradient_tapes(network, picture, pooling):
     settings = Settings(style_loss="neighbors", pooling=pooling)

@@ -9,8 +9,8 @@ H100, as TensorFlow does before it runs a function. Counted are the operations t
 neither constants nor views such as a reshape, nor sizes that stay on the host. An operation counts
 as one kernel and moves its inputs and outputs once, each input once per operation; a library may
 launch several kernels for it. Functions that XLA compiles are counted by the fusions that it makes
-of them on this machine, without what it does for processors alone: to add in a tree, and to call
-their library YNNPACK.
+of them on this machine, without what it does for processors alone: to add in a tree as they need
+it, and to call their library YNNPACK. A GPU may have a few more: it cuts long sums in two.
 """
 
 import argparse

@@ -300,8 +300,8 @@ class Settings:
         return self.style_weight is None or self.style_loss == "neighbors"
 
     def weight_of_style(self) -> float:
-        """The weight of the style loss: 0.1 more `stylization` raises it two and a half times,
-        except with neighbors."""
+        """The weight of the style loss: 0.1 more `stylization` raises it two and a half times;
+        with neighbors, only the share of the statistics in it grows, above 0.5."""
         if self.style_weight is not None:
             return self.style_weight
         if self.style_loss == "neighbors":
@@ -310,7 +310,7 @@ class Settings:
 
     def weight_of_content(self) -> float:
         """The weight of the content loss: with neighbors, 0.1 more `stylization` lowers it two and
-        a half times, and smoothness keeps its effect on the style."""
+        a half times."""
         if self.style_loss != "neighbors":
             return self.content_weight
         return self.content_weight * STYLIZATION_RANGE ** (1 - 2 * self.balance())

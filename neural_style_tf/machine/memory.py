@@ -7,9 +7,11 @@ from pathlib import Path
 from neural_style_tf.machine import cpu, devices
 
 # What a GPU's libraries say when memory runs out, in errors of TensorFlow that are not of that
-# kind: cuFFT's plans, cuBLAS and cuDNN.
+# kind: cuFFT's plans, cuBLAS, cuDNN, and what is copied to it.
 EXHAUSTED = re.compile(
-    "out.of.memory|resource.exhausted|alloc.?failed|failed to allocate|scratch allocator", re.I
+    "out.of.memory|resource.exhausted|alloc.?failed|failed to allocate|scratch allocator"
+    "|dst tensor is not initialized",
+    re.I,
 )
 UNSPECIFIC = ("InternalError", "UnknownError", "NotFoundError", "AbortedError")
 

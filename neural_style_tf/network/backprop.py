@@ -26,8 +26,9 @@ from neural_style_tf.network.operations import (
 )
 from neural_style_tf.network.relus import PooledRelu, Relu, Term
 
-# By layer name, a function that returns d loss / d features of the layer as a sum of terms, the
-# first of which is [1, h, w, channels]; a `Difference` only at a ReLU, in a graph for a GPU.
+# By layer name, a function that returns d loss / d features of the layer as a sum of terms. The
+# first is [1, h, w, channels]; or a `Difference` or `Halved`, but only at a ReLU, in a graph for a
+# GPU.
 Gradients = dict[str, Callable[[], list[Term]]]
 
 

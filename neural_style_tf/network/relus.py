@@ -21,10 +21,11 @@ class Difference(NamedTuple):
 
 
 class Halved(NamedTuple):
-    """A gradient at the means of squares of 2x2 features, times `scale`: that at the features is
-    four times as large, and is computed where it is added."""
+    """The gradient at the means of squares of 2x2 features, which is spread over these where it is
+    added: each has that of its mean, times `scale`, divided by the number of values in the square.
+    """
 
-    at_means: tf.Tensor  # [1, h/2, w/2, channels], rounded up; at odd edges means have fewer values
+    at_means: tf.Tensor  # [1, h/2, w/2, channels], rounded up: at odd edges squares hold fewer
     scale: float = 1.0
 
     def at(self, features: tf.Tensor) -> tf.Tensor:

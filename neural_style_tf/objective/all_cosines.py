@@ -1,6 +1,6 @@
 """All cosines: `nearest` and `nearest_of` of nearest.py for a GPU.
 
-It computes all of them in less time than bounds take on the host, and only the result goes there.
+It should compute all of them in less time than bounds take on the host. Only the result goes there.
 """
 
 from collections.abc import Callable
@@ -12,24 +12,26 @@ from neural_style_tf.machine import precision
 
 BLOCK = 2**25  # numbers that are held at a time, a few times over
 
-Found = tuple[tf.Tensor, tf.Tensor]  # cosines and indices, [n] float32 and [n] int32
+# Cosines and indices, [n] float32: TensorFlow compares integers of 32 bits on the host. There are
+# fewer than 2^24 columns.
+Found = tuple[tf.Tensor, tf.Tensor]
 
 
 def nearest(
     queries: np.ndarray, columns: np.ndarray, equal: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """See nearest.py. equal: cosines that differ by less are equal."""
-    keys = tf.constant(columns)
-    count = len(columns)
+    """See nearest.py. queries: of length 1. equal: cosines that differ by less are equal."""
+    keys, count = tf.constant(columns), len(columns)
+    positions = tf.range(count, dtype=tf.float32)
 
     def look_up(part: slice) -> Found:
-        cosines = tf.matmul(_of_length_1(queries[part]), keys, transpose_b=True)
+        cosines = tf.matmul(tf.constant(queries[part]), keys, transpose_b=True)
         best = tf.reduce_max(cosines, 1, keepdims=True)
-        first = tf.reduce_min(tf.where(cosines >= best - equal, tf.range(count), count), 1)
-        # of a query that is not finite no column is nearest
-        return tf.where(first < count, best[:, 0], 0.0), first % count
+        first = tf.reduce_min(tf.where(cosines >= best - equal, positions, float(count)), 1)
+        is_found = first < count  # not if the query is not finite
+        return tf.where(is_found, best[:, 0], 0.0), tf.where(is_found, first, 0.0)
 
-    return _by_parts(look_up, len(queries), count)
+    return _by_parts(look_up, len(queries), max(columns.shape))
 
 
 def nearest_of(
@@ -39,15 +41,17 @@ def nearest_of(
     outside: np.ndarray,
     equal: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """See nearest.py, but candidates that are outside are columns, too."""
+    """See nearest.py. queries: of length 1. candidates: those that are outside are indices, too,
+    but do not count."""
     keys = tf.constant(columns)
 
     def look_up(part: slice) -> Found:
-        own = tf.constant(candidates[part], tf.int32)
-        cosines = tf.einsum("qc,qkc->qk", _of_length_1(queries[part]), tf.gather(keys, own))
+        near = tf.gather(keys, tf.constant(candidates[part]))
+        cosines = tf.einsum("qc,qkc->qk", tf.constant(queries[part]), near)
         cosines = tf.where(outside[part], -2.0, cosines)
         best = tf.reduce_max(cosines, 1, keepdims=True)
-        first = tf.reduce_min(tf.where(cosines >= best - equal, own, len(columns)), 1)
+        own = tf.constant(candidates[part], tf.float32)
+        first = tf.reduce_min(tf.where(cosines >= best - equal, own, float(len(columns))), 1)
         return best[:, 0], first
 
     return _by_parts(look_up, len(queries), candidates.shape[1] * columns.shape[1])
@@ -56,17 +60,11 @@ def nearest_of(
 def _by_parts(
     look_up: Callable[[slice], Found], queries: int, values: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is found for each query, as many at a time as `BLOCK` allows, with so many values each.
-    In float32: with factors in TF32 other columns would be equal."""
+    """What is found for each query. values: that one of them takes; `BLOCK` limits how many are
+    looked up at a time. In float32: with factors in TF32 other columns would be equal."""
     size = max(1, BLOCK // values)
     parts = [slice(first, first + size) for first in range(0, queries, size)]
     with precision.without_tf32():
         found = [[each.numpy() for each in look_up(part)] for part in parts]
     cosines, indices = zip(*found, strict=True)
-    return np.concatenate(cosines), np.concatenate(indices)
-
-
-def _of_length_1(queries: np.ndarray) -> tf.Tensor:
-    own = tf.constant(queries)
-    squares = tf.reduce_sum(tf.square(own), 1, keepdims=True)
-    return own / tf.sqrt(tf.maximum(squares, 1e-12))
+    return np.concatenate(cosines), np.concatenate(indices).astype(np.int32)

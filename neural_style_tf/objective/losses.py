@@ -56,6 +56,7 @@ class Gram(NamedTuple):
     products: tf.Tensor  # [channels, channels] float32, of every two channels, over positions
     positions: tf.Tensor | float  # their number, a float32 scalar
     sums: tf.Tensor  # [channels] float32, of each channel; [0] where the loss needs none
+    # `in_blocks` both have one more dimension, the first, and the features' type
 
     def summed(self) -> "Gram":
         """The same from a Gram `in_blocks`."""

@@ -10,7 +10,7 @@ full.
 Cosines that differ by less than `EQUAL` are equal: rounding may make them so, and it differs
 between machines, sizes of blocks and precisions. The first of equally near columns is taken.
 
-A GPU compares all columns in full, which takes less time there (all_cosines.py).
+A GPU compares all columns in full, which should take less time there (all_cosines.py).
 """
 
 from collections.abc import Callable
@@ -78,13 +78,13 @@ def nearest(
 
     dtype: of the bounds. Whatever it is, the result is the same.
     """
-    found = _on_gpu(columns, lambda: all_cosines.nearest(queries, columns, EQUAL))
+    found = _on_gpu(columns, lambda: all_cosines.nearest(_of_length_1(queries), columns, EQUAL))
     return found or _by_bounds(queries, columns, dtype)
 
 
 def _on_gpu(columns: np.ndarray, search: Callable[[], Result]) -> Result | None:
-    """What the search returns; None without a GPU, or if its memory does not suffice for the
-    columns, or 32 bits for the number of their values."""
+    """What the search returns; None without a GPU, and if the columns exceed its memory, or their
+    values what 32 bits can count."""
     if not device.is_gpu() or columns.size > np.iinfo(np.int32).max:
         return None
     try:
@@ -201,7 +201,8 @@ def nearest_of(
     count. otherwise: the index for a query that has none."""
     candidates = np.where(outside, otherwise, candidates).astype(np.int32)
     found = _on_gpu(
-        columns, lambda: all_cosines.nearest_of(queries, columns, candidates, outside, EQUAL)
+        columns,
+        lambda: all_cosines.nearest_of(_of_length_1(queries), columns, candidates, outside, EQUAL),
     )
     if found:
         return found

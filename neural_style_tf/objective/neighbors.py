@@ -100,7 +100,7 @@ def gradients(
     as_terms: bool = False,
 ) -> dict[str, Callable[[], Term]]:
     """By layer, a function that returns the gradient at its features, in their type, of a loss with
-    the derivative `slope` at `distance`. as_terms: whether it may be one at their means."""
+    the derivative `slope` at `distance`. as_terms: whether it may be a `Halved`."""
     pooled = _pooled_layers(features)
     of_places = fused.on_gpu(_of_places)(_compared(pooled, target), slope, weights)
     made: list[tf.Tensor] = []
@@ -129,10 +129,10 @@ def steepest(target: NeighborTarget, slope: tf.Tensor) -> tf.Tensor:
 
 
 class Compared(NamedTuple):
-    """By layer, its share of what is known of the columns of a picture, [places]."""
+    """Of the columns of a picture, each layer's share, [places] float32."""
 
-    products: list[tf.Tensor]  # of columns and targets
-    squares: list[tf.Tensor]  # of the columns' lengths
+    products: list[tf.Tensor]  # with the targets
+    squares: list[tf.Tensor]  # of the lengths
 
     def cosines(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The cosine of each place's column with its target, and the length of the column,

@@ -214,10 +214,10 @@ def with_total_variation(
     settings: Settings,
 ) -> Evaluation:
     """The evaluation of a picture: the losses of its features, and its total variation."""
-    gradient, tv, total = fused.within_graph(_smoothed)(
-        gradient, picture, content, style, settings.tv_weight, settings.tv_loss, settings.wraps
+    roughness, gradient = fused.within_graph(_smoothed)(
+        gradient, picture, settings.tv_weight, settings.tv_loss, settings.wraps
     )
-    return Evaluation(gradient, {"content": content, "style": style, "tv": tv, "total": total})
+    return Evaluation(gradient, terms_of(content, style, roughness))
 
 
 def terms_of(content: tf.Tensor, style: tf.Tensor, tv: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -317,18 +317,11 @@ def loss_scale(statistics: Statistics, slopes: Statistics, targets: Targets) -> 
 
 
 def _smoothed(
-    gradient: tf.Tensor,
-    picture: tf.Tensor,
-    content: tf.Tensor,
-    style: tf.Tensor,
-    weight: float,
-    kind: str,
-    wraps: bool,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """A gradient plus that of the weighted total variation of a picture; this; and the sum of all
-    losses."""
+    gradient: tf.Tensor, picture: tf.Tensor, weight: float, kind: str, wraps: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The weighted total variation of a picture, and a gradient plus that of it."""
     share, own = _variation(picture, kind, picture.shape, True, wraps)
-    return gradient + weight * own, weight * share, content + style + weight * share
+    return weight * share, gradient + weight * own
 
 
 @compilation.compiled

@@ -70,6 +70,7 @@ def test_memory_is_measured_in_bytes_on_this_system():
         (tf.errors.InternalError(None, None, "cuFFT plan with scratch allocator"), True),
         (tf.errors.InternalError(None, None, "CUDA_ERROR_ILLEGAL_ADDRESS"), False),
         (tf.errors.NotFoundError(None, None, "No algorithm worked! RESOURCE_EXHAUSTED: 1"), True),
+        (tf.errors.InternalError(None, None, "Dst tensor is not initialized."), True),
         (tf.errors.InvalidArgumentError(None, None, "out of memory"), False),
         (ValueError("out of memory"), False),
     ],

@@ -152,9 +152,17 @@ def test_of_equally_near_candidates_the_first_column_is_taken(way):
     np.testing.assert_allclose(cosines, [1, 0, -2], atol=1e-6)
 
 
-def test_a_gpu_without_memory_for_all_cosines_compares_by_bounds(by_bounds, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.ResourceExhaustedError(None, None, "no memory"),
+        tf.errors.InternalError(None, None, "Failed copying: Dst tensor is not initialized."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_gpu_without_memory_for_all_cosines_compares_by_bounds(error, by_bounds, monkeypatch):
     def full(*_):
-        raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        raise error
 
     columns, queries = unit(like_features(300, 1)), like_features(40, 2)
     expected = nearest.nearest(queries, columns, tf.float32)

@@ -97,8 +97,8 @@ class PooledRelu(Relu):
     def backward_from_terms(
         self, above: tf.Tensor | None, terms: list[Term], memory: tf.Tensor
     ) -> tf.Tensor:
-        below = None if above is None else Halved(above, self._scale)
-        return super().backward_from_terms(below, terms, memory)
+        spread = None if above is None else Halved(above, self._scale)
+        return super().backward_from_terms(spread, terms, memory)
 
 
 def _biased_relu(features: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

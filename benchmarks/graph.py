@@ -10,7 +10,8 @@ neither constants nor views such as a reshape, nor sizes that stay on the host. 
 as one kernel and moves its inputs and outputs once, each input once per operation; a library may
 launch several kernels for it. Functions that XLA compiles are counted by the fusions that it makes
 of them on this machine, without what it does for processors alone: to add in a tree as they need
-it, and to call their library YNNPACK. A GPU may have a few more: it cuts long sums in two.
+it, and to call their library YNNPACK. A GPU may have a few more: it cuts long sums in two. With
+`XLA_FLAGS=` before the command all is counted, on versions that do not know these flags, too.
 """
 
 import argparse
@@ -365,5 +366,5 @@ def _product(sides: str) -> int:
 
 
 if __name__ == "__main__":
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {WITHOUT_PROCESSORS_OWN}".strip()
+    os.environ.setdefault("XLA_FLAGS", WITHOUT_PROCESSORS_OWN)
     main()

@@ -26,10 +26,9 @@ def nearest(
 
     def look_up(part: slice) -> Found:
         cosines = tf.matmul(tf.constant(queries[part]), keys, transpose_b=True)
-        best = tf.reduce_max(cosines, 1, keepdims=True)
-        first = tf.reduce_min(tf.where(cosines >= best - equal, positions, float(count)), 1)
+        best, first = _first_of_best(cosines, positions, count, equal)
         is_found = first < count  # not if the query is not finite
-        return tf.where(is_found, best[:, 0], 0.0), tf.where(is_found, first, 0.0)
+        return tf.where(is_found, best, 0.0), tf.where(is_found, first, 0.0)
 
     return _by_parts(look_up, len(queries), max(columns.shape))
 
@@ -49,12 +48,17 @@ def nearest_of(
         near = tf.gather(keys, tf.constant(candidates[part]))
         cosines = tf.einsum("qc,qkc->qk", tf.constant(queries[part]), near)
         cosines = tf.where(outside[part], -2.0, cosines)
-        best = tf.reduce_max(cosines, 1, keepdims=True)
         own = tf.constant(candidates[part], tf.float32)
-        first = tf.reduce_min(tf.where(cosines >= best - equal, own, float(len(columns))), 1)
-        return best[:, 0], first
+        return _first_of_best(cosines, own, len(columns), equal)
 
     return _by_parts(look_up, len(queries), candidates.shape[1] * columns.shape[1])
+
+
+def _first_of_best(cosines: tf.Tensor, indices: tf.Tensor, count: int, equal: float) -> Found:
+    """The greatest cosine of each query, and the lowest index of those that are equal to it;
+    `count` if none is. cosines: [n, columns]. indices: of these, [columns] or [n, columns]."""
+    best = tf.reduce_max(cosines, 1, keepdims=True)
+    return best[:, 0], tf.reduce_min(tf.where(cosines >= best - equal, indices, float(count)), 1)
 
 
 def _by_parts(

@@ -110,9 +110,9 @@ def gradients(
             # in the type of the features
             at_pooled = tf.concat(_by_bands(_slopes, pooled, target, name, of_places), 1)
             shapes = _shapes_on_the_way(features[name], name)
-            last = 1 if as_terms and len(shapes) > 1 else 0
-            made.append(_from_pooled(at_pooled, shapes[last:]))
-        return Halved(made[-1]) if last else made[-1]
+            is_halved = as_terms and len(shapes) > 1
+            made.append(_from_pooled(at_pooled, shapes[is_halved:]))
+        return Halved(made[-1]) if is_halved else made[-1]
 
     return {name: functools.partial(gradient, name) for name in NEIGHBOR_LAYERS}
 

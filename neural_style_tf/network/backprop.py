@@ -42,7 +42,8 @@ class Passes:
         zeros; or "wrap": all see the opposite edge. Both sides of a picture are then multiples of
         the stride of the last layer.
     dtype: of the features: float32, bfloat16 or float16.
-    often: whether they run often enough for preparing faster convolutions to pay.
+    often: whether they run often enough for preparing faster convolutions to pay, and on a GPU for
+        compiling what is between these.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Passes:
         self._dtype = dtype
         self.operations: dict[str, Operation[Any]] = {}  # in order, by layer name
         used = _up_to_last(layers, self._wanted)
-        if device.is_gpu():
+        if device.is_gpu() and often:
             used = _with_biases_in_relus(used, self._wanted)
         for layer in used:
             if layer.kind == "conv" and not self.operations:
-                self.operations[layer.name] = FirstConvolution(layer, dtype, padding)
+                self.operations[layer.name] = FirstConvolution(layer, dtype, padding, often)
                 continue
             self.operations[layer.name] = make_operation(
                 layer,

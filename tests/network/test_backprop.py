@@ -191,7 +191,8 @@ def test_relus_below_a_pooling_are_differentiated_on_a_gpu(network, picture, lay
     """With a gradient of their own, with that of the pooling, and with both."""
     image = tf.constant(picture(33, 46)[np.newaxis])
     with device.made_for(device.GPU):
-        passes = Passes(network.layers, ["relu1_2", "relu2_1"], "avg", pooling_rescale=True)
+        wanted = ["relu1_2", "relu2_1"]
+        passes = Passes(network.layers, wanted, "avg", pooling_rescale=True, often=True)
 
         @tf.function
         def differentiate(image):
@@ -205,6 +206,24 @@ def test_relus_below_a_pooling_are_differentiated_on_a_gpu(network, picture, lay
         features = passes.features(image)
         squares = sum(tf.reduce_sum(features[name] ** 2) / 2 for name in layers)
     assert apart(gradient, tape.gradient(squares, image)) < TOLERANCES[tf.float32]
+
+
+def test_passes_that_run_once_are_not_compiled(network, picture):
+    """To compile one takes a GPU a tenth of a second or more; the features are the same."""
+    image = tf.constant(picture(33, 46)[np.newaxis])
+    wanted = ["relu1_2", "relu2_1"]
+    compiled, features = {}, {}
+    for often in (False, True):
+        with device.made_for(device.GPU):
+            passes = Passes(network.layers, wanted, often=often)
+            run = tf.function(passes.features, autograph=False)
+            graph = run.get_concrete_function(image).graph
+        functions = graph.as_graph_def().library.function
+        compiled[often] = sum(function.attr["_XlaMustCompile"].b for function in functions)
+        features[often] = run(image)
+    assert compiled == {False: 0, True: 3}  # the first input, and ReLUs of two shapes
+    for name in wanted:
+        assert apart(features[False][name], features[True][name]) < TOLERANCES[tf.float32]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (13, 30), (1, 5), (4, 3)], ids=str)

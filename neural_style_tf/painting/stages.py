@@ -25,7 +25,8 @@ STEPS_FACTOR = math.sqrt(2)
 # With neighbors each stage has this share of the steps that are left, and the last one all: as many
 # at a small size whatever the size of the result, so that a larger one becomes the same picture. A
 # run that begins at about `COARSEST_SIDE_OF_NEIGHBORS` also takes there the steps that a stage of
-# half that size would have.
+# half that size would have. The second stage leaves this share to those after it, since a result of
+# its size has all these steps there, and later stages keep the strokes that are finished.
 SHARE_OF_STEPS_LEFT = 3 / 8
 BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 # Pixels: with "auto" and without neighbors, the first stage's long side is as near to it as halving
@@ -221,15 +222,18 @@ def _halvings_of_auto(side: int, settings: Settings) -> int:
 
 def _split(iterations: int, count: int, side: int, settings: Settings) -> list[int]:
     """The steps of each stage of a result with that long side, falling by `STEPS_FACTOR`: 300 in
-    two stages are 176 and 124. With neighbors each has its `SHARE_OF_STEPS_LEFT`: 140 in two stages
-    from 256 pixels on are 85 and 55, and from 128 pixels on 52 and 88."""
+    two stages are 176 and 124. With neighbors see `SHARE_OF_STEPS_LEFT`: 140 from 256 pixels on are
+    85 and 55 in two stages, and 85, 34, 8 and 13 in four; from 128 pixels on 52 and 88."""
     if settings.style_loss == "neighbors":
         coarsest_side = side / STAGE_FACTOR ** (count - 1)
         is_large = coarsest_side >= COARSEST_SIDE_OF_NEIGHBORS / math.sqrt(STAGE_FACTOR)
         left = [iterations]
+        share_left = 1 - SHARE_OF_STEPS_LEFT
         for number in range(1, count):  # and at least one step each
-            wanted = round(iterations * (1 - SHARE_OF_STEPS_LEFT) ** (number + is_large))
-            left.append(max(count - number, min(left[-1] - 1, wanted)))
+            wanted = iterations * share_left ** (1 + is_large)
+            if number > 1:
+                wanted *= SHARE_OF_STEPS_LEFT * share_left ** (number - 2)
+            left.append(max(count - number, min(left[-1] - 1, round(wanted))))
         return [before - after for before, after in itertools.pairwise([*left, 0])]
     shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]
     ends = [

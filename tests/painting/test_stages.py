@@ -50,7 +50,8 @@ def test_neighbours_take_as_many_steps_at_a_small_size_whatever_the_size_of_the_
         (360, [(180, 52), (360, 88)]),
         (368, [(184, 85), (368, 55)]),
         (720, [(360, 85), (720, 55)]),
-        (728, [(184, 85), (368, 21), (728, 34)]),
+        (728, [(184, 85), (368, 34), (728, 21)]),
+        (2048, [(256, 85), (512, 34), (1024, 8), (2048, 13)]),
     ],
 )
 def test_neighbours_begin_at_about_256_pixels_or_at_half_of_a_small_result(side, expected):

@@ -34,8 +34,9 @@ BLEED = 4  # pixels at the first stage, by eye; see `Stage.bleed`
 COARSEST_SIDE = 512
 # Where neighbours are looked up first, or at half of a smaller result; judged blind, see there.
 COARSEST_SIDE_OF_NEIGHBORS = 256
-# Pixels: the coarsest stage's sides are multiples, and the others exactly twice those before, so
-# that a result of another size goes through stages of the same sizes, and becomes the same picture.
+# Pixels: the coarsest stage's sides are multiples, since the halves of halves of results of several
+# sizes differ by a pixel. Later stages have the sizes of smaller results. So a result goes through
+# the sizes of a smaller one, and becomes the same picture.
 COARSE_UNIT = 4
 ROUNDING = 0.01  # of a side: whole pixels make a style a little larger than the picture
 
@@ -101,8 +102,8 @@ def plan(height: int, width: int, settings: Settings, has_initial: bool = False)
     unit = WRAPPED_UNIT if settings.wraps else COARSE_UNIT
 
     def side_of(length: int, number: int) -> int:
-        if number == count:
-            return length
+        if number == count or (number > 1 and not settings.wraps):
+            return round(length / STAGE_FACTOR ** (count - number))
         coarsest = unit * max(1, round(length / unit / STAGE_FACTOR ** (count - 1)))
         return max(SMALLEST_SIDE, coarsest) * STAGE_FACTOR ** (number - 1)
 

@@ -152,7 +152,7 @@ class FirstConvolution:
 
     keeps_input = False
 
-    def __init__(self, layer: Layer, dtype: tf.DType, padding: str, often: bool = True):
+    def __init__(self, layer: Layer, dtype: tf.DType, padding: str, often: bool):
         self._kernel = tf.cast(layer.kernel, dtype)
         self._bias = None if layer.bias is None else tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]

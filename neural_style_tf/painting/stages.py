@@ -229,12 +229,10 @@ def _split(iterations: int, count: int, side: int, settings: Settings) -> list[i
         coarsest_side = side / STAGE_FACTOR ** (count - 1)
         is_large = coarsest_side >= COARSEST_SIDE_OF_NEIGHBORS / math.sqrt(STAGE_FACTOR)
         left = [iterations]
-        share_left = 1 - SHARE_OF_STEPS_LEFT
+        wanted = iterations * (1 - SHARE_OF_STEPS_LEFT) ** (1 + is_large)
         for number in range(1, count):  # and at least one step each
-            wanted = iterations * share_left ** (1 + is_large)
-            if number > 1:
-                wanted *= SHARE_OF_STEPS_LEFT * share_left ** (number - 2)
             left.append(max(count - number, min(left[-1] - 1, round(wanted))))
+            wanted *= SHARE_OF_STEPS_LEFT if number == 1 else 1 - SHARE_OF_STEPS_LEFT
         return [before - after for before, after in itertools.pairwise([*left, 0])]
     shares = [STEPS_FACTOR ** (count - number) for number in range(1, count + 1)]
     ends = [

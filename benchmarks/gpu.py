@@ -151,10 +151,14 @@ class Report:
             ours, others = (self._value(what, size) for what in ("Adam step", "PyTorch step"))
             if ours and others:
                 self.add({"what": "times as fast as PyTorch", "size": size, "value": others / ours})
-        digests = {row.get("value") for row in self._rows if row["what"] == gpu_parts.SAME_BYTES}
-        if digests:
-            verdict = "yes" if len(digests) == 1 and None not in digests else "no"
-            self.add({"what": "runs in one process and in two: equal bytes", "value": verdict})
+        for what, runs in (
+            (gpu_parts.SAME_BYTES, "runs in one process and in two"),
+            (gpu_parts.SAME_BYTES_COMPILED, "runs with Adam in one process"),
+        ):
+            digests = {row.get("value") for row in self._rows if row["what"] == what}
+            if digests:
+                verdict = "yes" if len(digests) == 1 and None not in digests else "no"
+                self.add({"what": f"{runs}: equal bytes", "value": verdict})
 
     def _value(self, what: str, size: int) -> Any:
         rows = [row for row in self._rows if (row["what"], row.get("size")) == (what, size)]

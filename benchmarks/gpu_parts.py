@@ -8,10 +8,12 @@ import argparse
 import contextlib
 import gc
 import hashlib
+import math
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -37,7 +39,9 @@ COMPARED_STEPS = 20  # of the picture whose bytes are compared
 WARM_UP = 10  # steps before the clock starts
 CALLS_OF_LARGE = 3
 SOURCE_SIZE = 512  # larger pictures repeat the pixels of one of this size
-SAME_BYTES = "digest"  # rows whose values are equal if pictures are
+# Rows whose values are equal if pictures are: of short runs, and of runs that compile on a GPU.
+SAME_BYTES, SAME_BYTES_COMPILED = "digest", "digest after Adam steps"
+LONG = 1000  # steps that are planned where some are timed: short stages compile nothing on a GPU
 
 
 class Rows:
@@ -108,9 +112,10 @@ def start(options: argparse.Namespace, emit: Emit) -> None:
     rows.measure(what, lambda: again(COMPARED_STEPS), "s", size=size)
     for picture in painted:
         rows.measure(SAME_BYTES, lambda picture=picture: digest(picture), size=size)
-    for steps, what in ((COMPARED_STEPS, "the first"), (options.steps, "not the first")):
-        call = lambda steps=steps: again(steps, optimizer="adam")  # noqa: E731
-        rows.measure(f"{steps} Adam steps, {what}", call, "s", size=size)
+    for what in ("the first", "not the first"):
+        call = lambda: again(options.steps, optimizer="adam")  # noqa: E731
+        rows.measure(f"{options.steps} Adam steps, {what}", call, "s", size=size)
+        rows.measure(SAME_BYTES_COMPILED, lambda: digest(painted[-1]), size=size)
 
 
 def steps(options: argparse.Namespace, emit: Emit) -> None:
@@ -144,6 +149,8 @@ def describe(rows: Rows, device: str) -> None:
 
 def measure_size(rows: Rows, photo_and_painting: list[np.ndarray]) -> None:
     """The rows of a step at the size of the pictures."""
+    from neural_style_tf.network import fused
+
     options, size = rows.options, len(photo_and_painting[0])
     forget_peak()
 
@@ -164,6 +171,9 @@ def measure_size(rows: Rows, photo_and_painting: list[np.ndarray]) -> None:
     call = lambda: step("adam", style_loss="neighbors")  # noqa: E731
     rows.measure("Adam step with neighbours", call, "ms", size=size)
     rows.measure("peak memory with neighbours", peak, "MB", size=size)
+    with mock.patch.object(fused, "WORTH_COMPILING", math.inf):
+        note = "nothing is compiled, as in a short stage"
+        rows.measure("Adam step with neighbours", call, "ms", size=size, note=note)
 
 
 def time_of_objective(options: argparse.Namespace, photo_and_painting: list[np.ndarray]) -> float:
@@ -214,10 +224,11 @@ def time_of_step(
             return
         step.losses()  # waits for the device
         moments.append((step.iteration, time.perf_counter()))
-        if moments[-1][1] - moments[0][1] > TIMED_SECONDS:
+        is_last = step.iteration >= WARM_UP + MOST_CALLS
+        if is_last or moments[-1][1] - moments[0][1] > TIMED_SECONDS:
             raise EnoughError
 
-    settings |= {"scales": 1, "iterations": WARM_UP + MOST_CALLS + 1}
+    settings |= {"scales": 1, "iterations": LONG}
     with contextlib.suppress(EnoughError):
         paint(options, photo_and_painting, note, **settings)
     (first, began), (last, ended) = moments[0], moments[-1]

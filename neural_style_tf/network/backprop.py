@@ -42,8 +42,8 @@ class Passes:
         zeros; or "wrap": all see the opposite edge. Both sides of a picture are then multiples of
         the stride of the last layer.
     dtype: of the features: float32, bfloat16 or float16.
-    often: whether they run often enough for preparing faster convolutions to pay, and on a GPU for
-        compiling what is between these.
+    often: whether they run often enough for preparing faster convolutions to pay, or on a GPU
+        compiled functions between these.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Passes:
             used = _with_biases_in_relus(used, self._wanted)
         for layer in used:
             if layer.kind == "conv" and not self.operations:
-                self.operations[layer.name] = FirstConvolution(layer, dtype, padding, often)
+                self.operations[layer.name] = FirstConvolution(layer, dtype, padding)
                 continue
             self.operations[layer.name] = make_operation(
                 layer,

@@ -1,11 +1,36 @@
-"""Fused: functions that XLA joins into few kernels, where it works."""
+"""Fused: functions that XLA joins into few kernels, where it works and pays."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from neural_style_tf.machine import compilation
 from neural_style_tf.network import device
+
+# Evaluations times pixels of a stage from which on a GPU compiles its functions: 64 at 512x512. To
+# compile them takes seconds, and a stage with fewer is over sooner without.
+WORTH_COMPILING = 2**24
+
+_pays = contextvars.ContextVar("pays", default=False)
+
+
+def pays(evaluations: float, pixels: int) -> bool:
+    """Whether so many evaluations of a picture are worth what it takes to prepare fast ones: on a
+    CPU, which compiles little, always."""
+    return not device.is_gpu() or evaluations * pixels >= WORTH_COMPILING
+
+
+@contextlib.contextmanager
+def compiling(pays: bool = True) -> Iterator[None]:
+    """Compiles the functions below for a GPU where they are traced in this context, if that
+    pays."""
+    token = _pays.set(pays)
+    try:
+        yield
+    finally:
+        _pays.reset(token)
 
 
 def on_gpu(function: Callable) -> Callable:
@@ -20,7 +45,8 @@ def is_fused_on_gpu() -> bool:
 
 
 def _compiles() -> bool:
-    return not tf.executing_eagerly() and compilation.works()
+    does_pay = _pays.get() or not device.is_gpu()
+    return does_pay and not tf.executing_eagerly() and compilation.works()
 
 
 def within_graph(function: Callable) -> Callable:

@@ -147,26 +147,24 @@ class FirstConvolution:
     """The convolution that sees the picture: [1, H, W, 3] float32 -> [1, H, W, channels].
 
     padding: what it sees beyond the edge, "zero" (the mean pixel), "replicate" (the edge itself) or
-        "wrap" (the opposite edge). often: whether it runs often enough for compiling to pay.
+        "wrap" (the opposite edge).
     """
 
     keeps_input = False
 
-    def __init__(self, layer: Layer, dtype: tf.DType, padding: str, often: bool):
+    def __init__(self, layer: Layer, dtype: tf.DType, padding: str):
         self._kernel = tf.cast(layer.kernel, dtype)
         self._bias = None if layer.bias is None else tf.cast(layer.bias, dtype)
         self.channels = layer.kernel.shape[-1]
         self._dtype = dtype
         self._padding = padding
-        self._often = often
         # these types have too few digits for a grey level: the rest of it goes into three more
         # channels
         self._has_rest = dtype != tf.float32
         self._forward_kernel = tf.concat([self._kernel] * (1 + self._has_rest), 2)
 
     def forward(self, image: tf.Tensor) -> tuple[tf.Tensor, None]:
-        prepare = fused.on_gpu(_first_input) if self._often else _first_input
-        inputs = prepare(image, self._padding, self._dtype, self._has_rest)
+        inputs = fused.on_gpu(_first_input)(image, self._padding, self._dtype, self._has_rest)
         features = tf.nn.conv2d(inputs, self._forward_kernel, 1, "VALID")
         return _with_bias(features, self._bias), None
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from neural_style_tf.errors import UserError
 from neural_style_tf.machine import devices, memory, precision, recent
 from neural_style_tf.machine.streams import LOGGER
-from neural_style_tf.network import vgg
+from neural_style_tf.network import fused, vgg
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import colors, neighbors, objective
 from neural_style_tf.objective.evaluation import Evaluation, Objective
@@ -96,18 +96,20 @@ def make_objective(
     masks: Masks = NO_MASKS,
     matches: Matches | None = None,
     spare_bytes: Callable[[], int] = lambda: 0,
+    evaluations: float = math.inf,
 ) -> "tuple[SmallerWhenFull, Losses]":
     """The objective of pictures of the content's size; and their losses alone, in float32.
 
     content, styles: [1, H, W, 3] float32 RGB, 0..255, as arrays: a second copy of large ones
     would not fit in memory. size: of the tiles; None for whole pictures. matches: of the stage,
     with `style_loss="neighbors"`; by default those of the photo. spare_bytes: see
-    `SmallerWhenFull`. When memory runs out, the tiles are halved and the evaluation is repeated.
-    Raises `UserError` if the smallest do not fit either.
+    `SmallerWhenFull`. evaluations: about how many there will be. When memory runs out, the tiles
+    are halved and the evaluation is repeated. Raises `UserError` if the smallest do not fit either.
     """
     pictures = _ParkedPictures([content, *styles])
     if settings.style_loss == "neighbors" and matches is None:
         matches = Matches()
+    often = fused.pays(evaluations, math.prod(content.shape[1:3]))
 
     def make(size: int | None) -> tuple[Objective, Losses]:
         content, *styles = pictures.fetch()
@@ -119,9 +121,11 @@ def make_objective(
                 targets = matches.added_to(
                     targets, network, content, styles, settings, dtype, size, masks
                 )
-            whole = objective.make_objective(network, targets, settings, dtype, masks)
+            whole = objective.make_objective(network, targets, settings, dtype, masks, often)
             return whole, objective.make_losses(network, targets, settings, masks)
-        tiled = TiledObjective(network, content, styles, settings, dtype, size, masks, matches)
+        tiled = TiledObjective(
+            network, content, styles, settings, dtype, size, masks, matches, often
+        )
         pictures.park()
         return tiled, tiled.losses
 

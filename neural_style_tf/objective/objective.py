@@ -82,10 +82,11 @@ def make_objective(
     settings: Settings,
     dtype: tf.DType = tf.float32,
     masks: Masks = NO_MASKS,
+    often: bool = True,
 ) -> Objective:
     """`picture -> Evaluation` for pictures [1, H, W, 3] of the content's size, with features of
-    `dtype`."""
-    evaluate = graph(_evaluation, network, settings, targets, dtype)
+    `dtype`. often: whether it is called often enough for compiling to pay on a GPU."""
+    evaluate = graph(_evaluation, network, settings, targets, dtype, often)
     regions = as_tensor(masks.regions)
     return lambda picture: evaluate(picture, targets, regions)
 
@@ -162,10 +163,11 @@ def reach_of(passes: Passes) -> dict[str, tuple[int, int]]:
     return {**passes.reach(), colors.LAYER: (colors.STRIDE, 0)}
 
 
-def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
-    passes = passes_of(network, settings, dtype, often=True)
+def _evaluation(network: vgg.Network, settings: Settings, dtype: tf.DType, often: bool) -> Callable:
+    passes = passes_of(network, settings, dtype, often)
 
     @tf.function(autograph=False)
+    @fused.compiling(often)
     def evaluate(picture: tf.Tensor, targets: Targets, regions: tf.Tensor | None) -> Evaluation:
         features, memory = passes.forward(vgg.preprocess(picture, network.mean_pixel))
         features = with_colors(features, picture, targets)

@@ -46,7 +46,8 @@ BAND = 128  # rows of which the total variation is computed at a time
 class TiledObjective:
     """`objective.make_objective` and `make_losses` for pictures that do not fit in memory.
 
-    content, styles: [1, H, W, 3] float32 RGB, 0..255. size: pixels per side of the tiles.
+    content, styles: [1, H, W, 3] float32 RGB, 0..255. size: pixels per side of the tiles. often:
+    see `objective.make_objective`.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class TiledObjective:
         size: int,
         masks: Masks = NO_MASKS,
         matches: Matches | None = None,
+        often: bool = True,
     ):
         self._mean_pixel, self._settings, self._dtype = network.mean_pixel, settings, dtype
-        self._passes = objective.passes_of_parts(network, settings, dtype, often=True)
+        self._often = often
+        self._passes = objective.passes_of_parts(network, settings, dtype, often)
         exact = objective.passes_of_parts(network, settings)
         self._grid = grid = Grid(objective.reach_of(self._passes), size, settings.wraps)
         self._inside = _Inside(grid.reach)
@@ -91,6 +94,10 @@ class TiledObjective:
         self._contents = ContentFeatures(network, content, settings, grid)
 
     def __call__(self, picture: tf.Tensor) -> Evaluation:
+        with fused.compiling(self._often):
+            return self._evaluation(picture)
+
+    def _evaluation(self, picture: tf.Tensor) -> Evaluation:
         gradient = tf.Variable(tf.zeros_like(picture))  # tiles are added in place
         *others, last = range(len(self._tiles))
         # the features of the last tile are still in memory when all is measured: one pass less

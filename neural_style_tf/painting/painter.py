@@ -191,7 +191,7 @@ class Painter:
         with precision.without_tf32():  # for the targets
             self._objective, self._losses = memory.make_objective(
                 *(self._network, photo, paintings, self._settings, self._precision),
-                *(self._tile_of(stage), masks, matches, self._spare_bytes),
+                *(self._tile_of(stage), masks, matches, self._spare_bytes, stage.iterations),
             )
         if self._resume is not None:
             resume, self._resume = self._resume, None  # it may be large

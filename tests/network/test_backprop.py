@@ -8,7 +8,7 @@ from variants import MORE_VARIANTS, apart, untraced
 from benchmarks import plain
 from neural_style_tf.machine import compilation, cpu, tensorflow_setup
 from neural_style_tf.machine.recent import LRUCache
-from neural_style_tf.network import device, winograd
+from neural_style_tf.network import device, fused, winograd
 from neural_style_tf.network.backprop import Passes
 from neural_style_tf.objective import graphs
 from neural_style_tf.objective.objective import make_losses, make_objective, measure_targets
@@ -190,7 +190,7 @@ def test_convolutions_and_gradients_serve_both_ways(network, picture, monkeypatc
 def test_relus_below_a_pooling_are_differentiated_on_a_gpu(network, picture, layers):
     """With a gradient of their own, with that of the pooling, and with both."""
     image = tf.constant(picture(33, 46)[np.newaxis])
-    with device.made_for(device.GPU):
+    with device.made_for(device.GPU), fused.compiling():
         wanted = ["relu1_2", "relu2_1"]
         passes = Passes(network.layers, wanted, "avg", pooling_rescale=True, often=True)
 
@@ -214,7 +214,7 @@ def test_passes_that_run_once_are_not_compiled(network, picture):
     wanted = ["relu1_2", "relu2_1"]
     compiled, features = {}, {}
     for often in (False, True):
-        with device.made_for(device.GPU):
+        with device.made_for(device.GPU), fused.compiling(often):
             passes = Passes(network.layers, wanted, often=often)
             run = tf.function(passes.features, autograph=False)
             graph = run.get_concrete_function(image).graph

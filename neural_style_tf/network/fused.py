@@ -9,8 +9,8 @@ import tensorflow as tf
 from neural_style_tf.machine import compilation
 from neural_style_tf.network import device
 
-# Evaluations times pixels of a stage from which on a GPU compiles its functions: 64 at 512x512. To
-# compile them takes seconds, and a stage with fewer is over sooner without.
+# Evaluations times pixels of a stage, from which on its functions are compiled for a GPU: those of
+# 64 at 512x512. To compile them takes seconds, and a stage with fewer is over sooner without.
 WORTH_COMPILING = 2**24
 
 _pays = contextvars.ContextVar("pays", default=False)
@@ -23,10 +23,10 @@ def pays(evaluations: float, pixels: int) -> bool:
 
 
 @contextlib.contextmanager
-def compiling(pays: bool = True) -> Iterator[None]:
-    """Compiles the functions below for a GPU where they are traced in this context, if that
-    pays."""
-    token = _pays.set(pays)
+def compiling(does_pay: bool = True) -> Iterator[None]:
+    """A graph that is traced in this context compiles for a GPU what it passes to the functions
+    below, if that pays; others do not."""
+    token = _pays.set(does_pay)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ from variants import TWO_BLOCKS
 from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import device, fused
 from neural_style_tf.objective import graphs, memory
+from neural_style_tf.painting import stages
 from neural_style_tf.painting.stylize import stylize
 from neural_style_tf.settings import Settings
 
@@ -54,6 +55,17 @@ def test_a_stage_is_long_by_its_steps_and_pixels(shallow, picture, is_long, aske
     with device.made_for(device.GPU):
         list(stylize(shallow, content, [style], **options, **TWO_BLOCKS))
     assert asked and any(asked) == is_long
+
+
+def test_default_stages_up_to_512_pixels_are_short_and_those_of_2048_are_not():
+    settings = Settings()
+    with device.made_for(device.GPU):
+        for size in (256, 363, 512, 2048):
+            plan = stages.plan(size, size, settings)
+            answers = [fused.pays(stage.iterations, stage.height * stage.width) for stage in plan]
+            assert any(answers) == (size > 512)
+    with device.made_for(device.CPU):
+        assert fused.pays(1, 1)
 
 
 def test_what_is_measured_once_is_not_compiled(shallow, picture, asked):

@@ -17,15 +17,15 @@ _pays = contextvars.ContextVar("pays", default=False)
 
 
 def pays(evaluations: float, pixels: int) -> bool:
-    """Whether so many evaluations of a picture are worth what it takes to prepare fast ones: on a
-    CPU, which compiles little, always."""
+    """Whether preparing fast evaluations of a picture pays for that number of them. On a CPU it
+    always does, since little is compiled."""
     return not device.is_gpu() or evaluations * pixels >= WORTH_COMPILING
 
 
 @contextlib.contextmanager
 def compiling(does_pay: bool = True) -> Iterator[None]:
-    """A graph that is traced in this context compiles for a GPU what it passes to the functions
-    below, if that pays; others do not."""
+    """Graphs that are traced in this context compile for a GPU what they pass to the functions
+    below, if that pays. Graphs that are traced elsewhere do not."""
     token = _pays.set(does_pay)
     try:
         yield

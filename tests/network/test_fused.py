@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from variants import TWO_BLOCKS
+from variants import TWO_BLOCKS, apart
 
 from neural_style_tf.machine.recent import LRUCache
 from neural_style_tf.network import device, fused
@@ -23,10 +23,6 @@ def asked(monkeypatch):
     monkeypatch.setattr(graphs, "_store", LRUCache(20))  # nothing has been traced yet
     monkeypatch.setattr(fused, "_compiles", lambda: answers.append(compiles()) or answers[-1])
     return answers
-
-
-def apart(ours, theirs):
-    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 @pytest.mark.parametrize("tile", [None, 16])

@@ -21,7 +21,7 @@ from neural_style_tf.objective import memory
 from neural_style_tf.objective.evaluation import Objective
 from neural_style_tf.objective.matching import Matches
 from neural_style_tf.optimizers.base import State, within
-from neural_style_tf.painting import arguments, continuing, stages, tiling
+from neural_style_tf.painting import arguments, continuing, dabs, stages, tiling
 from neural_style_tf.painting.arguments import Pictures, size_in_words
 from neural_style_tf.painting.descent import Descent, Scored, on_processor_if_full, resized
 from neural_style_tf.painting.frame import Frame
@@ -153,6 +153,7 @@ class Painter:
         self._precision = feature_dtype(settings.precision)
         self._on_step, self._resume, self._keep_stages = on_step, resume, keep_stages
         self._ends = continuing.ends_in(resume or {})
+        self._detail_width: float | None = None  # of the content
         self._largest_tile: int | None = None  # of the following stages, once memory has run out
         self._forget()
 
@@ -186,7 +187,10 @@ class Painter:
         photo, *paintings = (picture[np.newaxis] for picture in pictures)
         masks, painted = self._pictures.masks.at(photo, paintings)
         self._frame = self._frame_of(photo, paintings, masks, painted)
-        enlarged = self._enlarged(stage, pictures, masks)
+        radius = self._radius_of_dabs(stage)
+        enlarged = self._enlarged(stage, pictures, masks, radius)
+        if radius:
+            photo = dabs.in_dabs(photo, radius, stage.wraps)
         matches = self._matches_of(stage, enlarged)
         with precision.without_tf32():  # for the targets
             self._objective, self._losses = memory.make_objective(
@@ -226,15 +230,25 @@ class Painter:
         limit = colors.limits(photo, paintings, initial, masks, shares)
         return Frame(photo, painted, limit)
 
+    def _radius_of_dabs(self, stage: Stage) -> int:
+        """Of the dabs that a stage begins with, and sees in place of the photo; 0 for none."""
+        if self._settings.style_loss != "neighbors" or stage.number == 1:
+            return 0
+        if self._detail_width is None:
+            self._detail_width = dabs.detail_width(self._pictures.content)
+        return dabs.radius(self._detail_width * stage.width / self._plan[-1].width)
+
     def _enlarged(
-        self, stage: Stage, pictures: list[np.ndarray], masks: Masks
+        self, stage: Stage, pictures: list[np.ndarray], masks: Masks, radius: int
     ) -> np.ndarray | None:
         """What a stage after the first begins with: the best picture so far at its size, with the
-        photo's finer detail. pictures: those of the stage."""
+        photo's finer detail, or in dabs. pictures: those of the stage. radius: of the dabs."""
         if self._descent is None:
             return None
         best = self._best().picture
         enlarged = resized(best, *stage.outer_size, stage.wraps).numpy()
+        if radius:
+            return dabs.in_dabs(enlarged, radius, stage.wraps)
         detail = detail_at_stage(
             self._pictures, pictures, tuple(best.shape[1:3]), self._settings, masks
         )

@@ -93,7 +93,8 @@ def test_a_later_stage_begins_with_it(network, picture, options, monkeypatch):
     monkeypatch.setattr(Descent, "begin_stage", beginning)
     monkeypatch.setattr(painter, "detail_at_stage", noting)
     run = {"style_loss": "neighbors", "scales": 2, "iterations": 2, **options}
-    list(stylize(network, picture(48, 64), [picture(50, 60, seed=1)], **run))
+    sharp = picture(48, 64) / 2 + np.random.default_rng(0).uniform(0, 100, (48, 64, 3))
+    list(stylize(network, sharp, [picture(50, 60, seed=1)], **run))
     ((enlarged, start),), (added,) = begun, found
     assert np.abs(added).max() > 1
     np.testing.assert_allclose(start, np.clip(enlarged + added, 0, 255), atol=1e-3)

@@ -135,16 +135,33 @@ def _keys(coordinates: tf.Tensor) -> list[tf.Tensor]:
 
 def _with_greatest_bound(coordinates: tf.Tensor, keys: list[tf.Tensor]) -> np.ndarray:
     """The index of the column with the greatest bound, for each query."""
-    greatest = np.full(len(coordinates), -np.inf, np.float32)
-    indices, before = np.zeros(len(coordinates), int), 0
+    queries = np.arange(len(coordinates))
+    greatest, indices, before = [], [], 0
     for part in keys:
-        bounds = tf.matmul(coordinates, part)
-        here = tf.cast(tf.reduce_max(bounds, -1), tf.float32).numpy()
-        at = before + tf.argmax(bounds, -1).numpy()
-        indices = np.where(here > greatest, at, indices)
-        greatest = np.maximum(greatest, here)
+        bounds = _in_order(tf.matmul(coordinates, part))
+        at = bounds.argmax(-1)
+        greatest.append(bounds[queries, at])
+        indices.append(before + at)
         before += part.shape[1]
-    return indices
+    return np.stack(indices)[np.argmax(greatest, 0), queries]
+
+
+def _in_order(bounds: tf.Tensor) -> np.ndarray:
+    """Numbers that are in the same order as the positive ones of these, and below them elsewhere.
+    NumPy compares bfloat16 one at a time, and the integers with the same bits many at a time."""
+    values = np.asarray(bounds)  # not `.numpy()`, which is a copy
+    return values.view(np.int16) if bounds.dtype == tf.bfloat16 else values
+
+
+def _least_in_order(wanted: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    """The least that a bound of that type, `_in_order`, has to be to reach what is wanted, [n]
+    float32. Any is enough for what is not positive, and none for what is not a number."""
+    if dtype != tf.bfloat16:
+        return wanted
+    rounded_up = -(-wanted.astype(np.float32).view(np.int32) >> 16)
+    limits = np.iinfo(np.int16)
+    least = np.where(np.isnan(wanted), limits.max, np.minimum(rounded_up, limits.max))
+    return np.where(wanted <= 0, limits.min, least).astype(np.int16)
 
 
 def _open(
@@ -157,10 +174,12 @@ def _open(
     """
     counts = np.zeros(len(wanted), int)
     rows, columns, before = [], [], 0
+    least = _least_in_order(wanted, coordinates.dtype)
+    beyond_reach = np.inf if least.dtype == np.float32 else np.iinfo(np.int16).max
     for part in keys:
-        bounds = tf.cast(tf.matmul(coordinates, part), tf.float32)
-        is_open = bounds >= np.where(counts > most, np.inf, wanted)[:, np.newaxis]
-        row, column = np.divmod(np.flatnonzero(is_open.numpy()), part.shape[1])
+        bounds = _in_order(tf.matmul(coordinates, part))
+        is_open = bounds >= np.where(counts > most, beyond_reach, least)[:, np.newaxis]
+        row, column = np.divmod(np.flatnonzero(is_open), part.shape[1])
         counts += np.bincount(row, minlength=len(wanted))
         rows.append(row.astype(np.int32))
         columns.append((column + before).astype(np.int32))

@@ -190,7 +190,7 @@ class Painter:
         radius = self._radius_of_dabs(stage)
         enlarged = self._enlarged(stage, pictures, masks, radius)
         if radius:
-            photo = dabs.in_dabs(photo, radius, stage.wraps)
+            photo = _in_dabs(photo, radius, stage)
         matches = self._matches_of(stage, enlarged)
         with precision.without_tf32():  # for the targets
             self._objective, self._losses = memory.make_objective(
@@ -248,7 +248,7 @@ class Painter:
         best = self._best().picture
         enlarged = resized(best, *stage.outer_size, stage.wraps).numpy()
         if radius:
-            return dabs.in_dabs(enlarged, radius, stage.wraps)
+            return _in_dabs(enlarged, radius, stage)
         detail = detail_at_stage(
             self._pictures, pictures, tuple(best.shape[1:3]), self._settings, masks
         )
@@ -365,6 +365,10 @@ class Painter:
         if matches is not None and matches.indices is not None:
             state[MATCHES] = tf.constant(matches.indices)
         return state
+
+
+def _in_dabs(picture: np.ndarray, radius: int, stage: Stage) -> np.ndarray:
+    return on_processor_if_full(lambda: dabs.in_dabs(picture, radius, stage.wraps))
 
 
 def _position(stage: Stage, plan: list[Stage]) -> State:

@@ -80,6 +80,17 @@ def test_bounds_leave_few_columns_to_compare(by_bounds, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
+def test_the_nearest_may_be_on_the_other_side(dtype, each_way):
+    queries, columns = -np.abs(like_features(50, 1)), unit(np.abs(like_features(300, 2)))
+    queries[:20] = like_features(20, 3)  # and some may not be
+    cosines, indices = nearest.nearest(queries, columns, dtype)
+    best, expected = brute_force(queries, columns)
+    assert (best[20:] < 0).all()
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_allclose(cosines, best, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda d: d.name)
 def test_of_equally_near_columns_the_first_is_taken(dtype, each_way):
     columns = unit(like_features(40, 1))
     columns = np.concatenate([columns, columns[::-1], columns])

@@ -1,4 +1,4 @@
-"""Columns: pictures -> the columns of their places, measured in float32; see neighbors.py.
+"""Columns: pictures -> the columns of their places, in float32; see neighbors.py.
 
 They take as much memory as many features, so they are copied into their place layer by layer, and
 what they were copied from is released meanwhile.
@@ -30,9 +30,16 @@ ROWS = 4096  # columns whose lengths are computed at a time
 class Measure:
     """Measures the columns of pictures, tile by tile if they are large."""
 
-    def __init__(self, network: vgg.Network, settings: Settings, size: int | None):
-        """size: pixels per side of the tiles; None for whole pictures."""
+    def __init__(
+        self,
+        network: vgg.Network,
+        settings: Settings,
+        size: int | None,
+        dtype: tf.DType = tf.float32,
+    ):
+        """size: pixels per side of the tiles; None for whole pictures. dtype: of the features."""
         self._network, self._settings, self._size = network, settings, size
+        self._dtype = dtype
         self._reach = objective.passes_of_parts(network, settings).reach()
         layers = settings.content_layer_weights()
         self._squares = dict.fromkeys(layers, 0.0)  # of all features so far
@@ -60,7 +67,7 @@ class Measure:
 
     def _measured(self, box: tf.Tensor, grid: Grid, tile: Tile) -> list[tf.Tensor]:
         """The parts of the columns of a box, and counts the features of its tile."""
-        measure = objective.graph(_columns, self._network, self._settings, box)
+        measure = objective.graph(_columns, self._network, self._settings, box, self._dtype)
         parts, features = measure(box)
         for name, values in features.items():
             values = values[grid.slices(name, tile)]
@@ -73,14 +80,15 @@ class Measure:
         return {name: self._squares[name] / self._values[name] for name in self._squares}
 
 
-def _columns(network: vgg.Network, settings: Settings) -> Callable:
-    passes = objective.passes_of_parts(network, settings)
+def _columns(network: vgg.Network, settings: Settings, dtype: tf.DType) -> Callable:
+    passes = objective.passes_of_parts(network, settings, dtype)
     content = settings.content_layer_weights()
 
     @tf.function(autograph=False)
     def columns(picture: tf.Tensor) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
         features = objective.features_at(passes.reach(), passes, picture, network)
-        return neighbors.at_places(features), {name: features[name] for name in content}
+        parts = [tf.cast(part, tf.float32) for part in neighbors.at_places(features)]
+        return parts, {name: tf.cast(features[name], tf.float32) for name in content}
 
     return columns
 

@@ -1,14 +1,15 @@
 """Matching: a photo, the picture so far and paintings -> which of the paintings' columns is nearest
 to each place of the photo. Kolkin et al. 2022, section 3; see neighbors.py.
 
-All columns are compared if they are not too many. At a larger stage each place is compared with
-what the places around it took at the stage before, and with what is beside that; then again with
-what these take now: the shapes are decided already, and what lies side by side in the painting
-stays together. Barnes et al. 2009,
+All columns are compared if they are not too many, measured in float32. At a larger stage each
+place, measured in the run's precision, is compared with what the places around it took at the stage
+before, and with what is beside that; then again with what these take now: the shapes are decided
+already, and what lies side by side in the painting stays together. Barnes et al. 2009,
 "PatchMatch: A Randomized Correspondence Algorithm for Structural Image Editing", section 3.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -76,14 +77,15 @@ class Matches:
     ) -> Targets:
         """The targets with those of the columns and of the colours.
 
-        content, styles: [1, H, W, 3] float32 RGB, 0..255. dtype: the search's, as the features'.
+        content, styles: [1, H, W, 3] float32 RGB, 0..255. dtype: of the run's features.
         size: pixels per side of the tiles; None for whole pictures. Raises `UsageError` for indices
         that are not of these pictures.
         """
         palette = palette_of(network, styles, settings, size, masks)
         places = size_in_places(content.shape[1], content.shape[2])
         if self.indices is None:
-            measure = Measure(network, settings, size)
+            of_queries = tf.float32 if _are_few(palette, places) else dtype
+            measure = Measure(network, settings, size, of_queries)
             queries = Queries(measure, palette, content, self._start, settings)
             shares = masks.blends(settings, len(styles))
             self.indices = self.looked_up(palette, queries, shares, masks, dtype)
@@ -109,11 +111,11 @@ class Matches:
         dtype: tf.DType,
     ) -> np.ndarray:
         """The index of the column that each place takes, [places] int32."""
-        cosines = queries.size[0] * queries.size[1] * len(palette.columns)
-        before = self._coarser.chosen if self._coarser and cosines > MOST_COSINES else None
+        are_few = _are_few(palette, queries.size)
+        before = self._coarser.chosen if self._coarser and not are_few else None
         if before is None:
             # some of the columns, if there are too many; an odd step does not stay in line
-            step = 1 if cosines <= MOST_COSINES else int(cosines // MOST_COSINES) + 1 | 1
+            step = 1 if are_few else int(_cosines(palette, queries.size) // MOST_COSINES) + 1 | 1
             indices = matched(queries, Search(palette, None, dtype, step), shares, masks)
             if step == 1:
                 return indices
@@ -123,6 +125,16 @@ class Matches:
             indices = matched(queries, search, shares, masks)
             before = chosen_at(palette, indices, queries.size)
         return indices
+
+
+def _cosines(palette: Palette, places: tuple[int, int]) -> int:
+    """How many there are, of all columns with as many places."""
+    return math.prod(places) * len(palette.columns)
+
+
+def _are_few(palette: Palette, places: tuple[int, int]) -> bool:
+    """Whether all columns are compared with all places."""
+    return _cosines(palette, places) <= MOST_COSINES
 
 
 def _colors_of(styles: list[np.ndarray], targets: Targets, masks: Masks) -> dict[int, Colors]:

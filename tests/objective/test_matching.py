@@ -29,14 +29,16 @@ def test_each_painting_has_its_share_of_the_places(shares):
         assert lead[chosen == 0].min() >= lead[chosen == 1].max()
 
 
-def indices_of(network, picture, settings=None, masks=None, styles=2, size=(48, 64)):
+def indices_of(
+    network, picture, settings=None, masks=None, styles=2, size=(48, 64), dtype=tf.float32
+):
     """For each place, which column of the paintings was chosen: of 10 x 8 places in each."""
     content = picture(*size, seed=1)[np.newaxis]
     paintings = [picture(40, 32, seed=2 + number)[np.newaxis] for number in range(styles)]
     settings = settings or Settings(style_loss="neighbors")
     matches = Matches()
     memory.make_objective(
-        network, content, paintings, settings, tf.float32, None, masks or Masks(), matches
+        network, content, paintings, settings, dtype, None, masks or Masks(), matches
     )
     return matches.indices.reshape(size[0] // 4, size[1] // 4)
 
@@ -131,6 +133,24 @@ def test_a_large_stage_looks_where_the_one_before_looked(network, picture, turns
     assert (cosines[0] <= cosines[1] + 1e-5).all()
     assert cosines[0].mean() > 0.9 * cosines[1].mean()
     assert fine.chosen.positions.sheet.max() == 3 * turns
+
+
+@pytest.mark.parametrize("are_few", [True, False])
+def test_only_large_stages_are_measured_in_the_precision_of_the_run(
+    network, picture, are_few, monkeypatch
+):
+    exact, dtypes, measure = indices_of(network, picture, styles=1), [], matching.Measure
+
+    def noting(network, settings, size, dtype):
+        dtypes.append(dtype)
+        return measure(network, settings, size, dtype)
+
+    monkeypatch.setattr(matching, "Measure", noting)
+    if not are_few:
+        monkeypatch.setattr(matching, "MOST_COSINES", 12 * 16 * 80 - 1)
+    found = indices_of(network, picture, styles=1, dtype=tf.bfloat16)
+    assert dtypes == [tf.float32 if are_few else tf.bfloat16]
+    assert (found == exact).mean() >= (1 if are_few else 0.3)
 
 
 def test_a_large_first_stage_begins_with_some_of_the_columns(network, picture, monkeypatch):

@@ -1,8 +1,8 @@
 """Dabs: a picture that was enlarged -> the same in dabs of paint with edges.
 
-Enlarged more than twice, the pixels of a photo are blurred dots, and so are the ends of strokes.
-The network takes them for shapes: they would be painted. So larger stages begin with, and see of
-the photo, only what is wider than its pixels.
+The pixels of a photo that was enlarged twice or more are blurred dots, and so are the ends of
+strokes. The network takes them for shapes, and they would be painted. So larger stages begin with
+dabs, and see the photo in dabs, too: see docs/quality.md.
 """
 
 import math
@@ -22,7 +22,7 @@ LOST = 0.25
 LEAST_LOST = 1.0  # grey levels: with less than that in its double, there is nothing to compare
 LEAST_WIDTH = 2.0  # pixels: finer detail is the photo's own, and kept
 RADIUS = math.sqrt(2)  # of dabs, times that width
-LARGEST_RADIUS = 8  # pixels; by eye, also where the width is 12
+LARGEST_RADIUS = 8  # pixels: larger dots than that went at an earlier stage
 SECTORS = 8
 SHARPNESS = 4  # the power of variances that sectors count by
 LEAST_VARIANCE = 4.0  # grey levels squared, added to variances
@@ -62,7 +62,7 @@ def in_dabs(picture: np.ndarray, radius: int, wraps: bool = False) -> np.ndarray
 
     Papari et al. 2007, "Artistic Edge and Corner Enhancing Smoothing"; the shape of the sectors is
     that of Kyprianidis et al. 2010, "Anisotropic Kuwahara Filtering with Polynomial Weighting
-    Functions", eq. 11. wraps: whether its opposite edges meet.
+    Functions". wraps: whether its opposite edges meet.
     """
     edges = ((0, 0), (radius, radius), (radius, radius), (0, 0))
     padded = np.pad(picture, edges, "wrap" if wraps else "symmetric")

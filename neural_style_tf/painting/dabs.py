@@ -44,11 +44,8 @@ def detail_width(photo: np.ndarray) -> float:
 def _lost(photo: np.ndarray, factor: float) -> float:
     """What a photo loses when it is made smaller and enlarged again: the root mean square, in grey
     levels."""
-    height, width = photo.shape[:2]
-    smaller = resampling.resize(
-        photo, max(1, round(height / factor)), max(1, round(width / factor))
-    )
-    return float(np.sqrt(np.mean((photo - resampling.resize(smaller, height, width)) ** 2)))
+    smaller = (max(1, round(side / factor)) for side in photo.shape[:2])
+    return float(np.sqrt(np.mean(resampling.detail(photo, *smaller) ** 2)))
 
 
 def radius(width: float) -> int:

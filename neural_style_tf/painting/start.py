@@ -39,7 +39,7 @@ def detail_at_stage(
 
     With neighbors a later stage begins with it: eyes, hands and lines are then where they were in
     the photo, and find their neighbours. Kolkin et al. 2022, section 3, add it where neighbours are
-    looked up. It is the finest level of a Laplacian pyramid (Burt and Adelson 1983).
+    looked up.
 
     at_stage: the content and the styles at this stage. before: height and width of the one before.
     """
@@ -47,9 +47,8 @@ def detail_at_stage(
     keeps_photo = pictures.initial is None and share * settings.content_weight > 0
     if settings.style_loss != "neighbors" or not keeps_photo:
         return None
-    photo, wraps = _recolored(pictures, at_stage, settings, masks), settings.wraps
-    coarse = resampling.resize(photo, *before, wraps=wraps)
-    return np.float32(share) * (photo - resampling.resize(coarse, *photo.shape[:2], wraps=wraps))
+    photo = _recolored(pictures, at_stage, settings, masks)
+    return np.float32(share) * resampling.detail(photo, *before, wraps=settings.wraps)
 
 
 def _recolored(

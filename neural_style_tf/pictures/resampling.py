@@ -91,6 +91,15 @@ def _resize(pixels: np.ndarray, height: int, width: int, how: Image.Resampling) 
     return np.stack(channels, axis=-1)
 
 
+def detail(pixels: np.ndarray, height: int, width: int, *, wraps: bool = False) -> np.ndarray:
+    """What a picture [H, W, channels] loses when it is brought to a smaller size and back, in the
+    same shape, float32: the finest level of a Laplacian pyramid (Burt and Adelson 1983).
+
+    wraps: whether its opposite edges meet."""
+    smaller = resize(pixels, height, width, wraps=wraps)
+    return pixels - resize(smaller, *pixels.shape[:2], wraps=wraps)
+
+
 def nearest(labels: np.ndarray, placement: Placement) -> np.ndarray:
     """Labels [H, W] brought to a size as `placement` says, by nearest neighbours."""
     (height, width), shape = placement.size, labels.shape
